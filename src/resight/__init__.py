@@ -1,0 +1,17 @@
+"""resight finds every photograph of the same thing: instance-level image retrieval."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resight.collection import Collection
+
+__version__ = "0.1.0"
+
+
+def open(path: str) -> Collection:
+    """Open the collection at `path`. Raises `CollectionNotFound` when there is none; see `resight.collection`."""
+    from resight.collection import open_collection  # lazy: `import resight` must stay light
+
+    return open_collection(path)
