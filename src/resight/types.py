@@ -6,7 +6,7 @@ Rows are integers that stand for photos of one collection; strings (photo ids) l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -31,7 +31,9 @@ def as_array(name: str, value: Any, dtype: Any, shape: tuple[int | None, ...]) -
         array = np.ascontiguousarray(array.astype(dtype, copy=False)).reshape(array.shape)
     except (TypeError, ValueError) as error:
         raise ArrayError(f"{name} cannot be read as {np.dtype(dtype).name}: {error}") from error
-    got = tuple(None if want is None else n for want, n in zip(shape, array.shape, strict=False))
+    got: tuple[int | None, ...] = tuple(
+        None if want is None else n for want, n in zip(shape, array.shape, strict=False)
+    )
     if array.ndim != len(shape) or got != shape:
         wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
         raise ArrayError(f"{name} has shape {array.shape}, expected {wanted}")
@@ -75,7 +77,7 @@ class Ranking:
     @property
     def lengths(self) -> Int64:
         """Number of results per query, (Q,) int64."""
-        return (self.ids >= 0).sum(axis=1, dtype=np.int64)
+        return np.asarray((self.ids >= 0).sum(axis=1), np.int64)
 
     def top(self, k: int) -> Ranking:
         """The first `k` results of every query."""
@@ -170,6 +172,10 @@ class LocalFeatures:
     def dim(self) -> int:
         """Descriptor dimension d."""
         return int(self.descriptors.shape[1])
+
+    def scaled(self, factor: float) -> LocalFeatures:
+        """The features as seen in an image `factor` times as large. With the half-pixel rule that is a product."""
+        return replace(self, xy=self.xy * np.float32(factor), scale=self.scale * np.float32(factor))
 
     def select(self, index: Any) -> LocalFeatures:
         """The features at `index` (an integer or boolean array, or a slice), in that order."""

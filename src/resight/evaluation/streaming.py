@@ -1,0 +1,122 @@
+"""Databases that do not fit in memory: read descriptors in blocks, rank them exactly block by block."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from numpy.typing import ArrayLike, NDArray
+
+from resight.errors import ArrayError, UsageError
+from resight.evaluation.feature_files import KEYS, for_suffix, h5py_module, parquet_vectors
+from resight.types import Float32, Ranking, as_array
+
+_BLOCK = 65536
+_LAST = np.uint64(2**32 - 1)
+
+
+def stream_vectors(path: str | os.PathLike[str], dim: int, block: int = _BLOCK) -> Iterator[Float32]:
+    """Blocks (b, `dim`) float32, b <= `block`, of the database descriptors in a .npy, .h5 or .parquet file, in order.
+
+    Only one block is in memory. In .npy and .h5, descriptors are rows unless only the other side has length `dim`.
+    Raises `UsageError` for other formats, or when no side is `dim` long.
+    """
+    source = Path(path)
+    read: Callable[[Path, int, int], Iterator[Float32]] = for_suffix(source, _STREAMS)
+    return read(source, dim, block)
+
+
+def rank_blocks(queries: ArrayLike, blocks: Iterable[ArrayLike], k: int | None = None) -> Ranking:
+    """Rank all database rows, given as consecutive blocks (b, D), by inner product with `queries` (Q, D).
+
+    Keeps the best `k` per query (None: all), ties in row order. Peak memory: 40 bytes x Q x (k + b) besides one block.
+    Raises `ArrayError` for unequal D, NaN or infinity in queries or blocks (with the number of rows), or no rows.
+    """
+    if k is not None and k < 1:
+        raise UsageError(f"{k} results were asked for: at least 1 is needed")
+    q = _finite("queries", as_array("queries", queries, np.float32, (None, None)), 0)
+    best = np.empty((len(q), 0), np.uint64)
+    rows = 0
+    for block in blocks:
+        x = _finite("database", as_array("database", block, np.float32, (None, q.shape[1])), rows)
+        if rows + len(x) > 2**32:
+            raise ArrayError(f"the database has more than {2**32} rows")
+        best = _keep(np.concatenate([best, _keys(q @ x.T, rows)], axis=1), k)
+        rows += len(x)
+    if not rows:
+        raise ArrayError("there are no database rows to rank")
+    best = np.sort(best, axis=1)[:, ::-1]
+    return Ranking((_LAST - (best & _LAST)).astype(np.int64), _scores(best))
+
+
+def _finite(name: str, vectors: Float32, start: int) -> Float32:
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if bad.size:
+        raise ArrayError(f"{bad.size} {name} descriptors hold NaN or infinity, the first is row {start + bad[0]}")
+    return vectors
+
+
+def _keys(similarity: Float32, start: int) -> NDArray[np.uint64]:
+    """One integer per entry that sorts by score, then by row descending: partition of it has no ties to break."""
+    bits = (similarity + np.float32(0)).view(np.uint32)  # + 0 turns -0 into 0, which must tie with it
+    keys = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
+    keys <<= np.uint64(32)
+    keys |= _LAST - np.arange(start, start + similarity.shape[1], dtype=np.uint64)
+    return keys
+
+
+def _scores(keys: NDArray[np.uint64]) -> Float32:
+    ordered = (keys >> np.uint64(32)).astype(np.uint32)
+    return np.where(ordered >> 31, ordered & np.uint32(2**31 - 1), ~ordered).astype(np.uint32).view(np.float32)
+
+
+def _keep(keys: NDArray[np.uint64], k: int | None) -> NDArray[np.uint64]:
+    if k is None or keys.shape[1] <= k:
+        return keys
+    keys.partition(keys.shape[1] - k, axis=1)
+    return keys[:, -k:].copy()
+
+
+def _stream_array(array: Any, path: Path, dim: int, block: int) -> Iterator[Float32]:
+    if len(array.shape) != 2 or dim not in array.shape:
+        raise UsageError(f"{path} holds an array of shape {tuple(array.shape)}: one side must be {dim} long")
+    rows = array.shape[1] == dim
+    for start in range(0, array.shape[0 if rows else 1], block):
+        part = array[start : start + block] if rows else array[:, start : start + block].T
+        yield as_array(str(path), part, np.float32, (None, dim))
+
+
+def _stream_npy(path: Path, dim: int, block: int) -> Iterator[Float32]:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageError(f"cannot read descriptors from {path}: {error}") from error
+    yield from _stream_array(array, path, dim, block)
+
+
+def _stream_h5(path: Path, dim: int, block: int) -> Iterator[Float32]:
+    try:
+        with h5py_module().File(path, "r") as file:
+            keys = [key for key in KEYS["X"] if key in file]
+            if not keys:
+                raise UsageError(f"{path} holds no X or vecs")
+            yield from _stream_array(file[keys[0]], path, dim, block)
+    except OSError as error:
+        raise UsageError(f"cannot read descriptors from {path}: {error}") from error
+
+
+def _stream_parquet(path: Path, dim: int, block: int) -> Iterator[Float32]:
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=block, columns=["vector"]):
+                yield as_array(str(path), parquet_vectors(batch.column(0), path), np.float32, (None, dim))
+    except (OSError, pyarrow.ArrowException, KeyError) as error:
+        raise UsageError(f"cannot read descriptors from {path}: {error}") from error
+
+
+_STREAMS = {".npy": _stream_npy, ".h5": _stream_h5, ".hdf5": _stream_h5, ".parquet": _stream_parquet}

@@ -1,0 +1,231 @@
+"""ASMK: images as bags of aggregated residuals, compared word by word through an inverted file.
+
+Paper: Tolias, Avrithis, Jegou, "To aggregate or not to aggregate: selective match kernels for image search", ICCV 2013;
+"Image search with selective match kernels: aggregation across single and multiple images", IJCV 2016.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resight.errors import ArrayError, StampMismatch, UsageError
+from resight.index.aggregation import Aggregated, aggregate, image_blocks, join
+from resight.index.asmk_scoring import Float64, Kernel, Snapshot, best, score_blocks
+from resight.index.codebook import Codebook, words_for
+from resight.index.inverted import Segment, build, merge_small
+from resight.index.tensor_file import read_tensors, write_tensors
+from resight.types import Bool, Int64, Ranking, as_array
+
+__all__ = ["Aggregated", "Asmk", "Codebook", "aggregate", "words_for"]
+
+FORMAT = "resight-asmk-1"
+ARRAYS = ("rows", "offsets", "images", "values")
+
+
+class Asmk:
+    """An inverted file of aggregated residuals over one codebook.
+
+    score(q, d) = sum over shared words c of idf_c * sigma(u_c) / sqrt(n_q * n_d), where sigma(u) = u^alpha if u >= tau,
+    else 0; n = number of words (sum of idf_c with `idf`, idf_c = ln(N / df_c)^2); u = inner product of unit residuals,
+    or, `binary`, 1 - 2 * Hamming distance / L with L = D rounded up to a multiple of 32 as in the authors' program.
+    Queries are assigned to `query_multiple` words per descriptor (fewer if the codebook is smaller), images to one.
+
+    Memory, binary at D = 128: 18 bytes per posting (signature 16, image 2), 12 per image, 8 per word and segment of at
+    most 65 536 images; full precision: 4 * D + 2 bytes per posting. Searching is safe while another thread adds or
+    removes; two writers at once are not. An image without descriptors is not in the index and never a result.
+    """
+
+    def __init__(
+        self,
+        codebook: Codebook,
+        *,
+        binary: bool = True,
+        alpha: float = 3.0,
+        tau: float = 0.0,
+        idf: bool = False,
+        query_multiple: int = 5,
+    ) -> None:
+        self.codebook = codebook
+        self.kernel = Kernel(binary, float(alpha), float(tau), idf, query_multiple)
+        self._set([])
+
+    def _set(self, segments: list[Segment]) -> None:
+        self._snapshot = Snapshot(tuple(segments), self.kernel, len(self.codebook), self.codebook.dim)
+
+    def __len__(self) -> int:
+        return sum(len(segment) for segment in self._snapshot.segments)
+
+    @property
+    def rows(self) -> Int64:
+        """Image rows in the index, ascending, (N,) int64."""
+        return self._snapshot.rows.copy()
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the inverted file, without the codebook."""
+        return sum(segment.memory_bytes for segment in self._snapshot.segments)
+
+    @property
+    def postings(self) -> int:
+        """Number of (image, word) pairs held."""
+        return sum(len(segment.images) for segment in self._snapshot.segments)
+
+    def bytes_per_image(self) -> float:
+        """Bytes of the inverted file per image; 0 when it is empty."""
+        return self.memory_bytes / max(len(self), 1)
+
+    def add(self, rows: Any, descriptors: Any) -> None:
+        """Add images: `rows` (n,) int64 gives the image row of each of `descriptors` (n, D), in any order.
+
+        Raises `UsageError` when a row is in the index already: that is `update`. Works in blocks of images.
+        """
+        self.add_aggregated(self._aggregate(rows, descriptors, 1))
+
+    def add_aggregated(self, aggregated: Aggregated) -> None:
+        """As `add`, from residuals that `aggregate` made with this codebook, one word per descriptor."""
+        self._check(aggregated)
+        present = np.unique(aggregated.rows[self._holds(aggregated.rows)])
+        if len(present):
+            raise UsageError(f"{_names(present)} in the index already: use update to replace")
+        self._set(merge_small([*self._snapshot.segments, *build(aggregated, len(self.codebook))]))
+
+    def remove(self, rows: Any) -> None:
+        """Take images out. Rewrites the segments that hold them. Raises `UsageError` when a row is not in the index."""
+        rows = np.unique(as_array("rows", rows, np.int64, (None,)))
+        absent = rows[~self._holds(rows)]
+        if len(absent):
+            raise UsageError(f"{_names(absent)} not in the index: nothing was removed")
+        self._set(merge_small(self._without(rows)))
+
+    def update(self, rows: Any, descriptors: Any) -> None:
+        """Replace the images of `rows` in one step; a row that is not in the index is added. Arguments as for `add`."""
+        aggregated = self._aggregate(rows, descriptors, 1)
+        kept = self._without(np.unique(aggregated.rows))
+        self._set(merge_small([*kept, *build(aggregated, len(self.codebook))]))
+
+    def aggregate_query(self, query_rows: Any, descriptors: Any) -> Aggregated:
+        """Aggregate queries: `query_rows` (n,) int64 in 0..Q-1 gives the query of each of `descriptors` (n, D).
+
+        Descriptors of several photos under one query row enrich its words: Hamming query expansion.
+        """
+        return self._aggregate(query_rows, descriptors, min(self.kernel.query_multiple, len(self.codebook)))
+
+    def search(self, query_rows: Any, descriptors: Any, k: int | None = None, *, queries: int | None = None) -> Ranking:
+        """Rank the index for every query: the `k` best (all by default), equal scores by row number.
+
+        `query_rows` and `descriptors` as for `aggregate_query`; `queries` is Q, needed only when the last ones have no
+        descriptors. Images that share no word score 0 and rank by row. Gives `Ranking` (Q, min(k, N)).
+        Peak memory: 64 MB or, if larger, 32 bytes per image of the index, beside the result and the aggregated queries.
+        """
+        return self.search_aggregated(self.aggregate_query(query_rows, descriptors), k, queries=queries)
+
+    def search_aggregated(self, aggregated: Aggregated, k: int | None = None, *, queries: int | None = None) -> Ranking:
+        """As `search`, from aggregated queries; `weights` multiply the idf of their words, in the score and in n_q."""
+        if k is not None and k < 1:
+            raise UsageError(f"{k} results were asked for: give at least 1")
+        self._check(aggregated)
+        snapshot = self._snapshot
+        count = _query_count(aggregated, queries)
+        k = len(snapshot.rows) if k is None else min(k, len(snapshot.rows))
+        ids, scores = np.empty((count, k), np.int64), np.empty((count, k), np.float32)
+        for block, dense in score_blocks(snapshot, aggregated, count):
+            columns, scores[block] = best(dense.astype(np.float32), k)
+            ids[block] = snapshot.rows[columns]
+        return Ranking(ids, scores)
+
+    def scores(self, query_rows: Any, descriptors: Any, *, queries: int | None = None) -> Float64:
+        """Scores of every query against every image, (Q, N) float64, columns as `rows`. Arguments as for `search`."""
+        snapshot = self._snapshot
+        aggregated = self.aggregate_query(query_rows, descriptors)
+        count = _query_count(aggregated, queries)
+        result = np.empty((count, len(snapshot.rows)))
+        for block, dense in score_blocks(snapshot, aggregated, count):
+            result[block] = dense
+        return result
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file, without the codebook; an existing file is replaced once the new one is complete."""
+        tensors = {
+            f"{number}.{name}": getattr(segment, name)
+            for number, segment in enumerate(self._snapshot.segments)
+            for name in ARRAYS
+        }
+        stamp = {"kernel": json.dumps(asdict(self.kernel)), "codebook": self.codebook.fingerprint}
+        write_tensors(path, FORMAT, tensors, stamp)
+
+    @staticmethod
+    def load(path: str | Path, codebook: Codebook) -> Asmk:
+        """Read what `save` wrote. Raises `StampMismatch` when it was made with another codebook, `CollectionError` when
+        it is missing, damaged or of another format."""
+
+        def restore(tensors: dict[str, Any], stamp: dict[str, str]) -> Asmk:
+            if stamp["codebook"] != codebook.fingerprint:
+                raise StampMismatch(f"{path} was made with another codebook: build it again with this one")
+            index = Asmk(codebook, **json.loads(stamp["kernel"]))
+            count = len(tensors) // len(ARRAYS)
+            segments = [Segment(*(tensors[f"{i}.{name}"] for name in ARRAYS)) for i in range(count)]
+            index._restore(segments)
+            return index
+
+        return read_tensors(path, FORMAT, restore)
+
+    def _restore(self, segments: list[Segment]) -> None:
+        for segment in segments:
+            self._check_values(segment.values)
+            if len(segment.offsets) != len(self.codebook) + 1:
+                raise ArrayError(f"a segment has {len(segment.offsets) - 1} words, the codebook {len(self.codebook)}")
+        self._set(segments)
+        if (np.diff(self._snapshot.rows) == 0).any():
+            raise ArrayError("two segments hold the same image row")
+
+    def _aggregate(self, rows: Any, descriptors: Any, multiple: int) -> Aggregated:
+        points = as_array("descriptors", descriptors, np.float32, (None, self.codebook.dim))
+        rows = as_array("rows", rows, np.int64, (len(points),))
+        if (rows < 0).any():
+            raise ArrayError(f"rows hold {rows.min()}: rows start at 0")
+        parts = []
+        for block in image_blocks(rows):
+            words = self.codebook.assign(points[block], multiple)
+            parts.append(aggregate(self.codebook, rows[block], words, points[block], binary=self.kernel.binary))
+        return join(parts, self.codebook, self.kernel.binary)
+
+    def _check(self, aggregated: Aggregated) -> None:
+        self._check_values(aggregated.values)
+        if len(aggregated) and aggregated.words.max() >= len(self.codebook):
+            raise ArrayError(f"word {aggregated.words.max()} is not one of the {len(self.codebook)} of the codebook")
+
+    def _check_values(self, values: NDArray[Any]) -> None:
+        kind, width = (
+            (np.uint64, -(-self.codebook.dim // 64)) if self.kernel.binary else (np.float32, self.codebook.dim)
+        )
+        if values.dtype != kind or values.shape[1] != width:
+            found = f"{values.dtype} x {values.shape[1]}"
+            raise ArrayError(f"residuals are {found}, this index holds {np.dtype(kind).name} x {width}")
+
+    def _holds(self, rows: Int64) -> Bool:
+        held = np.zeros(len(rows), bool)
+        for segment in self._snapshot.segments:
+            held |= segment.holds(rows)
+        return held
+
+    def _without(self, rows: Int64) -> list[Segment]:
+        touched = [s.without(rows) if s.holds(rows).any() else s for s in self._snapshot.segments]
+        return [segment for segment in touched if segment is not None]
+
+
+def _query_count(aggregated: Aggregated, queries: int | None) -> int:
+    least = int(aggregated.rows[-1]) + 1 if len(aggregated) else 0
+    if queries is not None and queries < least:
+        raise UsageError(f"{queries} queries were announced, but query row {least - 1} has descriptors")
+    return least if queries is None else queries
+
+
+def _names(rows: Int64) -> str:
+    shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+    return f"rows {shown} are" if len(rows) > 1 else f"row {shown} is"

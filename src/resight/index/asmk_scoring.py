@@ -1,0 +1,159 @@
+"""Scores of aggregated queries against the segments of an inverted file, and the best of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resight.errors import UsageError
+from resight.index.aggregation import Aggregated
+from resight.index.asmk_kernels import score_binary, score_vectors
+from resight.index.inverted import Segment
+from resight.types import Float32, Int64
+
+CELLS = 1 << 22
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """How residuals of one word are compared, and words weighed: the options of `Asmk`, which explains them.
+
+    Raises `UsageError` on values that make no sense.
+    """
+
+    binary: bool = True
+    alpha: float = 3.0
+    tau: float = 0.0
+    idf: bool = False
+    query_multiple: int = 5
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.alpha) and self.alpha > 0):
+            raise UsageError(f"alpha is {self.alpha}: a positive number is needed")
+        if not -1 <= self.tau <= 1:
+            raise UsageError(f"tau is {self.tau}: similarities lie in -1..1")
+        if self.tau < 0 and self.alpha != round(self.alpha):
+            raise UsageError(
+                f"tau {self.tau} lets negative similarities in: alpha must be whole then, not {self.alpha}"
+            )
+        if self.query_multiple < 1:
+            raise UsageError(f"query_multiple is {self.query_multiple}: at least one word per descriptor is needed")
+
+    def table(self, dim: int) -> Float64:
+        """sigma of every Hamming distance 0..L, (L + 1,), for `dim` bits padded to L, a multiple of 32."""
+        length = -(-dim // 32) * 32
+        similarity = 1 - 2 * np.arange(length + 1) / length
+        passed = similarity >= self.tau
+        return np.where(passed, np.where(passed, similarity, 0) ** self.alpha, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The segments at one moment with what follows from them, so that a search never sees half a change."""
+
+    segments: tuple[Segment, ...]
+    kernel: Kernel
+    words: int
+    dim: int
+
+    @cached_property
+    def rows(self) -> Int64:
+        """All image rows, ascending, (N,) int64."""
+        return np.sort(np.concatenate([np.empty(0, np.int64), *(s.rows for s in self.segments)]))
+
+    @cached_property
+    def word_weights(self) -> Float64:
+        """(ln(N / df))^2 of every word, (W,); 1 for a word of no image, and for every word without idf."""
+        weights = np.ones(self.words)
+        if self.kernel.idf and self.segments:
+            frequency = np.sum([s.postings_per_word for s in self.segments], axis=0)
+            weights[frequency > 0] = np.log(len(self.rows) / frequency[frequency > 0]) ** 2
+        return weights
+
+    @cached_property
+    def places(self) -> list[tuple[Int64, Float64]]:
+        """Per segment, where its images stand in `rows`, and the factor 1 / sqrt(n_d) of each."""
+        return [(np.searchsorted(self.rows, s.rows), _inverse_root(self._sizes(s))) for s in self.segments]
+
+    @cached_property
+    def table(self) -> Float64:
+        """`Kernel.table` of the codebook's dimension."""
+        return self.kernel.table(self.dim)
+
+    def _sizes(self, segment: Segment) -> Float64:
+        if not self.kernel.idf:
+            return segment.words.astype(np.float64)
+        weights = np.repeat(self.word_weights, segment.postings_per_word)
+        return np.asarray(np.bincount(segment.images, weights, len(segment)), np.float64)
+
+
+def score_blocks(snapshot: Snapshot, queries: Aggregated, count: int) -> Iterator[tuple[slice, Float64]]:
+    """Scores of `count` queries, some at a time: a slice of queries and their scores (q, N) float64, columns as `rows`.
+
+    A block has 4 million cells, or one query: 32 MB, twice while it is filled.
+    """
+    step = max(CELLS // max(len(snapshot.rows), 1), 1)
+    starts = np.searchsorted(queries.rows, np.arange(count + 1))
+    weights = queries.match_weights * snapshot.word_weights[queries.words]
+    factors = _inverse_root(np.bincount(queries.rows, weights, count))
+    for first in range(0, count, step):
+        block = slice(first, min(first + step, count))
+        yield block, _score(snapshot, starts[first : block.stop + 1], queries, weights) * factors[block, None]
+
+
+def _score(snapshot: Snapshot, starts: Int64, queries: Aggregated, weights: Float64) -> Float64:
+    """Scores, but for 1 / sqrt(n_q), of the queries between `starts`: one task per segment and share of the queries."""
+    count, workers = len(starts) - 1, os.cpu_count() or 1
+    share = -(-count // workers)
+    scores = np.zeros((count, len(snapshot.rows)))
+
+    def run(task: tuple[int, int]) -> None:
+        number, first = task
+        segment, (columns, factors) = snapshot.segments[number], snapshot.places[number]
+        part = np.zeros((min(share, count - first), len(segment)))
+        _compare(snapshot, starts[first : first + share + 1], queries, weights, segment, part)
+        scores[first : first + share, columns] = part * factors
+
+    tasks = [(number, first) for number in range(len(snapshot.segments)) for first in range(0, count, share)]
+    if len(tasks) == 1:
+        run(tasks[0])
+    elif tasks:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(run, tasks))
+    return scores
+
+
+def _compare(
+    snapshot: Snapshot, starts: Int64, queries: Aggregated, weights: Float64, segment: Segment, scores: Float64
+) -> None:
+    ours = (starts, queries.words, queries.values, weights)
+    theirs = (segment.offsets, segment.images, segment.values)
+    if snapshot.kernel.binary:
+        score_binary(*ours, *theirs, snapshot.table, scores)
+    else:
+        score_vectors(*ours, *theirs, snapshot.kernel.alpha, snapshot.kernel.tau, scores)
+
+
+def _inverse_root(sizes: NDArray[Any]) -> Float64:
+    return np.asarray(np.divide(1, np.sqrt(sizes), out=np.zeros(len(sizes)), where=sizes > 0), np.float64)
+
+
+def best(scores: Float32, k: int) -> tuple[Int64, Float32]:
+    """Columns of the `k` highest in every row of `scores` (Q, N), best first, ties by column; and their scores."""
+    # One unsigned key holds score (high half, bits made monotone) and column: a partition then settles ties exactly.
+    bits = (scores + np.float32(0)).view(np.uint32)
+    rank = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
+    last = np.uint64(2**32 - 1)
+    keys = (rank << np.uint64(32)) | (last - np.arange(scores.shape[1], dtype=np.uint64))
+    if 0 < k < scores.shape[1]:
+        keys = np.partition(keys, scores.shape[1] - k, axis=1)[:, scores.shape[1] - k :]
+    columns = (last - (np.sort(keys, axis=1)[:, ::-1] & last)).astype(np.int64)
+    return columns, np.take_along_axis(scores, columns, axis=1)

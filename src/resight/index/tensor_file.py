@@ -1,0 +1,49 @@
+"""Arrays on disk as safetensors: no code in the file, sizes checked by the reader, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from resight.errors import ArrayError, CollectionError
+
+T = TypeVar("T")
+
+
+def write_tensors(path: str | Path, kind: str, tensors: dict[str, Any], metadata: dict[str, str]) -> None:
+    """Write `tensors` beside `path`, then move the file there. Raises `CollectionError` when that cannot be done."""
+    target = Path(path)
+    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, partial, {"format": kind, **metadata})
+        os.replace(partial, target)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise CollectionError(f"{target} cannot be written: {error}") from error
+
+
+def read_tensors(path: str | Path, kind: str, build: Callable[[dict[str, Any], dict[str, str]], T]) -> T:
+    """Give `build` the tensors and metadata of a file of format `kind`, and return what it makes of them.
+
+    Raises `CollectionError` when the file is missing, is damaged, is of another format, or when `build` refuses it with
+    an `ArrayError`, `KeyError`, `TypeError` or `ValueError`.
+    """
+    try:
+        with safe_open(Path(path), "numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != kind:
+                raise CollectionError(f"{path} holds {metadata.get('format')!r}, expected {kind!r}: build it again")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except OSError as error:
+        raise CollectionError(f"{path} cannot be read: {error}") from error
+    except SafetensorError as error:
+        raise CollectionError(f"{path} is damaged ({error}): build it again") from error
+    try:
+        return build(tensors, metadata)
+    except (ArrayError, KeyError, TypeError, ValueError) as error:
+        raise CollectionError(f"{path} is damaged ({error}): build it again") from error

@@ -1,0 +1,347 @@
+"""Do two images show the same thing? One transform that carries many features of the first onto the second proves it.
+
+Tentative correspondences go through local frames (`resight.matching.frames`), then USAC MAGSAC of OpenCV (Barath et
+al., MAGSAC++, CVPR 2020), then checks that a real view of a real thing passes and an accident rarely does.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from resight.errors import UsageError
+from resight.matching.correspond import Correspondences, Int32, correspond
+from resight.matching.frames import Bool, Float64, Frames, jacobians, similarities
+from resight.types import LocalFeatures, as_array
+
+Model = Literal["similarity", "affine", "homography"]
+
+POINTS = {"similarity": 2, "affine": 3, "homography": 4}  # correspondences that fix one transform
+SCALE_TOLERANCE = math.log(2)  # an inlier's scale agrees with the transform within a factor of 2 ...
+TURN_TOLERANCE = math.radians(30)  # ... and its angle within 30 degrees
+MAX_ZOOM = 8.0  # linear change of size; beyond, hardly any feature would have matched
+MAX_STRETCH = 8.0  # ratio of the axes of a circle's image: a plane seen at 83 degrees
+REFIT_RADIUS = 3.0  # thresholds around the first transform within which the final one is sought
+ITERATIONS = 10_000  # of USAC; finds a homography among 15 % inliers with probability 0.99
+SIMILARITY_DRAWS = 5_000  # random pairs; finds a similarity among 5 % inliers with probability 0.999
+
+
+@dataclass(frozen=True, eq=False)
+class Verification:
+    """What geometry says about two images.
+
+    `correspondences` (m, 2) int32: rows of the tentatively matched features in a and b, nearest descriptors first.
+    `mask` (m,) bool: those that `transform` (3, 3) float64, from a to b in original pixels, explains; each place in
+    either image counts once. `transform` is None and the mask all False where no transform passes the checks.
+    `residual`: root mean square transfer error of the inliers, pixels of b, inf without inliers. `coverage`: area that
+    the inliers span in a and in b, as a share of the area that all features span. `significance`: -log10 of the number
+    of sets of so many inliers that chance alone would give (`significance`); above 0 is rarer than one per pair.
+    """
+
+    model: Model
+    transform: Float64 | None
+    correspondences: Int32
+    mask: Bool
+    min_inliers: int
+    residual: float
+    coverage: tuple[float, float]
+    significance: float
+
+    @property
+    def inliers(self) -> int:
+        """Number of correspondences that the transform explains."""
+        return int(self.mask.sum())
+
+    @property
+    def tentative(self) -> int:
+        """Number of tentative correspondences."""
+        return len(self.mask)
+
+    @property
+    def verified(self) -> bool:
+        """Enough inliers, and more than chance would give."""
+        return self.transform is not None and self.inliers >= self.min_inliers and self.significance > 0
+
+
+def verify(
+    a: LocalFeatures,
+    b: LocalFeatures,
+    model: Model = "affine",
+    *,
+    threshold: float = 4.0,
+    min_inliers: int = 5,
+    ratio: float | None = 0.9,
+    words: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    use_frames: bool = True,
+) -> Verification:
+    """Match two images and look for one transform that carries features of `a` onto those of `b`.
+
+    `threshold`: largest distance, in original pixels of b, between a carried feature and its partner. `ratio`, `words`:
+    as in `correspond`. `use_frames`: let scale and angle of the features propose transforms, and drop inliers whose
+    scale or angle contradicts the transform. Features without angles or scales (all equal in both images) are never
+    asked for them. Degenerate input gives a result that is not verified, never an error; the same input gives the same
+    result.
+
+    Raises `UsageError` on an unknown model, a threshold that is not positive, a minimum below the points that fix the
+    model, or a bad ratio; `ArrayError` on descriptors of different dimension.
+    """
+    _check(model, threshold, min_inliers)
+    found = correspond(a, b, ratio=ratio, words=words)
+    return verify_correspondences(
+        a, b, found, model, threshold=threshold, min_inliers=min_inliers, use_frames=use_frames
+    )
+
+
+def verify_correspondences(
+    a: LocalFeatures,
+    b: LocalFeatures,
+    correspondences: Correspondences,
+    model: Model = "affine",
+    *,
+    threshold: float = 4.0,
+    min_inliers: int = 5,
+    use_frames: bool = True,
+) -> Verification:
+    """As `verify`, on correspondences that are known already. Raises the same errors."""
+    _check(model, threshold, min_inliers)
+    pairs = correspondences.pairs
+    frames = _frames(a, b, pairs, use_frames)
+    transform = _search(frames, model, threshold)
+    mask = np.zeros(len(pairs), np.bool_)
+    if transform is not None:
+        mask = _once_per_place(frames, frames.errors(transform) < threshold**2)
+        if mask.sum() < POINTS[model] or not _plausible(transform, frames.select(mask), threshold):
+            transform, mask = None, np.zeros_like(mask)
+    inliers = frames.select(mask)
+    spans = _area(a.xy), _area(b.xy)
+    return Verification(
+        model=model,
+        transform=transform,
+        correspondences=pairs,
+        mask=mask,
+        min_inliers=min_inliers,
+        residual=math.inf if transform is None else math.sqrt(inliers.errors(transform).mean()),
+        coverage=(_share(_area(inliers.src), spans[0]), _share(_area(inliers.dst), spans[1])),
+        significance=significance(len(inliers), len(pairs), _chance(frames, threshold, spans[1]), model),
+    )
+
+
+def verify_many(
+    query: LocalFeatures,
+    candidates: Sequence[LocalFeatures],
+    model: Model = "affine",
+    *,
+    threshold: float = 4.0,
+    min_inliers: int = 5,
+    ratio: float | None = 0.9,
+    words: tuple[NDArray[Any], Sequence[NDArray[Any]]] | None = None,
+    use_frames: bool = True,
+    jobs: int | None = None,
+) -> list[Verification]:
+    """`verify` of one query against many candidates, in order, on `jobs` threads (None: one per core).
+
+    `words`: visual words of the query, (n, m) int, and a sequence of those of each candidate. The work per match is in
+    compiled code that runs beside other threads; peak memory beyond the input is 16 MB per thread.
+    Raises as `verify` does, and `UsageError` when candidates and their words differ in number or jobs is below 1.
+    """
+    _check(model, threshold, min_inliers)
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"jobs is {jobs}: at least 1 thread is needed")
+    if words is not None and len(words[1]) != len(candidates):
+        raise UsageError(f"{len(candidates)} candidates came with words for {len(words[1])}: give one array for each")
+
+    def one(i: int) -> Verification:
+        pair_words = None if words is None else (words[0], words[1][i])
+        found = correspond(query, candidates[i], ratio=ratio, words=pair_words)
+        return verify_correspondences(
+            query, candidates[i], found, model, threshold=threshold, min_inliers=min_inliers, use_frames=use_frames
+        )
+
+    with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
+        return list(pool.map(one, range(len(candidates))))
+
+
+def estimate(
+    src: NDArray[Any],
+    dst: NDArray[Any],
+    model: Model = "affine",
+    *,
+    threshold: float = 4.0,
+    min_inliers: int = 5,
+    seed: int = 0,
+) -> tuple[Float64 | None, Bool]:
+    """Fit a transform to point pairs with outliers: the transform (3, 3) from src to dst, and its inliers (m,) bool.
+
+    `src`, `dst` (m, 2) pixels. None and an all-False mask where fewer than `min_inliers` pairs, at different places,
+    agree within `threshold` pixels of dst on one plausible transform. Affine and homography are USAC MAGSAC with
+    `seed`; similarity draws pairs of points with it. Raises `UsageError` as `verify`, `ArrayError` on other shapes or
+    values that are not finite.
+    """
+    _check(model, threshold, min_inliers)
+    src = as_array("src", src, np.float64, (None, 2))
+    dst = as_array("dst", dst, np.float64, (len(src), 2))
+    if not (np.isfinite(src).all() and np.isfinite(dst).all()):
+        raise UsageError("point pairs hold NaN or infinity: drop those pairs first")
+    frames = Frames(src, dst, np.zeros(len(src)), np.zeros(len(src)))
+    transform = _search_points(frames, model, threshold, seed)
+    if transform is not None:
+        mask = _once_per_place(frames, frames.errors(transform) < threshold**2)
+        if mask.sum() >= min_inliers and _plausible(transform, frames.select(mask), threshold):
+            return transform, mask
+    return None, np.zeros(len(src), np.bool_)
+
+
+def significance(inliers: int, tentative: int, chance: float, model: Model) -> float:
+    """-log10 of the expected number of sets of so many inliers when all correspondences are accidents.
+
+    `chance`: probability that one accidental correspondence fits a given transform. With s points fixing the model, the
+    number is (m - s) C(m, k) C(k, s) chance^(k - s) (Moisan and Stival, IJCV 2004, equation 10); -inf for k <= s.
+    """
+    sample = POINTS[model]
+    if inliers <= sample:
+        return -math.inf
+    tests = (tentative - sample) * math.comb(tentative, inliers) * math.comb(inliers, sample)
+    return -math.log10(tests) - (inliers - sample) * math.log10(max(chance, 1e-300))
+
+
+def _check(model: str, threshold: float, min_inliers: int) -> None:
+    if model not in POINTS:
+        raise UsageError(f"model {model!r} is unknown: choose one of {', '.join(POINTS)}")
+    if not 0 < threshold < math.inf:
+        raise UsageError(f"threshold is {threshold} pixels: it must be positive and finite")
+    if min_inliers < POINTS[model]:
+        raise UsageError(f"min_inliers is {min_inliers}: {POINTS[model]} points already fix a {model} model")
+
+
+def _frames(a: LocalFeatures, b: LocalFeatures, pairs: Int32, use_frames: bool) -> Frames:
+    """The correspondences as geometry, with tolerances only for what the features tell."""
+    i, j = pairs.T
+    scaled = use_frames and bool((a.scale > 0).all() and (b.scale > 0).all()) and _varies(a.scale, b.scale)
+    turned = use_frames and _varies(a.angle, b.angle)
+    nothing = np.zeros(len(pairs))
+    return Frames(
+        a.xy[i].astype(np.float64),
+        b.xy[j].astype(np.float64),
+        np.log(b.scale[j].astype(np.float64) / a.scale[i]) if scaled else nothing,
+        b.angle[j].astype(np.float64) - a.angle[i] if turned else nothing,
+        SCALE_TOLERANCE if scaled else math.inf,
+        TURN_TOLERANCE if turned else math.inf,
+    )
+
+
+def _varies(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
+    """Whether the values of two images differ at all: detectors without scales or angles give one and the same."""
+    return bool(len(a) and len(b) and min(a.min(), b.min()) < max(a.max(), b.max()))
+
+
+def _search(frames: Frames, model: Model, threshold: float) -> Float64 | None:
+    """The transform with most inliers: by local frames where features have them, else from positions alone."""
+    if len(frames) < POINTS[model]:
+        return None
+    if math.isinf(frames.log_scale_tolerance) or math.isinf(frames.turn_tolerance):
+        return _search_points(frames, model, threshold, seed=0)
+    first = frames.best(frames.hypotheses(), threshold, affine=model != "similarity")
+    if first is None or model == "similarity":
+        return first
+    errors = frames.errors(first)
+    final = _magsac(frames.select(errors < (REFIT_RADIUS * threshold) ** 2), model, threshold, seed=0)
+    if final is None or (frames.errors(final) < threshold**2).sum() < (errors < threshold**2).sum():
+        return first
+    return final
+
+
+def _search_points(frames: Frames, model: Model, threshold: float, seed: int) -> Float64 | None:
+    if model != "similarity":
+        return _magsac(frames, model, threshold, seed)
+    if len(frames) < POINTS[model]:
+        return None
+    # OpenCV has no USAC for similarities: draw pairs, which fix one each.
+    i, j = np.random.default_rng(seed).integers(len(frames), size=(2, SIMILARITY_DRAWS))
+    before = (frames.src[j] - frames.src[i]) @ (1, 1j)
+    after = (frames.dst[j] - frames.dst[i]) @ (1, 1j)
+    useful = (before != 0) & (after != 0)
+    hypotheses = similarities(frames.src[i][useful], frames.dst[i][useful], after[useful] / before[useful])
+    return frames.best(hypotheses, threshold, affine=False)
+
+
+def _magsac(frames: Frames, model: Model, threshold: float, seed: int) -> Float64 | None:
+    """USAC MAGSAC of an affine or homography model, (3, 3), or None where OpenCV finds none."""
+    if len(frames) <= POINTS[model]:
+        return None
+    parameters = cv2.UsacParams()
+    parameters.threshold = threshold
+    parameters.maxIterations = ITERATIONS
+    parameters.confidence = 0.999
+    parameters.score = cv2.SCORE_METHOD_MAGSAC
+    parameters.loMethod = cv2.LOCAL_OPTIM_SIGMA
+    parameters.final_polisher = cv2.MAGSAC
+    parameters.final_polisher_iterations = 3
+    parameters.sampler = cv2.SAMPLING_UNIFORM
+    parameters.randomGeneratorState = seed  # its own generator: results do not depend on threads or on earlier calls
+    if model == "homography":
+        transform, _ = cv2.findHomography(frames.src, frames.dst, parameters)
+        return None if transform is None or not np.isfinite(transform).all() else transform
+    transform, _ = cv2.estimateAffine2D(frames.src, frames.dst, parameters)
+    return None if transform is None or not np.isfinite(transform).all() else np.vstack([transform, (0, 0, 1)])
+
+
+def _once_per_place(frames: Frames, mask: Bool) -> Bool:
+    """Keep the first inlier of every pixel of a, and of those the first of every pixel of b.
+
+    Detectors put several features on one spot, with other angles or scales: they are one piece of evidence.
+    """
+    kept = np.flatnonzero(mask)
+    for points in (frames.src, frames.dst):
+        cells = np.floor(points[kept]) @ (1, 1j)
+        kept = kept[np.sort(np.unique(cells, return_index=True)[1])]
+    once = np.zeros_like(mask)
+    once[kept] = True
+    return once
+
+
+def _plausible(transform: Float64, inliers: Frames, threshold: float) -> bool:
+    """Whether a camera could have done it: no mirror, no horizon between the inliers, bounded zoom and slant, and
+    inliers that are not all on one spot or line, where some transform always fits."""
+    jacobian, depth = jacobians(transform, inliers.src)
+    large, small = np.linalg.svd(jacobian, compute_uv=False).T
+    return bool(
+        (depth * depth[0] > 0).all()
+        and (np.linalg.det(jacobian) > 0).all()
+        and large.max() < MAX_ZOOM
+        and small.min() > 1 / MAX_ZOOM
+        and (large < MAX_STRETCH * small).all()
+        and min(_thickness(inliers.src), _thickness(inliers.dst)) > threshold / 2
+    )
+
+
+def _thickness(points: Float64) -> float:
+    """Standard deviation of points (n, 2) across their narrowest direction, pixels."""
+    return math.sqrt(max(0.0, np.linalg.eigvalsh(np.cov(points.T, bias=True))[0]))
+
+
+def _area(points: NDArray[Any]) -> float:
+    """Area of the convex hull of points (n, 2), square pixels."""
+    if len(points) < 3:
+        return 0.0
+    return float(cv2.contourArea(cv2.convexHull(points.astype(np.float32))))
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else 0.0
+
+
+def _chance(frames: Frames, threshold: float, area: float) -> float:
+    """Probability that an accidental correspondence lies within the threshold, with scale and angle in tolerance."""
+    disc = min(1.0, math.pi * threshold**2 / area) if area > 0 else 1.0
+    turned = 1.0 if math.isinf(frames.turn_tolerance) else frames.turn_tolerance / math.pi
+    # Scales of detected features are spread over some octaves: about every second pair agrees within a factor of 2.
+    scaled = 1.0 if math.isinf(frames.log_scale_tolerance) else 0.5
+    return disc * turned * scaled

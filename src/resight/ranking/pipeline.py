@@ -1,0 +1,135 @@
+"""Stages that compose: `search = a % 400 >> b`, `0.7 * a + 0.3 * b`.
+
+A stage is anything that takes queries and a ranking and gives back a ranking. `composable` gives a class the operators;
+a plain function joins in on the right of `>>`, or wrapped in `Pipeline((function,))`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from resight.errors import UsageError
+from resight.types import Evidence, Queries, Ranking, Stage
+
+C = TypeVar("C", bound=type[Any])
+
+
+def composable(cls: C) -> C:
+    """Class decorator: `>>` runs one stage after another, `% k` cuts, `*` and `+` weight and fuse scores."""
+    operators: dict[str, Callable[..., Any]] = {
+        "__rshift__": lambda self, other: Pipeline((*_parts(self), *_parts(other))),
+        "__rrshift__": lambda self, other: Pipeline((*_parts(other), *_parts(self))),
+        "__mod__": lambda self, k: Pipeline((*_parts(self), Cut(k))),
+        "__mul__": lambda self, weight: Fusion(((float(weight), self),)),
+        "__rmul__": lambda self, weight: Fusion(((float(weight), self),)),
+        "__add__": lambda self, other: Fusion((*_terms(self), *_terms(other))),
+    }
+    for name, operator in operators.items():
+        setattr(cls, name, operator)
+    return cls
+
+
+def explain(stage: Stage, queries: Queries, query: int, row: int) -> tuple[Evidence, ...]:
+    """What `stage` can say about result `row` of one query; nothing where it has no `explain`."""
+    method = getattr(stage, "explain", None)
+    return () if method is None else tuple(method(queries, query, row))
+
+
+@composable
+@dataclass(frozen=True)
+class Pipeline:
+    """Stages run one after another; the first one searches."""
+
+    stages: tuple[Stage, ...]
+
+    def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
+        for stage in self.stages:
+            ranking = stage(queries, ranking)
+        if ranking is None:
+            raise UsageError("an empty pipeline gives no ranking: put a search stage first")
+        return ranking
+
+    def explain(self, queries: Queries, query: int, row: int) -> tuple[Evidence, ...]:
+        """The evidence of every stage, in their order."""
+        return tuple(evidence for stage in self.stages for evidence in explain(stage, queries, query, row))
+
+
+@composable
+@dataclass(frozen=True)
+class Cut:
+    """Keep the first `k` results of every query. Raises `UsageError` unless k is at least 1."""
+
+    k: int
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise UsageError(f"a ranking cannot be cut to {self.k} results: at least 1 is needed")
+
+    def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
+        return need(ranking, "a cut").top(self.k)
+
+
+@composable
+@dataclass(frozen=True)
+class Fusion:
+    """Weighted sum of the scores of several stages, which all get the same queries and ranking.
+
+    A row that one stage did not return counts there with the lowest score that this stage gave the query. Equal sums
+    are ordered by row.
+    """
+
+    terms: tuple[tuple[float, Stage], ...]
+
+    def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
+        parts = [(weight, stage(queries, ranking)) for weight, stage in self.terms]
+        ids, scores = [], []
+        for q in range(len(queries)):
+            rows, total = _fuse([(weight, part.ids[q], part.scores[q]) for weight, part in parts])
+            ids.append(rows)
+            scores.append(total)
+        return Ranking.from_lists(ids, scores)
+
+    def explain(self, queries: Queries, query: int, row: int) -> tuple[Evidence, ...]:
+        """The evidence of every term, in their order."""
+        return tuple(evidence for _, stage in self.terms for evidence in explain(stage, queries, query, row))
+
+
+def need(ranking: Ranking | None, stage: str) -> Ranking:
+    """`ranking`, or `UsageError` when `stage` was put first."""
+    if ranking is None:
+        raise UsageError(f"{stage} needs a ranking: put a search stage before it")
+    return ranking
+
+
+def reorder(rows: Any, scores: Any) -> tuple[Any, Any]:
+    """Rows (n,) and scores (n,) best first, equal scores by row."""
+    order = np.lexsort((rows, -np.asarray(scores)))
+    return np.asarray(rows)[order], np.asarray(scores, np.float32)[order]
+
+
+def _fuse(parts: list[tuple[float, Any, Any]]) -> tuple[Any, Any]:
+    found = [(weight, ids[ids >= 0], scores[ids >= 0]) for weight, ids, scores in parts]
+    rows = np.unique(np.concatenate([ids for _, ids, _ in found]))
+    total = np.zeros(len(rows))
+    for weight, ids, scores in found:
+        if len(ids):
+            values = np.full(len(rows), scores.min(), np.float64)
+            values[np.searchsorted(rows, ids)] = scores
+            total += weight * values
+    return reorder(rows, total)
+
+
+def _parts(stage: Stage) -> tuple[Stage, ...]:
+    if isinstance(stage, Pipeline):
+        return stage.stages
+    if not callable(stage):
+        raise UsageError(f"{stage!r} is not a stage: it must take queries and a ranking")
+    return (stage,)
+
+
+def _terms(stage: Stage) -> tuple[tuple[float, Stage], ...]:
+    return stage.terms if isinstance(stage, Fusion) else ((1.0, stage),)

@@ -1,0 +1,109 @@
+"""The columns of the two tables, and how photos become batches of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from resight.errors import ArrayError, UsageError
+from resight.types import as_array
+
+IMAGES_SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64()),
+        pa.field("id", pa.string()),
+        pa.field("uri", pa.string()),
+        pa.field("path_bytes", pa.binary()),
+        pa.field("root", pa.string()),
+        pa.field("sha256", pa.string()),
+        pa.field("size", pa.int64()),
+        pa.field("mtime_ns", pa.int64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("taken_at", pa.string()),
+        pa.field("error_kind", pa.string()),
+        pa.field("error", pa.string()),
+        pa.field("tags", pa.list_(pa.string())),
+    ]
+)
+# Blobs lie outside the columns: one image is a single read, and rows and counts are scanned without touching them.
+LOCAL_SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64()),
+        pa.field("count", pa.int32()),
+        pa.field("crc32", pa.int64()),
+        pa.field("packed", pa.large_binary(), metadata={"lance-encoding:blob": "true"}),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One version of one photo, as table `images` keeps it.
+
+    `row` is its number, never reused. `id` is unique among live photos. `path` is the file's path as the system gives
+    it: a name that is not UTF-8 is kept to the byte. `root` is the scanned folder; `sha256` of the file in hex; `size`
+    bytes; `mtime_ns` nanoseconds since 1970; `width`, `height` pixels after orientation, 0 when unknown; `taken_at`
+    ISO 8601 or None. A file that cannot be decoded has `error_kind` and `error` set, and no features.
+    """
+
+    row: int
+    id: str
+    path: str | bytes
+    root: str
+    sha256: str
+    size: int
+    mtime_ns: int
+    width: int = 0
+    height: int = 0
+    taken_at: str | None = None
+    error_kind: str | None = None
+    error: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+def escape_path(path: str | bytes) -> str:
+    """`path` as text fit for display and JSON: bytes that are not UTF-8 become %XX, all else stays."""
+    text = os.fsencode(path).decode("utf-8", "surrogateescape")
+    return re.sub("[\udc80-\udcff]", lambda found: f"%{ord(found[0]) - 0xDC00:02X}", text)
+
+
+def images_batch(photos: Sequence[Photo]) -> pa.Table:
+    """Photos as a batch of table `images`: `uri` is the escaped path, `path_bytes` the path to open the file by.
+
+    Raises `UsageError` when a value does not fit its column, such as an id that is not valid text.
+    """
+    records = []
+    for photo in photos:
+        record = {field.name: getattr(photo, field.name) for field in fields(photo)}
+        record["uri"], record["path_bytes"] = escape_path(photo.path), os.fsencode(record.pop("path"))
+        record["root"] = escape_path(photo.root)
+        record["tags"] = list(photo.tags)
+        records.append(record)
+    try:
+        return pa.Table.from_pylist(records, schema=IMAGES_SCHEMA)
+    except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
+        raise UsageError(f"a photo cannot be stored: {error}") from error
+
+
+def local_batch(rows: Any, counts: Any, packed: Sequence[bytes]) -> pa.Table:
+    """Packed features as a batch of table `local`: `rows` (n,) int64, `counts` (n,) int32 features, n byte strings.
+
+    Raises `ArrayError` on unequal lengths or negative counts.
+    """
+    rows = as_array("rows", rows, np.int64, (None,))
+    counts = as_array("counts", counts, np.int32, (len(rows),))
+    if len(packed) != len(rows):
+        raise ArrayError(f"packed holds {len(packed)} images, expected {len(rows)}, one per row")
+    if (counts < 0).any():
+        raise ArrayError(f"counts hold {counts.min()}: an image has 0 features or more")
+    checksums = [zlib.crc32(blob) for blob in packed]
+    columns = [rows, counts, pa.array(checksums, pa.int64()), pa.array(packed, pa.large_binary())]
+    return pa.table(columns, schema=LOCAL_SCHEMA)

@@ -1,0 +1,220 @@
+"""A collection at rest, for readers: one consistent snapshot of its tables `images` and `local`.
+
+Readers need no lock. Writing is `resight.store.writer`. Lance (https://lance.org, version 2.1 files) makes each write
+one atomic commit; a commit of table `images` is what makes photos appear and disappear, and features in `local` whose
+row is not in `images` belong to a write that did not finish: they are not seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+
+from resight.errors import CollectionError, UsageError
+from resight.store.folder import DERIVED, IMAGES, LOCAL, collection_folder, faults, lance_faults, table_uri
+from resight.store.records import IMAGES_SCHEMA, LOCAL_SCHEMA
+from resight.store.stamp import Stamp, read_stamp, write_stamp
+from resight.types import Bool, Int64, as_array
+
+STORAGE_VERSION = "2.1"  # pinned: collections must not change format with the version of Lance that made them
+NEXT_ROW = "resight.next_row"
+OPEN_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """One snapshot of a collection; later writes do not change it.
+
+    It can be read for at least a minute after a later writer has tidied; after that `CollectionError` says to open the
+    collection again. Keeps about 30 bytes per photo in memory.
+    """
+
+    folder: Path
+    images_dataset: Any
+    local_dataset: Any
+
+    def __len__(self) -> int:
+        """Number of live photos, those that could not be decoded included."""
+        return len(self.rows)
+
+    @property
+    def rows(self) -> Int64:
+        """Rows of all live photos, ascending, (N,) int64."""
+        return self._photos[0]
+
+    @cached_property
+    def feature_rows(self) -> Int64:
+        """Rows of the live photos that have local features, ascending, (M,) int64."""
+        rows, readable = self._photos
+        return rows[readable]
+
+    @property
+    def stored_rows(self) -> Int64:
+        """Rows in table `local`, ascending, those without a live photo included, (L,) int64."""
+        return self._features[0]
+
+    @cached_property
+    def version(self) -> str:
+        """Names the state of the features, 16 hex digits: a hash of `feature_rows`.
+
+        What a row holds never changes, so a file derived from the features is valid for just the collections of equal
+        version. Tidying does not change it.
+        """
+        return hashlib.sha256(self.feature_rows.astype("<i8").tobytes()).hexdigest()[:16]
+
+    @cached_property
+    def next_row(self) -> int:
+        """The smallest row that no photo ever had."""
+        with lance_faults("read", self.images_dataset.uri):
+            kept = self.images_dataset.config().get(NEXT_ROW, "0")
+        if not kept.isdecimal():
+            raise CollectionError(f"table images in {self.folder} is damaged: its next row is {kept!r}")
+        return max(int(kept), int(self.rows[-1]) + 1 if len(self.rows) else 0)
+
+    def images(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Table `images`, or some `columns` of it, sorted by row. Raises `UsageError` on an unknown column."""
+        names = list(self.images_dataset.schema.names if columns is None else columns)
+        if unknown := sorted(set(names) - set(self.images_dataset.schema.names)):
+            raise UsageError(
+                f"table images has no column {unknown[0]!r}: it has {', '.join(self.images_dataset.schema.names)}"
+            )
+        with lance_faults("read", self.images_dataset.uri):
+            table = self.images_dataset.to_table(columns=sorted({*names, "row"}))
+        return table.sort_by("row").select(names)
+
+    def counts(self, rows: Any) -> Int64:
+        """Number of local features of each of `rows` (n,) int64. Raises as `local` does."""
+        return self._features[1][self._find(rows)]
+
+    def local(self, rows: Any) -> list[bytes]:
+        """The packed features of `rows` (n,) int64, in that order; all of them lie in memory at once.
+
+        Raises `UsageError` for a row without features and `CollectionError` when they are lost or cannot be read.
+        """
+        places = self._features[2][self._find(rows)]
+        if not len(places):
+            return []
+        positions, back = np.unique(places, return_inverse=True)  # Lance keeps only ascending order in all versions
+        with lance_faults("read", self.local_dataset.uri):
+            blobs = self.local_dataset.take_blobs("packed", indices=positions.tolist())
+            packed = [blob.readall() for blob in blobs]
+        if len(packed) != len(positions):
+            raise CollectionError(f"features of some rows are lost in {self.folder}: run resight check on it")
+        return [packed[k] for k in back.tolist()]
+
+    def iter_local(self, batch: int = 256) -> Iterator[tuple[Int64, list[bytes]]]:
+        """All packed features in row order, `batch` images at a time: (rows (b,) int64, b byte strings)."""
+        if batch < 1:
+            raise UsageError(f"a batch of {batch} images is empty: at least 1 is needed")
+        for start in range(0, len(self.feature_rows), batch):
+            rows = self.feature_rows[start : start + batch]
+            yield rows, self.local(rows)
+
+    @cached_property
+    def _photos(self) -> tuple[Int64, Bool]:
+        """Rows of `images`, ascending, and which of them were decoded."""
+        with lance_faults("read", self.images_dataset.uri):
+            table = self.images_dataset.to_table(columns=["row", "error_kind"])
+        rows = table["row"].to_numpy()
+        order = np.argsort(rows, kind="stable")
+        return rows[order], table["error_kind"].is_null().to_numpy()[order]
+
+    @cached_property
+    def _features(self) -> tuple[Int64, Int64, Int64]:
+        """Rows of `local`, ascending, orphans included; their counts; their positions in the data set."""
+        with lance_faults("read", self.local_dataset.uri):
+            table = self.local_dataset.to_table(columns=["row", "count"])
+        rows = table["row"].to_numpy()
+        order = np.argsort(rows, kind="stable")
+        return rows[order], table["count"].to_numpy()[order].astype(np.int64), order
+
+    def _find(self, rows: Any) -> Int64:
+        """Indices of `rows` in `_features`."""
+        asked = as_array("rows", rows, np.int64, (None,))
+        without = asked[~np.isin(asked, self.feature_rows)]
+        if len(without):
+            raise UsageError(f"row {without[0]} has no features: no photo in {self.folder} that was decoded has it")
+        known = self._features[0]
+        places = np.searchsorted(known, asked)
+        lost = asked[known[np.minimum(places, len(known) - 1)] != asked] if len(known) else asked
+        if len(lost):
+            raise CollectionError(f"the features of row {lost[0]} are lost in {self.folder}: run resight check on it")
+        return places
+
+
+def create(path: str | os.PathLike[str], stamp: Stamp) -> Tables:
+    """Make an empty collection at `path`, all or nothing: it is built beside it and moved there in one step.
+
+    Raises `UsageError` when something is there already or the parent folder is missing, and `CollectionError` when
+    the disk refuses.
+    """
+    folder = collection_folder(path)
+    _require_free(folder)
+    scratch = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with faults("make", folder):
+            scratch.mkdir()
+            (scratch / DERIVED).mkdir()
+        write_stamp(scratch, stamp)
+        for name, schema in ((IMAGES, IMAGES_SCHEMA), (LOCAL, LOCAL_SCHEMA)):
+            with lance_faults("make", folder):
+                lance.write_dataset(
+                    schema.empty_table(), table_uri(scratch, name), data_storage_version=STORAGE_VERSION
+                )
+        _require_free(folder)
+        with faults("make", folder):
+            os.rename(scratch, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return open_tables(folder)
+
+
+def _require_free(folder: Path) -> None:
+    if os.path.lexists(folder):
+        what = "already exists" if (folder / IMAGES).with_suffix(".lance").exists() else "exists and is no collection"
+        raise UsageError(f"{folder} {what}: choose another name for the new collection")
+    if not folder.parent.is_dir():
+        raise UsageError(f"cannot make {folder}: there is no folder {folder.parent}, make it first")
+
+
+def open_tables(path: str | os.PathLike[str]) -> Tables:
+    """The newest state of the collection at `path`. Raises as `read_stamp` does, and `CollectionError` on damage."""
+    folder = collection_folder(path)
+    read_stamp(folder)
+    return snapshot(folder)
+
+
+def snapshot(folder: Path) -> Tables:
+    """`open_tables` without a look at the stamp."""
+    for _ in range(OPEN_ATTEMPTS):
+        images = _open_table(folder, IMAGES, IMAGES_SCHEMA)
+        local = _open_table(folder, LOCAL, LOCAL_SCHEMA)
+        # Features are added before their photos and removed after them: with `images` unchanged, `local` fits it.
+        with lance_faults("read", folder):
+            if images.latest_version == images.version:
+                return Tables(folder, images, local)
+    raise CollectionError(f"{folder} is being written too fast to be read: try again when its writer is done")
+
+
+def _open_table(folder: Path, name: str, schema: pa.Schema) -> Any:
+    with lance_faults(f"open table {name} of", folder):
+        dataset = lance.dataset(table_uri(folder, name))
+    for field in schema:
+        found = dataset.schema.field(field.name) if field.name in dataset.schema.names else None
+        if found is None or found.type != field.type:
+            raise CollectionError(
+                f"table {name} of {folder} has no column {field.name} of type {field.type}: "
+                "the collection is damaged, index the photos into a new one"
+            )
+    return dataset

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from resight.errors import ArrayError, UsageError
+from resight.evaluation.significance import compare
+
+
+def test_equal_systems_do_not_differ() -> None:
+    ap = np.random.default_rng(0).random(30)
+    result = compare(ap, ap, seed=1, resamples=500)
+    assert (result.difference, result.low, result.high, result.p_value) == (0, 0, 0, 1)
+
+
+def test_a_constant_gain_is_certain() -> None:
+    ap = np.random.default_rng(0).random(30) / 2
+    result = compare(ap + 0.25, ap, seed=1, resamples=999)
+    assert result.difference == pytest.approx(0.25)
+    assert (result.low, result.high) == pytest.approx((0.25, 0.25))
+    assert result.p_value == pytest.approx(1 / 1000)
+    assert result.mean_a - result.mean_b == pytest.approx(result.difference)
+
+
+def test_p_value_matches_all_sign_flips() -> None:
+    difference = np.array([0.3, -0.1, 0.2, 0.05, 0.4, -0.02])
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 6)).reshape(6, -1)
+    exact = np.mean(np.abs(difference @ signs) >= abs(difference.sum()) - 1e-12)
+    result = compare(difference, np.zeros(6), seed=3, resamples=40000)
+    assert result.p_value == pytest.approx(exact, abs=0.01)
+
+
+def test_interval_matches_the_normal_law_for_many_queries() -> None:
+    difference = np.random.default_rng(5).normal(0.1, 1, 2000)
+    result = compare(difference, np.zeros(2000), seed=0, resamples=4000)
+    half = 1.96 * difference.std() / np.sqrt(2000)
+    assert (result.low, result.high) == pytest.approx((difference.mean() - half, difference.mean() + half), abs=0.004)
+
+
+def test_swapping_systems_mirrors_the_result() -> None:
+    a, b = np.random.default_rng(0).random((2, 40))
+    one, two = compare(a, b, seed=7, resamples=2000), compare(b, a, seed=7, resamples=2000)
+    assert (one.difference, one.p_value) == pytest.approx((-two.difference, two.p_value))
+    assert (one.low, one.high) == pytest.approx((-two.high, -two.low))
+
+
+def test_seed_decides_everything_and_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = np.random.default_rng(0).random((2, 40))
+    assert compare(a, b, seed=1, resamples=300) == compare(a, b, seed=1, resamples=300)
+    assert compare(a, b, seed=1, resamples=300) != compare(a, b, seed=2, resamples=300)
+    monkeypatch.setattr("resight.evaluation.significance._BLOCK", 400)
+    blocks = compare(a, b, seed=1, resamples=305)
+    assert blocks.low < blocks.difference < blocks.high
+
+
+def test_queries_without_positives_are_left_out() -> None:
+    result = compare([0.5, np.nan, 0.75], [0.25, np.nan, 0.5], seed=0, resamples=10)
+    assert (result.queries, result.empty, result.difference) == (2, 1, 0.25)
+
+
+def test_bad_input() -> None:
+    with pytest.raises(ArrayError, match="2 queries have a score in one system only, the first is 0"):
+        compare([np.nan, 1, 1], [1, np.nan, 1], seed=0)
+    with pytest.raises(ArrayError, match="none of the 1 queries"):
+        compare([np.nan], [np.nan], seed=0)
+    with pytest.raises(ArrayError, match=r"ap_b has shape \(3,\), expected \(2\)"):
+        compare([1, 1], [1, 1, 1], seed=0)
+    with pytest.raises(UsageError, match="0 resamples"):
+        compare([1], [1], seed=0, resamples=0)
