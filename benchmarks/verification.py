@@ -74,8 +74,8 @@ def separation(data: Path, false_pairs: int) -> None:
     print("True pairs:", ", ".join(f"{name} {chosen.sum()}" for name, chosen in sets.items()), end="; ")
     print(f"false pairs: {(~true).sum()}.\n")
     matched = [match(features[i], features[j]) for i, j in pairs]
-    print("| model | ratio | pixels | frames | most inliers, false pairs | false verified |", end="")
-    print(" | ".join(f" {name} " for name in sets), "| recall without false pair: " + ", ".join(sets), "|")
+    print("| model | ratio | pixels | frames | most inliers, false pairs | false verified | ", end="")
+    print(" | ".join(sets), "| recall without false pair: " + ", ".join(sets), "|")
     print("|---|--:|--:|---|---|--:|" + "--:|" * len(sets) + "---|")
     defaults = {"model": "affine", "ratio": 0.9, "threshold": 4.0, "use_frames": True}
     changes: list[dict[str, object]] = [{}, {"model": "similarity"}, {"model": "homography"}]

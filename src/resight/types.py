@@ -31,10 +31,8 @@ def as_array(name: str, value: Any, dtype: Any, shape: tuple[int | None, ...]) -
         array = np.ascontiguousarray(array.astype(dtype, copy=False)).reshape(array.shape)
     except (TypeError, ValueError) as error:
         raise ArrayError(f"{name} cannot be read as {np.dtype(dtype).name}: {error}") from error
-    got: tuple[int | None, ...] = tuple(
-        None if want is None else n for want, n in zip(shape, array.shape, strict=False)
-    )
-    if array.ndim != len(shape) or got != shape:
+    sizes: tuple[int, ...] = array.shape
+    if len(sizes) != len(shape) or any(want not in (None, n) for want, n in zip(shape, sizes, strict=True)):
         wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
         raise ArrayError(f"{name} has shape {array.shape}, expected {wanted}")
     return array
@@ -245,6 +243,14 @@ class Queries:
 
     def __len__(self) -> int:
         return next(len(part) for part in (self.local, self.vectors, self.rows) if part is not None)
+
+    def only(self, query: int) -> Queries:
+        """One of the queries, alone."""
+        return Queries(
+            None if self.local is None else self.local[query : query + 1],
+            None if self.vectors is None else self.vectors[query : query + 1],
+            None if self.rows is None else self.rows[query : query + 1],
+        )
 
 
 @dataclass(frozen=True)

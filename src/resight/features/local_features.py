@@ -53,7 +53,7 @@ class RootSift:
             raise ArrayError(f"pixels have shape {pixels.shape} {pixels.dtype}, expected (H, W, 3) uint8")
         resized = self._resize(pixels)
         gray = cv2.cvtColor(resized, cv2.COLOR_RGB2GRAY)
-        sift = cv2.SIFT_create(nfeatures=0, contrastThreshold=self.contrast, enable_precise_upscale=True)
+        sift = cv2.SIFT.create(nfeatures=0, contrastThreshold=self.contrast, enable_precise_upscale=True)
         points, descriptors = sift.detectAndCompute(gray, None)
         if not points:
             return empty_features(SIFT_DIM)
@@ -64,13 +64,18 @@ class RootSift:
         if longest > self.max_side:
             return resize_to(pixels, self.max_side)
         target = min(2 * longest, self.min_side)
-        return resize_to(pixels, target, upscale=True) if target > longest else pixels
+        if target <= longest:
+            return pixels
+        # Linear: sharper filters enlarge compression artefacts too, and fewer true pairs verify.
+        factor = target / longest
+        size = (max(1, round(pixels.shape[1] * factor)), max(1, round(pixels.shape[0] * factor)))
+        return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
     def _select(self, points: tuple[cv2.KeyPoint, ...], descriptors: NDArray[np.float32]) -> LocalFeatures:
         strength = np.array([point.response for point in points], np.float32)
         order = np.argsort(-strength, kind="stable")[: self.count]
         # OpenCV counts from the centre of the top-left pixel, resight from its corner.
-        xy = cv2.KeyPoint.convert(points)[order] + np.float32(0.5)
+        xy = np.asarray(cv2.KeyPoint.convert(points), np.float32)[order] + np.float32(0.5)
         scale = np.array([points[i].size for i in order], np.float32)
         angle = np.deg2rad(np.array([points[i].angle for i in order], np.float32))
         return LocalFeatures(xy, scale, angle, strength[order], root(descriptors[order]))
@@ -79,7 +84,7 @@ class RootSift:
 def root(descriptors: Float32) -> Float32:
     """RootSIFT: square root of the L1-normalised descriptors, (n, d) float32; zero rows stay zero."""
     total = np.abs(descriptors).sum(axis=1, keepdims=True)
-    return np.sqrt(np.abs(descriptors) / np.maximum(total, 1e-12)).astype(np.float32)
+    return np.asarray(np.sqrt(np.abs(descriptors) / np.maximum(total, 1e-12)), np.float32)
 
 
 def empty_features(dim: int) -> LocalFeatures:
@@ -109,7 +114,7 @@ def pack(features: LocalFeatures) -> bytes:
     for name in ("scale", "angle", "strength"):
         geometry[name] = np.clip(getattr(features, name), -65504, 65504)
     header = _HEADER.pack(_MAGIC, _VERSION, features.dim, len(features), low, step)
-    return header + geometry.tobytes() + codes.tobytes()
+    return b"".join((header, geometry.tobytes(), codes.tobytes()))
 
 
 def unpack(data: bytes) -> LocalFeatures:

@@ -36,7 +36,7 @@ class Asmk:
     or, `binary`, 1 - 2 * Hamming distance / L with L = D rounded up to a multiple of 32 as in the authors' program.
     Queries are assigned to `query_multiple` words per descriptor (fewer if the codebook is smaller), images to one.
 
-    Memory, binary at D = 128: 18 bytes per posting (signature 16, image 2), 12 per image, 8 per word and segment of at
+    Memory, binary at D = 128: 18 bytes per posting (signature 16, image 2), 8 per image, 8 per word and segment of at
     most 65 536 images; full precision: 4 * D + 2 bytes per posting. Searching is safe while another thread adds or
     removes; two writers at once are not. An image without descriptors is not in the index and never a result.
     """
@@ -121,7 +121,7 @@ class Asmk:
 
         `query_rows` and `descriptors` as for `aggregate_query`; `queries` is Q, needed only when the last ones have no
         descriptors. Images that share no word score 0 and rank by row. Gives `Ranking` (Q, min(k, N)).
-        Peak memory: 64 MB or, if larger, 32 bytes per image of the index, beside the result and the aggregated queries.
+        Peak memory: 40 MB, or 40 bytes per image above a million, beside the result and the aggregated queries.
         """
         return self.search_aggregated(self.aggregate_query(query_rows, descriptors), k, queries=queries)
 

@@ -18,7 +18,7 @@ from resight.index.asmk_kernels import score_binary, score_vectors
 from resight.index.inverted import Segment
 from resight.types import Float32, Int64
 
-CELLS = 1 << 22
+CELLS = 1 << 20
 Float64 = NDArray[np.float64]
 
 
@@ -98,7 +98,7 @@ class Snapshot:
 def score_blocks(snapshot: Snapshot, queries: Aggregated, count: int) -> Iterator[tuple[slice, Float64]]:
     """Scores of `count` queries, some at a time: a slice of queries and their scores (q, N) float64, columns as `rows`.
 
-    A block has 4 million cells, or one query: 32 MB, twice while it is filled.
+    A block has a million cells or, if there are more images, one query: 24 bytes a cell while it is filled.
     """
     step = max(CELLS // max(len(snapshot.rows), 1), 1)
     starts = np.searchsorted(queries.rows, np.arange(count + 1))

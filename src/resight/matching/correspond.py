@@ -141,7 +141,7 @@ def _nearest_by_word(
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _update(first: Float32, second: Float32, row: Int32, i: int, j: int, distance: np.float32) -> None:
-    """Let `j`, at this squared distance, compete for the two nearest of `i`; meeting an equal distance, or `j` again, changes nothing."""
+    """Let `j`, at this squared distance, compete for the two nearest of `i`; an equal distance or `j` again is void."""
     if distance < first[i]:
         second[i] = first[i]
         first[i] = distance

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import UsageError
+from resight.matching.checks import hull_area, once_per_place, plausible, share
 from resight.matching.correspond import Correspondences, Int32, correspond
-from resight.matching.frames import Bool, Float64, Frames, jacobians, similarities
+from resight.matching.frames import Bool, Float64, Frames, similarities
 from resight.types import LocalFeatures, as_array
 
 Model = Literal["similarity", "affine", "homography"]
@@ -27,8 +28,6 @@ Model = Literal["similarity", "affine", "homography"]
 POINTS = {"similarity": 2, "affine": 3, "homography": 4}  # correspondences that fix one transform
 SCALE_TOLERANCE = math.log(2)  # an inlier's scale agrees with the transform within a factor of 2 ...
 TURN_TOLERANCE = math.radians(30)  # ... and its angle within 30 degrees
-MAX_ZOOM = 8.0  # linear change of size; beyond, hardly any feature would have matched
-MAX_STRETCH = 8.0  # ratio of the axes of a circle's image: a plane seen at 83 degrees
 REFIT_RADIUS = 3.0  # thresholds around the first transform within which the final one is sought
 ITERATIONS = 10_000  # of USAC; finds a homography among 15 % inliers with probability 0.99
 SIMILARITY_DRAWS = 5_000  # random pairs; finds a similarity among 5 % inliers with probability 0.999
@@ -117,11 +116,11 @@ def verify_correspondences(
     transform = _search(frames, model, threshold)
     mask = np.zeros(len(pairs), np.bool_)
     if transform is not None:
-        mask = _once_per_place(frames, frames.errors(transform) < threshold**2)
-        if mask.sum() < POINTS[model] or not _plausible(transform, frames.select(mask), threshold):
+        mask = once_per_place(frames, frames.errors(transform) < threshold**2)
+        if mask.sum() < POINTS[model] or not plausible(transform, frames.select(mask), threshold):
             transform, mask = None, np.zeros_like(mask)
     inliers = frames.select(mask)
-    spans = _area(a.xy), _area(b.xy)
+    spans = hull_area(a.xy), hull_area(b.xy)
     return Verification(
         model=model,
         transform=transform,
@@ -129,7 +128,7 @@ def verify_correspondences(
         mask=mask,
         min_inliers=min_inliers,
         residual=math.inf if transform is None else math.sqrt(inliers.errors(transform).mean()),
-        coverage=(_share(_area(inliers.src), spans[0]), _share(_area(inliers.dst), spans[1])),
+        coverage=(share(hull_area(inliers.src), spans[0]), share(hull_area(inliers.dst), spans[1])),
         significance=significance(len(inliers), len(pairs), _chance(frames, threshold, spans[1]), model),
     )
 
@@ -193,8 +192,8 @@ def estimate(
     frames = Frames(src, dst, np.zeros(len(src)), np.zeros(len(src)))
     transform = _search_points(frames, model, threshold, seed)
     if transform is not None:
-        mask = _once_per_place(frames, frames.errors(transform) < threshold**2)
-        if mask.sum() >= min_inliers and _plausible(transform, frames.select(mask), threshold):
+        mask = once_per_place(frames, frames.errors(transform) < threshold**2)
+        if mask.sum() >= min_inliers and plausible(transform, frames.select(mask), threshold):
             return transform, mask
     return None, np.zeros(len(src), np.bool_)
 
@@ -291,51 +290,6 @@ def _magsac(frames: Frames, model: Model, threshold: float, seed: int) -> Float6
         return None if transform is None or not np.isfinite(transform).all() else transform
     transform, _ = cv2.estimateAffine2D(frames.src, frames.dst, parameters)
     return None if transform is None or not np.isfinite(transform).all() else np.vstack([transform, (0, 0, 1)])
-
-
-def _once_per_place(frames: Frames, mask: Bool) -> Bool:
-    """Keep the first inlier of every pixel of a, and of those the first of every pixel of b.
-
-    Detectors put several features on one spot, with other angles or scales: they are one piece of evidence.
-    """
-    kept = np.flatnonzero(mask)
-    for points in (frames.src, frames.dst):
-        cells = np.floor(points[kept]) @ (1, 1j)
-        kept = kept[np.sort(np.unique(cells, return_index=True)[1])]
-    once = np.zeros_like(mask)
-    once[kept] = True
-    return once
-
-
-def _plausible(transform: Float64, inliers: Frames, threshold: float) -> bool:
-    """Whether a camera could have done it: no mirror, no horizon between the inliers, bounded zoom and slant, and
-    inliers that are not all on one spot or line, where some transform always fits."""
-    jacobian, depth = jacobians(transform, inliers.src)
-    large, small = np.linalg.svd(jacobian, compute_uv=False).T
-    return bool(
-        (depth * depth[0] > 0).all()
-        and (np.linalg.det(jacobian) > 0).all()
-        and large.max() < MAX_ZOOM
-        and small.min() > 1 / MAX_ZOOM
-        and (large < MAX_STRETCH * small).all()
-        and min(_thickness(inliers.src), _thickness(inliers.dst)) > threshold / 2
-    )
-
-
-def _thickness(points: Float64) -> float:
-    """Standard deviation of points (n, 2) across their narrowest direction, pixels."""
-    return math.sqrt(max(0.0, np.linalg.eigvalsh(np.cov(points.T, bias=True))[0]))
-
-
-def _area(points: NDArray[Any]) -> float:
-    """Area of the convex hull of points (n, 2), square pixels."""
-    if len(points) < 3:
-        return 0.0
-    return float(cv2.contourArea(cv2.convexHull(points.astype(np.float32))))
-
-
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole > 0 else 0.0
 
 
 def _chance(frames: Frames, threshold: float, area: float) -> float:

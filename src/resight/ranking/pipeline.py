@@ -33,10 +33,10 @@ def composable(cls: C) -> C:
     return cls
 
 
-def explain(stage: Stage, queries: Queries, query: int, row: int) -> tuple[Evidence, ...]:
-    """What `stage` can say about result `row` of one query; nothing where it has no `explain`."""
+def explain(stage: Stage, queries: Queries, query: int, row: int, before: Ranking | None) -> tuple[Evidence, ...]:
+    """What `stage`, given ranking `before`, can say about result `row` of one query; nothing without `explain`."""
     method = getattr(stage, "explain", None)
-    return () if method is None else tuple(method(queries, query, row))
+    return () if method is None else tuple(method(queries, query, row, before))
 
 
 @composable
@@ -53,9 +53,15 @@ class Pipeline:
             raise UsageError("an empty pipeline gives no ranking: put a search stage first")
         return ranking
 
-    def explain(self, queries: Queries, query: int, row: int) -> tuple[Evidence, ...]:
-        """The evidence of every stage, in their order."""
-        return tuple(evidence for stage in self.stages for evidence in explain(stage, queries, query, row))
+    def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
+        """The evidence of every stage, in their order; answers the one query again to know what each stage saw."""
+        one, ranking = queries.only(query), None if before is None else _row(before, query)
+        found: tuple[Evidence, ...] = ()
+        for position, stage in enumerate(self.stages):
+            found += explain(stage, one, 0, row, ranking)
+            if position + 1 < len(self.stages):
+                ranking = stage(one, ranking)
+        return found
 
 
 @composable
@@ -93,9 +99,9 @@ class Fusion:
             scores.append(total)
         return Ranking.from_lists(ids, scores)
 
-    def explain(self, queries: Queries, query: int, row: int) -> tuple[Evidence, ...]:
+    def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
         """The evidence of every term, in their order."""
-        return tuple(evidence for _, stage in self.terms for evidence in explain(stage, queries, query, row))
+        return tuple(evidence for _, stage in self.terms for evidence in explain(stage, queries, query, row, before))
 
 
 def need(ranking: Ranking | None, stage: str) -> Ranking:
@@ -121,6 +127,10 @@ def _fuse(parts: list[tuple[float, Any, Any]]) -> tuple[Any, Any]:
             values[np.searchsorted(rows, ids)] = scores
             total += weight * values
     return reorder(rows, total)
+
+
+def _row(ranking: Ranking, query: int) -> Ranking:
+    return Ranking(ranking.ids[query : query + 1], ranking.scores[query : query + 1])
 
 
 def _parts(stage: Stage) -> tuple[Stage, ...]:

@@ -136,6 +136,7 @@ def test_degenerate_points_are_not_verified(model):
         np.full((30, 2), 77.0),
         line * (1, 2),
         line * (0, 1),
+        np.r_[line * (1, 2), [(400.0, 10.0)]],
         np.r_[np.full((20, 2), 5.0), np.full((20, 2), 400.0)],
     ]
     for src in cases:

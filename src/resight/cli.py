@@ -1,0 +1,307 @@
+"""The command `resight`: reads arguments, calls the library, prints. Heavy modules are imported by the command that
+needs them, so that `resight --help` stays fast.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import resight
+from resight import console
+
+if TYPE_CHECKING:
+    from resight.collection import Answer, Collection
+    from resight.ingest import Report
+
+app = typer.Typer(
+    help="Find every photograph of the same thing, with proof.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME.resight", help="The collection.")]
+Photos = Annotated[list[str], typer.Argument(help="Files and folders; folders with all that lies in them.")]
+Jobs = Annotated[int, typer.Option(help="Threads; 0: one per processor.", min=0)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Hidden = Annotated[bool, typer.Option(help="Also read files and folders whose name starts with a dot.")]
+BoxText = Annotated[str | None, typer.Option("--box", metavar="X,Y,W,H", help="Part of the query, in its pixels.")]
+Top = Annotated[int, typer.Option(help="How many results.", min=1)]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        console.say(f"resight {resight.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def index(
+    photos: Photos,
+    to: Annotated[str, typer.Option(metavar="NAME.resight", help="The collection to make or to continue.")],
+    recipe: Annotated[str | None, typer.Option(help="How photos are described: classic.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe.")
+    ] = None,
+    codebook: Annotated[Path | None, typer.Option(help="Use this codebook instead of learning one.")] = None,
+    hidden: Hidden = False,
+    jobs: Jobs = 0,
+    json: Json = False,
+) -> None:
+    """Index photos into a collection; run it again to continue, or to take in what is new or changed."""
+    from resight.collection import open_or_create
+    from resight.index.asmk import Codebook
+
+    with console.one_sentence():
+        words = None if codebook is None else Codebook.load(codebook)
+        collection = open_or_create(to, recipe, _settings(set_ or []))
+        _add(collection, photos, hidden=hidden, jobs=jobs, codebook=words, json=json)
+
+
+@app.command()
+def add(name: Name, photos: Photos, hidden: Hidden = False, jobs: Jobs = 0, json: Json = False) -> None:
+    """Add photos to a collection that exists."""
+    with console.one_sentence():
+        _add(resight.open(name), photos, hidden=hidden, jobs=jobs, json=json)
+
+
+@app.command()
+def remove(
+    name: Name,
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids of the photos to take out.")] = None,
+    missing: Annotated[bool, typer.Option(help="Take out the photos whose file is gone.")] = False,
+    json: Json = False,
+) -> None:
+    """Take photos out of a collection; the files stay."""
+    from resight.errors import UsageError
+    from resight.ingest import missing_files
+
+    with console.one_sentence():
+        collection = resight.open(name)
+        chosen = [*(ids or []), *(missing_files(collection.tables) if missing else [])]
+        if not chosen and not missing:
+            raise UsageError("nothing to remove: give ids, or --missing")
+        with console.progress(json) as progress:
+            count = collection.remove(chosen, progress=progress) if chosen else 0
+        console.print_json({"removed": count}) if json else console.say(f"removed {_photos(count)}")
+
+
+@app.command()
+def search(
+    name: Name,
+    image: Annotated[str, typer.Argument(help="A photo, or the id of an indexed one.")],
+    box: BoxText = None,
+    top: Top = 20,
+    where: Annotated[str | None, typer.Option(help="An SQL condition, such as \"taken_at > '2020'\".")] = None,
+    json: Json = False,
+    html: Annotated[Path | None, typer.Option(help="Write a report with the proofs as pictures.")] = None,
+) -> None:
+    """Find the photos that show what a photo shows."""
+    from resight.answers import answer_json, report_query, write_report
+    from resight.types import Box
+
+    with console.one_sentence():
+        collection = resight.open(name)
+        answer = collection.search(image, None if box is None else Box.parse(box), top, where)
+        if html is not None:
+            write_report(html, _page(collection, answer, report_query(collection, answer)))
+        if json:
+            console.print_json(answer_json(answer))
+            return
+        _print_answer(answer)
+        if html is not None:
+            console.say(f"report: {html}")
+
+
+@app.command()
+def explain(
+    name: Name,
+    image: Annotated[str, typer.Argument(help="The query: a photo, or the id of an indexed one.")],
+    result_id: Annotated[str, typer.Argument(help="The id of the result.")],
+    out: Annotated[Path | None, typer.Option(help="Write the matched features as a picture.")] = None,
+    box: BoxText = None,
+    json: Json = False,
+) -> None:
+    """Say, and draw, why a photo was found."""
+    from resight.answers import explanation_json, match_picture, save_picture
+    from resight.types import Box
+
+    with console.one_sentence():
+        collection = resight.open(name)
+        explanation = collection.explain(image, result_id, None if box is None else Box.parse(box))
+        if out is not None:
+            save_picture(out, match_picture(collection, explanation.query, explanation.result))
+        if json:
+            console.print_json(explanation_json(explanation))
+            return
+        result = explanation.result
+        verdict = "a match" if result.match else "no match"
+        console.say(f"{result.id}: {verdict}, rank {result.rank}, score {result.score:.1f}")
+        for item in explanation.evidence:
+            console.say(f"  {item.stage}: {item.summary}")
+        if out is not None:
+            console.say(f"picture: {out}")
+
+
+@app.command()
+def info(name: Name, json: Json = False) -> None:
+    """Say what a collection holds."""
+    from dataclasses import asdict
+
+    with console.one_sentence():
+        facts = asdict(resight.open(name).info())
+        if json:
+            console.print_json(facts)
+            return
+        console.print_table(
+            f"{name}", ("what", "value"), [(key.replace("_", " "), _plain(v)) for key, v in facts.items()]
+        )
+
+
+@app.command()
+def check(
+    name: Name,
+    repair: Annotated[bool, typer.Option(help="Rebuild or remove what is broken.")] = False,
+    json: Json = False,
+) -> None:
+    """Check a collection against its stamp, its features and its derived files."""
+    from resight.checkup import check_collection, repair_collection
+
+    with console.one_sentence():
+        if repair:
+            with console.progress(json) as progress:
+                findings = repair_collection(name, progress=progress)
+        else:
+            findings = check_collection(name)
+        rows = [("ok" if f.ok else "BROKEN", f.name, f.message, f.repair or "") for f in findings]
+        if json:
+            console.print_json([dict(zip(("state", "name", "message", "repair"), row, strict=True)) for row in rows])
+        else:
+            console.print_table(name, ("state", "what", "finding", "resight check --repair would"), rows)
+        if not all(finding.ok for finding in findings):
+            raise typer.Exit(1)
+
+
+@app.command()
+def duplicates(
+    name: Name,
+    near: Annotated[bool, typer.Option(help="Also the same picture in other sizes, crops and edits.")] = True,
+    json: Json = False,
+) -> None:
+    """List groups of photos that are the same file, or the same picture proven by geometry."""
+    from resight.duplicates import exact_duplicates, near_duplicates
+
+    with console.one_sentence():
+        collection = resight.open(name)
+        groups = [("exact", group) for group in exact_duplicates(collection)]
+        if near:
+            with console.progress(json) as progress:
+                groups += [("near", group) for group in near_duplicates(collection, progress=progress)]
+        if json:
+            console.print_json([{"kind": kind, "ids": group} for kind, group in groups])
+        elif not groups:
+            console.say("no duplicates")
+        else:
+            rows = [(number, kind, id_) for number, (kind, group) in enumerate(groups, 1) for id_ in group]
+            console.print_table(name, ("group", "kind", "id"), rows)
+
+
+@app.command()
+def demo(
+    to: Annotated[Path, typer.Option(help="Folder for the photos, the collection and the report.")] = Path("demo-out"),
+    seed: Annotated[int, typer.Option(help="Makes other photographs.", min=0)] = 0,
+    json: Json = False,
+) -> None:
+    """Make 200 photographs, index them, search for every object, and write the report."""
+    from resight.demo.run import run_demo
+
+    with console.one_sentence():
+        with console.progress(json) as progress:
+            outcome = run_demo(to, seed=seed, progress=progress)
+        if json:
+            console.print_json({"map": outcome.map, "report": str(outcome.report), "queries": outcome.rows()})
+            return
+        columns = ("query", "found", "of", "AP", "match / right", "ms")
+        console.print_table("Where else is this thing?", columns, outcome.table())
+        console.say(f"mAP {100 * outcome.map:.1f} over {len(outcome.queries)} queries, {outcome.photos} photos")
+        console.say(f"report: {outcome.report}")
+        console.say(f"try:    resight search {outcome.collection} {outcome.example}")
+
+
+def main() -> None:
+    """Entry point of the command `resight`."""
+    app()
+
+
+def _add(collection: Collection, photos: list[str], *, json: bool, **options: Any) -> None:
+    with console.progress(json) as progress:
+        report = collection.add(photos, progress=progress, **options)
+    _print_report(collection, report, json)
+    if report.interrupted:
+        console.leave_interrupted("stopped: what was read is indexed; run the same command again for the rest")
+
+
+def _print_report(collection: Collection, report: Report, json: bool) -> None:
+    if json:
+        problems = [{"path": p.path, "kind": p.kind, "message": p.message} for p in report.problems]
+        counts = {key: getattr(report, key) for key in ("added", "updated", "unchanged", "skipped", "interrupted")}
+        console.print_json({"collection": str(collection.path), **counts, "problems": problems})
+        return
+    if report.problems:
+        rows = [(problem.kind, problem.message) for problem in report.problems[:20]]
+        console.print_table(f"{len(report.problems)} files could not be used", ("kind", "what"), rows)
+        if len(report.problems) > len(rows):
+            console.say(f"... and {len(report.problems) - len(rows)} more: --json lists them all")
+    console.say(
+        f"{collection.path.name}: {_photos(len(collection.tables.feature_rows))} searchable "
+        f"({report.added} added, {report.updated} updated, {report.unchanged} unchanged, {report.skipped} skipped)"
+    )
+
+
+def _print_answer(answer: Answer) -> None:
+    rows = [(r.rank, r.id, r.score, r.inliers, "match" if r.match else "") for r in answer.results]
+    console.print_table(answer.query.name, ("rank", "id", "score", "inliers", ""), rows)
+    matches = sum(result.match for result in answer.results)
+    verdict = f"{matches} match{'es' if matches > 1 else ''}" if matches else "no confident match"
+    took = f"{1000 * answer.seconds[0]:.0f} ms to read the query, {1000 * answer.seconds[1]:.0f} ms to search"
+    console.say(f"{verdict} (score {answer.threshold:.1f} and proof by geometry needed); {took}")
+    if answer.pending:
+        console.warn(f"{_photos(answer.pending)} stored but not searchable yet: run resight index again to finish")
+
+
+def _page(collection: Collection, answer: Answer, query: Any) -> Any:
+    from resight.viz.report import ReportPage
+
+    summary = [("collection", collection.path.name), ("photos", str(len(collection.tables.feature_rows)))]
+    summary.append(("search", f"{1000 * sum(answer.seconds):.0f} ms"))
+    return ReportPage("Where else is this?", answer.query.name, summary, queries=[query])
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    """`key=value` arguments; values as YAML writes them, so `false`, `8192` and `0.02` are what they look like."""
+    import yaml
+
+    from resight.errors import UsageError
+
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set {pair} is not of the form KEY=VALUE")
+        settings[key.strip()] = yaml.safe_load(value)
+    return settings
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={item}" for key, item in value.items()) or "defaults"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else console.cell(value)
+
+
+def _photos(count: int) -> str:
+    return f"{count} photo" + ("" if count == 1 else "s")

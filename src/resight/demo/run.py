@@ -1,0 +1,118 @@
+"""The demonstration: make the photographs, index them, search for every object, write the report."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resight.answers import report_query, write_report
+from resight.collection import Answer, Collection, open_or_create
+from resight.demo import build_world
+from resight.evaluation.metrics import rectangle_ap
+from resight.ingest import Progress, silent
+from resight.viz.curves import ap_histogram
+from resight.viz.report import ReportPage
+
+SHOWN = 10  # results per query in the report
+PICTURES = 3  # of them with match lines
+
+
+@dataclass(frozen=True, eq=False)
+class DemoQuery:
+    """One query of the demo: its answer, which results are right, how many there are, and its average precision."""
+
+    answer: Answer
+    right: tuple[bool, ...]
+    positives: int
+    ap: float
+
+
+@dataclass(frozen=True, eq=False)
+class Demo:
+    """What the demo did, and where its parts are."""
+
+    queries: tuple[DemoQuery, ...]
+    map: float
+    photos: int
+    collection: Path
+    report: Path
+    example: str
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Per query, for machines."""
+        return [
+            {
+                "query": q.answer.query.name,
+                "found": sum(q.right[: q.positives]),
+                "positives": q.positives,
+                "ap": q.ap,
+                "matches": sum(r.match for r in q.answer.results),
+                "right_matches": sum(r.match and right for r, right in zip(q.answer.results, q.right, strict=True)),
+                "seconds": sum(q.answer.seconds),
+            }
+            for q in self.queries
+        ]
+
+    def table(self) -> list[tuple[str, int, int, float, str, int]]:
+        """Per query, for people."""
+        return [
+            (
+                row["query"],
+                row["found"],
+                row["positives"],
+                row["ap"],
+                f"{row['matches']} / {row['right_matches']}",
+                round(1000 * row["seconds"]),
+            )
+            for row in self.rows()
+        ]
+
+
+def run_demo(folder: str | os.PathLike[str], *, seed: int = 0, progress: Progress = silent) -> Demo:
+    """Run the demo in `folder`; run again, it continues. Raises `UsageError` when scikit-image is not installed."""
+    folder = Path(folder)
+    progress("making photographs", 0, 1)
+    world = build_world(folder, seed=seed)
+    progress("making photographs", 1, 1)
+    collection = open_or_create(folder / "demo.resight", "classic")
+    collection.add([world.photos_folder], progress=progress)
+    queries = []
+    for done, (name, positives) in enumerate(zip(world.queries, world.positives, strict=True), 1):
+        queries.append(_ask(collection, name, set(positives)))
+        progress("searching", done, len(world.queries))
+    score = float(np.mean([query.ap for query in queries]))
+    report = folder / "report.html"
+    write_report(report, _page(collection, queries, score, len(world.photos), progress))
+    return Demo(tuple(queries), score, len(world.photos), collection.path, report, world.queries[0])
+
+
+def _ask(collection: Collection, name: str, positives: set[str]) -> DemoQuery:
+    answer = collection.search(name, top=len(collection.tables))
+    rows = np.array([[result.row for result in answer.results]])
+    right = np.array([collection.row_of(positive) for positive in positives])
+    ap = float(rectangle_ap(rows, [right]).ap[0])
+    shown = Answer(answer.query, answer.results[:SHOWN], answer.threshold, answer.pending, answer.seconds)
+    return DemoQuery(shown, tuple(result.id in positives for result in shown.results), len(positives), ap)
+
+
+def _page(
+    collection: Collection, queries: list[DemoQuery], score: float, photos: int, progress: Progress
+) -> ReportPage:
+    sections = []
+    for done, query in enumerate(queries, 1):
+        sections.append(report_query(collection, query.answer, pictures=PICTURES, relevant=query.right, ap=query.ap))
+        progress("drawing the report", done, len(queries))
+    seconds = np.array([sum(query.answer.seconds) for query in queries])
+    summary = (
+        ("mAP", f"{100 * score:.1f}"),
+        ("photos", str(photos)),
+        ("queries", str(len(queries))),
+        ("median search", f"{1000 * np.median(seconds):.0f} ms"),
+    )
+    figures = [("Average precision of the queries", ap_histogram(np.array([query.ap for query in queries])))]
+    subtitle = "Photographs generated from pictures that come with scikit-image and scikit-learn, searched with recipe classic."
+    return ReportPage("resight demo", subtitle, summary, figures, sections)

@@ -1,0 +1,167 @@
+"""What a collection derives from its features and can rebuild: codebook, inverted file, calibration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from resight.errors import CollectionError, StampMismatch
+from resight.features.local_features import unpack
+from resight.index.asmk import Asmk, Codebook, words_for
+from resight.ingest import Progress, silent
+from resight.ranking.confidence import UNKNOWN, Confidence, calibrate
+from resight.ranking.recipes import ClassicSettings
+from resight.ranking.search import stack
+from resight.ranking.verification import Verifier
+from resight.store.folder import derived_path, faults, write_atomic
+from resight.store.tables import Tables
+from resight.types import Float32, Int64, LocalFeatures
+
+T = TypeVar("T")
+
+CODEBOOK = "codebook.safetensors"
+INVERTED_FILE = "asmk.safetensors"
+CONFIDENCE = "confidence.json"
+DESCRIPTORS_PER_WORD = 32  # of the training sample
+OUTGROWN = 4  # the codebook is learnt anew when the collection asks for so many times its words
+RECALIBRATE = 0.1  # share of photos that may come or go before the calibration is learnt anew
+BLOCK = 256  # photos added to the inverted file at a time
+SAVE_EVERY = 4096  # photos after which the growing inverted file is written, so that a killed run loses little
+
+
+@dataclass(frozen=True, eq=False)
+class Derived:
+    """The derived state of a collection: its inverted file (None while nothing is indexed) and its calibration."""
+
+    index: Asmk | None
+    confidence: Confidence
+
+
+def load_derived(folder: Path, settings: ClassicSettings) -> Derived:
+    """Read the derived files. Missing ones give an empty state; raises `CollectionError` when one is damaged."""
+    codebook = _optional(derived_path(folder, CODEBOOK), Codebook.load)
+    if codebook is None:
+        return Derived(None, UNKNOWN)
+    index = _optional(derived_path(folder, INVERTED_FILE), lambda path: Asmk.load(path, codebook))
+    if index is not None and index.kernel != settings.index(codebook).kernel:
+        raise StampMismatch(f"the inverted file of {folder} has other settings than its stamp: run resight check on it")
+    return Derived(index, _optional(derived_path(folder, CONFIDENCE), read_confidence) or UNKNOWN)
+
+
+def sync(
+    tables: Tables, settings: ClassicSettings, *, codebook: Codebook | None = None, progress: Progress = silent
+) -> Derived:
+    """Bring the derived files up to the features in `tables`; does nothing where they are. Damaged files are rebuilt.
+
+    `codebook`: one to use instead of learning one. The caller must be the collection's only writer.
+    Peak memory: the training sample (half a kilobyte a descriptor, 32 per word) or the inverted file.
+    """
+    folder = tables.folder
+    codebook = codebook or _codebook(tables, settings, progress)
+    if codebook is None:
+        return Derived(None, UNKNOWN)
+    index = _current_index(folder, codebook, settings)
+    changed = _follow(index, tables, progress)
+    if changed or not derived_path(folder, INVERTED_FILE).exists():
+        index.save(derived_path(folder, INVERTED_FILE))
+    confidence = _rebuildable(derived_path(folder, CONFIDENCE), read_confidence)
+    if confidence is None or changed > RECALIBRATE * len(index):
+        progress("calibrating", 0, 1)
+        confidence = calibrate(index, verifier(tables))
+        write_atomic(derived_path(folder, CONFIDENCE), json.dumps(asdict(confidence)).encode())
+        progress("calibrating", 1, 1)
+    return Derived(index, confidence)
+
+
+def verifier(tables: Tables) -> Verifier:
+    """A `Verifier` over the stored features."""
+    return Verifier(lambda rows: features_of(tables, rows))
+
+
+def features_of(tables: Tables, rows: Int64) -> list[LocalFeatures]:
+    """The local features of `rows` (n,) int64, in that order."""
+    return [unpack(packed) for packed in tables.local(rows)]
+
+
+def read_confidence(path: Path) -> Confidence:
+    """Read what `sync` wrote. Raises `CollectionError` when it is not that."""
+    with faults("read", path):
+        text = path.read_bytes()
+    try:
+        confidence = Confidence(**json.loads(text))
+        numbers = (confidence.location, confidence.scale, confidence.threshold, confidence.pairs)
+        if not all(np.isfinite(numbers)) or confidence.scale <= 0:
+            raise ValueError("it holds impossible numbers")
+    except (ValueError, TypeError) as error:
+        raise CollectionError(f"{path} is damaged ({error}): run resight check --repair on the collection") from error
+    return confidence
+
+
+def _codebook(tables: Tables, settings: ClassicSettings, progress: Progress) -> Codebook | None:
+    """The collection's codebook, learnt anew when there is none or the collection has outgrown it."""
+    path = derived_path(tables.folder, CODEBOOK)
+    known = _rebuildable(path, Codebook.load)
+    total = int(tables.counts(tables.feature_rows).sum())
+    if total == 0:
+        return known
+    words = min(settings.words or words_for(total), total)
+    if known is not None and (settings.words is not None or words < OUTGROWN * len(known)):
+        return known
+    sample = _sample(tables, words * DESCRIPTORS_PER_WORD, progress)
+    progress("learning the codebook", 0, words)
+    codebook = Codebook.fit(sample, min(words, len(sample)), points_per_word=DESCRIPTORS_PER_WORD)
+    codebook.save(path)
+    progress("learning the codebook", words, words)
+    return codebook
+
+
+def _sample(tables: Tables, size: int, progress: Progress) -> Float32:
+    """Descriptors of random photos, at least `size` of them or all there are, (n, D)."""
+    order = np.random.default_rng(0).permutation(tables.feature_rows)
+    counts = tables.counts(order)
+    needed = order[: int(np.searchsorted(np.cumsum(counts), size)) + 1]
+    parts: list[Float32] = []
+    for start in range(0, len(needed), BLOCK):
+        parts += [features.descriptors for features in features_of(tables, np.sort(needed[start : start + BLOCK]))]
+        progress("sampling descriptors", min(start + BLOCK, len(needed)), len(needed))
+    return np.concatenate([part for part in parts if len(part)])
+
+
+def _current_index(folder: Path, codebook: Codebook, settings: ClassicSettings) -> Asmk:
+    """The inverted file over `codebook`, an empty one when there is none that fits."""
+    stored = _rebuildable(derived_path(folder, INVERTED_FILE), lambda path: Asmk.load(path, codebook))
+    empty = settings.index(codebook)
+    return stored if stored is not None and stored.kernel == empty.kernel else empty
+
+
+def _follow(index: Asmk, tables: Tables, progress: Progress) -> int:
+    """Remove and add rows until `index` holds those of `tables` that have features; how many rows changed."""
+    rows = tables.feature_rows[tables.counts(tables.feature_rows) > 0]
+    gone, new = np.setdiff1d(index.rows, rows), np.setdiff1d(rows, index.rows)
+    if len(gone):
+        index.remove(gone)
+    for start in range(0, len(new), BLOCK):
+        block = new[start : start + BLOCK]
+        images, descriptors = stack(tuple(features_of(tables, block)), index.codebook.dim)
+        index.add(block[images], descriptors)
+        if (start + BLOCK) % SAVE_EVERY == 0:
+            index.save(derived_path(tables.folder, INVERTED_FILE))
+        progress("indexing", min(start + BLOCK, len(new)), len(new))
+    return len(gone) + len(new)
+
+
+def _optional(path: Path, read: Callable[[Path], T]) -> T | None:
+    return read(path) if path.exists() else None
+
+
+def _rebuildable(path: Path, read: Callable[[Path], T]) -> T | None:
+    """As `_optional`, but a file that cannot be used counts as missing, since it is about to be made again."""
+    try:
+        return _optional(path, read)
+    except CollectionError:
+        return None

@@ -1,0 +1,120 @@
+"""Bounded best-k lists that are filled block by block: the inner loops of graph construction, compiled by numba.
+
+A list is a binary heap whose root is its worst entry: the smallest weight, and of equal weights the largest row. So the
+result never depends on the order in which candidates arrive. No kernel checks bounds; the callers do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@njit(cache=True, nogil=True)
+def _worse(weight: float, row: int, other_weight: float, other_row: int) -> bool:
+    """Whether the first entry ranks behind the second."""
+    return weight < other_weight or (weight == other_weight and row > other_row)
+
+
+@njit(cache=True, nogil=True)
+def _sink(ids: Array, weights: Array, size: int, row: int, weight: float) -> None:
+    """Put an entry at the root of a heap of `size` and let it sink to its place."""
+    at = 0
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        if child + 1 < size and _worse(weights[child + 1], ids[child + 1], weights[child], ids[child]):
+            child += 1
+        if not _worse(weights[child], ids[child], weight, row):
+            break
+        ids[at], weights[at] = ids[child], weights[child]
+        at = child
+    ids[at], weights[at] = row, weight
+
+
+@njit(cache=True, nogil=True)
+def _offer(ids: Array, weights: Array, sizes: Array, node: int, row: int, weight: float) -> None:
+    """Offer one candidate to the list of `node`."""
+    heap_ids, heap_weights, size = ids[node], weights[node], sizes[node]
+    if size == len(heap_ids):
+        if size and _worse(heap_weights[0], heap_ids[0], weight, row):
+            _sink(heap_ids, heap_weights, size, row, weight)
+        return
+    at = size
+    while at > 0:
+        parent = (at - 1) >> 1
+        if not _worse(weight, row, heap_weights[parent], heap_ids[parent]):
+            break
+        heap_ids[at], heap_weights[at] = heap_ids[parent], heap_weights[parent]
+        at = parent
+    heap_ids[at], heap_weights[at] = row, weight
+    sizes[node] = size + 1
+
+
+@njit(cache=True, nogil=True)
+def offer_columns(block: Array, first_node: int, first_row: int, ids: Array, weights: Array, sizes: Array) -> None:
+    """Offer block[i, j] as row first_row + j to the list of first_node + i.
+
+    `block` (m, n) float32; `ids` (N, k) integers, `weights` (N, k) float32 and `sizes` (N,) int64 hold the lists.
+    """
+    k = ids.shape[1]
+    for i in range(block.shape[0]):
+        node = first_node + i
+        values = block[i]
+        for j in range(block.shape[1]):
+            if sizes[node] == k and values[j] < weights[node, 0]:
+                continue
+            _offer(ids, weights, sizes, node, first_row + j, values[j])
+
+
+@njit(cache=True, nogil=True)
+def offer_rows(block: Array, first_node: int, first_row: int, ids: Array, weights: Array, sizes: Array) -> None:
+    """Offer block[i, j] as row first_row + i to the list of first_node + j: the same block, read the other way."""
+    k = ids.shape[1]
+    for i in range(block.shape[0]):
+        values = block[i]
+        for j in range(block.shape[1]):
+            node = first_node + j
+            if sizes[node] == k and values[j] < weights[node, 0]:
+                continue
+            _offer(ids, weights, sizes, node, first_row + i, values[j])
+
+
+@njit(cache=True, nogil=True)
+def offer_triangle(block: Array, first: int, ids: Array, weights: Array, sizes: Array) -> None:
+    """Offer every pair of nodes first + i > first + j to each other with weight block[i, j]; no node to itself."""
+    k = ids.shape[1]
+    for i in range(block.shape[0]):
+        node = first + i
+        values = block[i]
+        for j in range(i):
+            other = first + j
+            if sizes[node] < k or values[j] >= weights[node, 0]:
+                _offer(ids, weights, sizes, node, other, values[j])
+            if sizes[other] < k or values[j] >= weights[other, 0]:
+                _offer(ids, weights, sizes, other, node, values[j])
+
+
+@njit(cache=True, nogil=True)
+def offer_lists(old_ids: Array, old_weights: Array, ids: Array, weights: Array, sizes: Array) -> None:
+    """Offer every entry of the lists `old_ids`, `old_weights` (M, k'), -1 padded, to the first M lists."""
+    for node in range(old_ids.shape[0]):
+        for slot in range(old_ids.shape[1]):
+            if old_ids[node, slot] >= 0:
+                _offer(ids, weights, sizes, node, old_ids[node, slot], old_weights[node, slot])
+
+
+@njit(cache=True, nogil=True)
+def finish(ids: Array, weights: Array, sizes: Array) -> None:
+    """Turn every heap into a list, best first, in place; the slots behind it are left as they are."""
+    for node in range(ids.shape[0]):
+        list_ids, list_weights = ids[node], weights[node]
+        for last in range(sizes[node] - 1, 0, -1):
+            row, weight = list_ids[last], list_weights[last]
+            list_ids[last], list_weights[last] = list_ids[0], list_weights[0]
+            _sink(list_ids, list_weights, last, row, weight)

@@ -1,0 +1,170 @@
+"""The kNN graph: for every photo the k photos most like it.
+
+All functions work in blocks. A photo is told from its duplicates by its row number, never by its similarity, and equal
+weights are ordered by row number, so the same vectors give the same graph.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resight.errors import ArrayError, UsageError
+from resight.graph.best_lists import finish, offer_columns, offer_lists, offer_rows, offer_triangle
+from resight.types import Float32, Int64, KnnGraph, Searcher, as_array
+
+BLOCK = 2048
+INT32_ROWS = 2**31
+
+
+def build_knn_graph(vectors: Float32, k: int, searcher: Searcher | None = None) -> KnnGraph:
+    """The `k` nearest neighbours of every row of `vectors` (N, D) float32 by inner product, itself excluded.
+
+    Without `searcher` the graph is exact. Every pair is compared once, and its weight is the same in both directions.
+    Memory: 8 N k bytes for the result and 16 MiB for blocks. With `searcher`, an index over the same rows, the lists
+    and the weights are what it answers; the row itself is taken out wherever it appears.
+    Lists hold N - 1 entries and then -1 / -inf where k >= N. A zero vector has similarity 0 to every photo.
+    Raises `UsageError` for k < 1 and `ArrayError` for vectors that are not finite, or ids the collection lacks.
+    """
+    vectors = checked_vectors("vectors", vectors)
+    if searcher is not None:
+        return _searched_graph(vectors, k, searcher)
+    empty = KnnGraph(np.empty((0, _checked_k(k)), row_dtype(len(vectors))), np.empty((0, k), np.float32))
+    return add_nodes(empty, vectors)
+
+
+def neighbours(queries: Float32, vectors: Float32, k: int) -> KnnGraph:
+    """The `k` rows of `vectors` (N, D) nearest to each of `queries` (M, D) by inner product, exact, as (M, k) lists.
+
+    Lists hold N entries and then -1 / -inf where k > N. Memory: 8 M k bytes for the result and 16 MiB for blocks.
+    Raises as `build_knn_graph` does, and `ArrayError` where the dimensions differ.
+    """
+    vectors = checked_vectors("vectors", vectors)
+    queries = checked_vectors("queries", queries)
+    if queries.shape[1] != vectors.shape[1]:
+        raise ArrayError(f"queries have {queries.shape[1]} dimensions and vectors {vectors.shape[1]}: they must agree")
+    ids, weights, sizes = _empty_lists(len(queries), _checked_k(k), len(vectors))
+    for first in range(0, len(queries), BLOCK):
+        part = queries[first : first + BLOCK]
+        for start in range(0, len(vectors), BLOCK):
+            block = part @ vectors[start : start + BLOCK].T
+            offer_columns(block, first, start, ids, weights, sizes)
+    finish(ids, weights, sizes)
+    return KnnGraph(ids, weights)
+
+
+def cut(graph: KnnGraph, k: int) -> KnnGraph:
+    """The same graph with the first `k` neighbours of every node: a graph of larger k serves every smaller one."""
+    if not 1 <= k <= graph.k:
+        raise UsageError(f"a graph of {graph.k} neighbours cannot be cut to {k}: choose 1 to {graph.k}")
+    return KnnGraph(graph.ids[:, :k], graph.weights[:, :k])
+
+
+def add_nodes(graph: KnnGraph, vectors: Float32) -> KnnGraph:
+    """`graph` of the first N rows of `vectors` (N + M, D), grown to all of them: M (N + M) comparisons, no rebuild.
+
+    The result is the graph that `build_knn_graph` gives for all rows, up to the last bit of the weights.
+    Raises `ArrayError` when `vectors` has fewer rows than the graph, or values that are not finite.
+    """
+    vectors = checked_vectors("vectors", vectors)
+    check_graph(graph)
+    old, total = len(graph), len(vectors)
+    if total < old:
+        raise ArrayError(f"vectors have {total} rows, fewer than the {old} nodes of the graph: give old and new rows")
+    ids, weights, sizes = _empty_lists(total, graph.k, total)
+    offer_lists(graph.ids, graph.weights, ids, weights, sizes)
+    for first in range(old, total, BLOCK):
+        part = vectors[first : first + BLOCK]
+        for start in range(0, first, BLOCK):
+            block = part @ vectors[start : min(start + BLOCK, first)].T
+            offer_columns(block, first, start, ids, weights, sizes)
+            offer_rows(block, start, first, ids, weights, sizes)
+        offer_triangle(part @ part.T, first, ids, weights, sizes)
+    finish(ids, weights, sizes)
+    return KnnGraph(ids, weights)
+
+
+def remove_nodes(graph: KnnGraph, rows: Any, vectors: Float32 | None = None) -> KnnGraph:
+    """`graph` without the nodes `rows`; the others move up, keeping their order.
+
+    Lists that named a removed node become shorter. Given `vectors` (N - removed, D), the descriptors of the nodes that
+    stay, those lists are searched anew, and the result is the graph that `build_knn_graph` gives for them.
+    Raises `ArrayError` for rows that the graph lacks.
+    """
+    check_graph(graph)
+    rows = as_array("rows", rows, np.int64, (None,))
+    if rows.size and not (rows.min() >= 0 and rows.max() < len(graph)):
+        raise ArrayError(f"rows hold {rows.min()} to {rows.max()}, but the graph has rows 0 to {len(graph) - 1}")
+    stays = np.ones(len(graph), bool)
+    stays[rows] = False
+    renamed = np.append(np.cumsum(stays) - 1, -1)
+    renamed[:-1][~stays] = -1
+    kept_ids, kept_weights = graph.ids[stays], graph.weights[stays]
+    ids = renamed[kept_ids].astype(graph.ids.dtype)
+    lost = ((ids < 0) & (kept_ids >= 0)).any(axis=1)
+    result = _close_gaps(ids, np.where(ids < 0, np.float32(-np.inf), kept_weights), graph.k)
+    return result if vectors is None else _refill(result, np.flatnonzero(lost), vectors)
+
+
+def check_graph(graph: KnnGraph) -> None:
+    """Raise `ArrayError` when a neighbour is not a node of `graph`."""
+    if graph.ids.size and graph.ids.max() >= len(graph):
+        raise ArrayError(f"the graph has {len(graph)} nodes but names neighbour {graph.ids.max()}: rows start at 0")
+
+
+def checked_vectors(name: str, vectors: Any) -> Float32:
+    """`vectors` as (N, D) float32. Raises `ArrayError` when they have another shape or are not finite."""
+    array = as_array(name, vectors, np.float32, (None, None))
+    if not np.isfinite(array).all():
+        raise ArrayError(f"{name} hold NaN or infinity in row {np.argwhere(~np.isfinite(array))[0][0]}")
+    return array
+
+
+def row_dtype(rows: int) -> Any:
+    """The integer type that holds so many row numbers: int32, and int64 from 2**31 rows."""
+    return np.int32 if rows < INT32_ROWS else np.int64
+
+
+def _checked_k(k: int) -> int:
+    if k < 1:
+        raise UsageError(f"a graph of {k} neighbours cannot be built: k must be at least 1")
+    return k
+
+
+def _empty_lists(nodes: int, k: int, rows: int) -> tuple[NDArray[Any], Float32, Int64]:
+    ids = np.full((nodes, k), -1, row_dtype(rows))
+    return ids, np.full((nodes, k), -np.inf, np.float32), np.zeros(nodes, np.int64)
+
+
+def _searched_graph(vectors: Float32, k: int, searcher: Searcher) -> KnnGraph:
+    ids, weights, _ = _empty_lists(len(vectors), _checked_k(k), len(vectors))
+    for first in range(0, len(vectors), BLOCK):
+        found = searcher.search(vectors[first : first + BLOCK], k + 1)
+        if found.ids.size and found.ids.max() >= len(vectors):
+            raise ArrayError(f"the searcher names row {found.ids.max()} of {len(vectors)}: index the same vectors")
+        own = np.arange(first, first + len(found))[:, None]
+        hidden = np.where(found.ids == own, -1, found.ids)
+        part = _close_gaps(hidden, np.where(hidden < 0, np.float32(-np.inf), found.scores), k)
+        ids[first : first + len(found), : part.k] = part.ids
+        weights[first : first + len(found), : part.k] = part.weights
+    return KnnGraph(ids, weights)
+
+
+def _close_gaps(ids: NDArray[Any], weights: Float32, k: int) -> KnnGraph:
+    """Move entries of id -1 behind the others, whose order stays, and keep `k` slots."""
+    order = np.argsort(ids < 0, axis=1, kind="stable")[:, :k]
+    return KnnGraph(np.take_along_axis(ids, order, axis=1), np.take_along_axis(weights, order, axis=1))
+
+
+def _refill(graph: KnnGraph, lost: Int64, vectors: Float32) -> KnnGraph:
+    vectors = checked_vectors("vectors", vectors)
+    if len(vectors) != len(graph):
+        raise ArrayError(f"vectors have {len(vectors)} rows, expected the {len(graph)} nodes that stay")
+    found = neighbours(vectors[lost], vectors, graph.k + 1)
+    hidden = np.where(found.ids == lost[:, None], -1, found.ids)
+    fresh = _close_gaps(hidden, np.where(hidden < 0, np.float32(-np.inf), found.weights), graph.k)
+    ids, weights = graph.ids.copy(), graph.weights.copy()
+    ids[lost], weights[lost] = fresh.ids, fresh.weights
+    return KnnGraph(ids, weights)

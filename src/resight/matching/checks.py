@@ -1,0 +1,68 @@
+"""Checks on a transform and its inliers that a real view of a real thing passes and an accident often does not."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from resight.matching.frames import Bool, Float64, Frames, jacobians
+
+MAX_ZOOM = 8.0  # linear change of size; beyond, hardly any feature would have matched
+MAX_STRETCH = 8.0  # ratio of the axes of a circle's image: a plane seen at 83 degrees
+
+
+def once_per_place(frames: Frames, mask: Bool) -> Bool:
+    """Keep the first inlier of every pixel of a, and of those the first of every pixel of b.
+
+    Detectors put several features on one spot, with other angles or scales: they are one piece of evidence.
+    """
+    kept = np.flatnonzero(mask)
+    for points in (frames.src, frames.dst):
+        cells = np.floor(points[kept]) @ (1, 1j)
+        kept = kept[np.sort(np.unique(cells, return_index=True)[1])]
+    once = np.zeros_like(mask)
+    once[kept] = True
+    return once
+
+
+def plausible(transform: Float64, inliers: Frames, threshold: float) -> bool:
+    """Whether a camera could have done it: no mirror, no horizon between the inliers, bounded zoom and slant, and
+    inliers that are not all, or all but one, on one spot or line, where some transform nearly always fits."""
+    jacobian, depth = jacobians(transform, inliers.src)
+    large, small = np.linalg.svd(jacobian, compute_uv=False).T
+    return bool(
+        (depth * depth[0] > 0).all()
+        and (np.linalg.det(jacobian) > 0).all()
+        and large.max() < MAX_ZOOM
+        and small.min() > 1 / MAX_ZOOM
+        and (large < MAX_STRETCH * small).all()
+        and min(_thickness(inliers.src), _thickness(inliers.dst)) > threshold / 2
+    )
+
+
+def _thickness(points: Float64) -> float:
+    """Standard deviation of points (n, 2) across their narrowest direction, pixels, without the point that adds most.
+
+    All points but one on a line, such as the edge of a frame around the photo, are a line.
+    """
+    n = len(points) - 1
+    points = points - points.mean(axis=0)
+    means = -points / n
+    outer = np.einsum("ni,nj->nij", points, points)
+    covariances = (outer.sum(axis=0) - outer) / n - np.einsum("ni,nj->nij", means, means)
+    return math.sqrt(max(0.0, np.linalg.eigvalsh(covariances)[:, 0].min()))
+
+
+def hull_area(points: NDArray[Any]) -> float:
+    """Area of the convex hull of points (n, 2), square pixels."""
+    if len(points) < 3:
+        return 0.0
+    return float(cv2.contourArea(cv2.convexHull(points.astype(np.float32))))
+
+
+def share(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else 0.0

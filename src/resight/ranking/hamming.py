@@ -1,0 +1,89 @@
+"""Query expansion on aggregated local descriptors: what verified photos show enriches the query, which searches again.
+
+Papers: Tolias and Jegou, "Visual query expansion with or without geometry: refining local descriptors by feature
+aggregation", Pattern Recognition 2014 (Hamming query expansion); Chum et al., "Total recall", ICCV 2007.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from resight.errors import UsageError
+from resight.index.asmk import Asmk
+from resight.matching.geometry import Verification
+from resight.ranking.pipeline import composable, need
+from resight.ranking.search import local_features, restrict, stack
+from resight.ranking.verification import Verifier
+from resight.types import Evidence, Int64, LocalFeatures, Queries, Ranking
+
+
+@composable
+@dataclass(frozen=True, eq=False)
+class HammingExpansion:
+    """Search again with the query's descriptors and those of its best results, aggregated word by word.
+
+    `verified`: only results that geometry proves are used, and of these only the features that lie within the query's
+    frame; else the first `sources` results as they are (average expansion). Looks at the first `top` results; queries
+    without a source keep their descriptors. Scores are similarities again, so let `SpatialRerank` follow.
+    Online: the features of at most `sources` photos, and one more search.
+    """
+
+    index: Asmk
+    verifier: Verifier
+    sources: int = 10
+    top: int = 100
+    verified: bool = True
+    allowed: Int64 | None = None
+
+    def __post_init__(self) -> None:
+        if self.sources < 1 or self.top < 1:
+            raise UsageError(f"sources={self.sources} and top={self.top} must both be at least 1")
+
+    def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
+        ranking = need(ranking, "HammingExpansion")
+        parts: list[LocalFeatures] = []
+        owner: list[int] = []
+        for q, query in enumerate(local_features(queries)):
+            own_row = -1 if queries.rows is None else int(queries.rows[q])
+            added = [features for _, features in self._sources(query, ranking.ids[q], own_row)]
+            parts += [query, *added]
+            owner += [q] * (1 + len(added))
+        images, descriptors = stack(tuple(parts), self.index.codebook.dim)
+        found = self.index.search(np.asarray(owner, np.int64)[images], descriptors, queries=len(queries))
+        return restrict(found, self.allowed)
+
+    def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
+        """The rows whose features enriched the query; nothing when there were none."""
+        ranking = need(before, "HammingExpansion")
+        own_row = -1 if queries.rows is None else int(queries.rows[query])
+        rows = [row for row, _ in self._sources(local_features(queries)[query], ranking.ids[query], own_row)]
+        if not rows:
+            return ()
+        kind = "verified" if self.verified else "first"
+        summary = f"the query was enriched by {len(rows)} {kind} result{'s' if len(rows) > 1 else ''}"
+        summary += ", this one among them" if row in rows else ""
+        return (Evidence("HammingExpansion", summary, {"sources": rows}),)
+
+    def _sources(self, query: LocalFeatures, ids: Int64, own_row: int) -> list[tuple[int, LocalFeatures]]:
+        rows = ids[: self.top]
+        rows = rows[(rows >= 0) & (rows != own_row)]
+        if not self.verified:
+            rows = rows[: self.sources]
+            return list(zip(rows.tolist(), self.verifier.features(rows), strict=True))
+        proofs = zip(rows.tolist(), self.verifier(query, rows), strict=True)
+        chosen = [(row, proof) for row, proof in proofs if proof.verified][: self.sources]
+        features = self.verifier.features(np.array([row for row, _ in chosen], np.int64)) if chosen else []
+        return [(row, within(query, f, proof)) for (row, proof), f in zip(chosen, features, strict=True)]
+
+
+def within(query: LocalFeatures, features: LocalFeatures, verification: Verification) -> LocalFeatures:
+    """The features of a verified photo that lie where the query's own features lie, seen through the transform."""
+    if verification.transform is None:
+        raise UsageError("only a verified photo has a transform to carry its features back to the query")
+    points = np.c_[features.xy, np.ones(len(features))] @ np.linalg.inv(verification.transform).T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        points = points[:, :2] / points[:, 2:]
+    low, high = query.xy.min(axis=0), query.xy.max(axis=0)
+    return features.select(((points >= low) & (points <= high)).all(axis=1))

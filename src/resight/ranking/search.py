@@ -1,0 +1,67 @@
+"""First stages: queries to a ranking of the whole database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from resight.errors import UsageError
+from resight.index.asmk import Asmk
+from resight.ranking.pipeline import composable
+from resight.types import Evidence, Int64, LocalFeatures, Queries, Ranking
+
+
+@composable
+@dataclass(frozen=True, eq=False)
+class AsmkSearch:
+    """Rank the database by the selective match kernel of the queries' local features (`resight.index.asmk`).
+
+    `allowed`: ascending rows that may be returned, (n,) int64; None for all. Online: an unseen query needs one pass
+    over the postings of its words. Scores lie in [0, 1] but for multiple assignment, which can exceed 1 a little.
+    """
+
+    index: Asmk
+    allowed: Int64 | None = None
+
+    def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
+        if ranking is not None:
+            raise UsageError("AsmkSearch searches the whole database: put it first, other stages behind it")
+        local = local_features(queries)
+        rows, descriptors = stack(local, self.index.codebook.dim)
+        return restrict(self.index.search(rows, descriptors, queries=len(local)), self.allowed)
+
+    def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
+        """The kernel score of result `row`, and its rank in this stage."""
+        ranking = self(queries.only(query), before)
+        place = np.flatnonzero(ranking.ids[0] == row)
+        if not len(place):
+            return (Evidence("AsmkSearch", "its local features share no visual word with the query", {}),)
+        rank, score = int(place[0]) + 1, float(ranking.scores[0, place[0]])
+        summary = f"local features alone put it at rank {rank} of {len(ranking.ids[0])}, similarity {score:.3f}"
+        return (Evidence("AsmkSearch", summary, {"rank": rank, "similarity": score}),)
+
+
+def local_features(queries: Queries) -> tuple[LocalFeatures, ...]:
+    """The local features of `queries`. Raises `UsageError` when they carry none."""
+    if queries.local is None:
+        raise UsageError("these queries carry no local features: extract them with the collection's encoder first")
+    return queries.local
+
+
+def stack(local: tuple[LocalFeatures, ...], dim: int) -> tuple[Int64, np.ndarray]:
+    """Descriptors of all images in one array (n, dim) and the number of the image of each, (n,) int64."""
+    rows = np.repeat(np.arange(len(local)), [len(features) for features in local])
+    if not len(rows):
+        return rows, np.empty((0, dim), np.float32)
+    return rows, np.concatenate([features.descriptors for features in local if len(features)])
+
+
+def restrict(ranking: Ranking, allowed: Int64 | None) -> Ranking:
+    """The results whose rows are in `allowed`, in their order."""
+    if allowed is None:
+        return ranking
+    kept = np.isin(ranking.ids, allowed)
+    order = np.argsort(~kept, axis=1, kind="stable")[:, : int(kept.sum(axis=1).max(initial=0))]
+    ids = np.where(np.take_along_axis(kept, order, 1), np.take_along_axis(ranking.ids, order, 1), -1)
+    return Ranking(ids, np.where(ids >= 0, np.take_along_axis(ranking.scores, order, 1), -np.inf))

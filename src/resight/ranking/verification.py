@@ -1,0 +1,125 @@
+"""Re-ranking by geometry: candidates that one transform proves rise, the others keep their order.
+
+Sorting by inliers alone lowers real results, since accidents give a few inliers to many pairs. Here inliers count by
+how improbable they are (`resight.matching.geometry.significance`) and are added to the similarity, both in units of
+what unrelated photos of the collection show.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from resight.errors import UsageError
+from resight.matching.geometry import Model, Verification, verify_many
+from resight.ranking.pipeline import composable, need, reorder
+from resight.ranking.search import local_features
+from resight.types import Evidence, Int64, LocalFeatures, Queries, Ranking
+
+WEIGHT = 4.0  # standard deviations of similarity that a factor of 10 in improbability is worth
+ONSET = -4.0  # significance from which geometry counts: weaker is what every second unrelated pair shows
+CEILING = 8.0  # beyond, more inliers say no more about being the same thing
+REMEMBERED = 4  # queries whose verifications are kept
+
+FeatureSource = Callable[[Int64], Sequence[LocalFeatures]]
+
+
+class Scale(Protocol):
+    """Turns similarities into standard deviations above those of unrelated photos."""
+
+    def standardise(self, similarity: Any) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Verifier:
+    """Verifies queries against database rows, whose features come from `features`; remembers the last few queries.
+
+    `model`, `threshold` (pixels), `min_inliers`, `ratio` as in `resight.matching.geometry.verify`.
+    """
+
+    features: FeatureSource
+    model: Model = "affine"
+    threshold: float = 4.0
+    min_inliers: int = 5
+    ratio: float = 0.9
+    jobs: int | None = None
+    _memory: OrderedDict[int, tuple[LocalFeatures, dict[int, Verification]]] = field(
+        default_factory=OrderedDict, repr=False
+    )
+
+    def __call__(self, query: LocalFeatures, rows: Any) -> list[Verification]:
+        """The verification of `query` against each of `rows` (n,), transforms from the query to the photo."""
+        known = self._remember(query)
+        missing = np.array([row for row in map(int, rows) if row not in known], np.int64)
+        if len(missing):
+            found = verify_many(
+                query,
+                self.features(missing),
+                self.model,
+                threshold=self.threshold,
+                min_inliers=self.min_inliers,
+                ratio=self.ratio,
+                jobs=self.jobs,
+            )
+            known.update(zip(missing.tolist(), found, strict=True))
+        return [known[int(row)] for row in rows]
+
+    def _remember(self, query: LocalFeatures) -> dict[int, Verification]:
+        # The features are kept beside their identity, so that it cannot pass to other features meanwhile.
+        _, known = self._memory.setdefault(id(query), (query, {}))
+        self._memory.move_to_end(id(query))
+        while len(self._memory) > REMEMBERED:
+            self._memory.popitem(last=False)
+        return known
+
+
+def evidence(verification: Verification) -> float:
+    """What a verification adds to a score: 0 for what chance gives often, at most 48."""
+    return WEIGHT * (min(max(verification.significance, ONSET), CEILING) - ONSET)
+
+
+@composable
+@dataclass(frozen=True, eq=False)
+class SpatialRerank:
+    """Add the geometric evidence of the first `top` results of every query to their standardised similarity.
+
+    Nothing is dropped; evidence is never negative, so results behind `top` stay behind. Online: a query needs the
+    features of `top` photos.
+    """
+
+    verifier: Verifier
+    scale: Scale
+    top: int = 100
+
+    def __post_init__(self) -> None:
+        if self.top < 1:
+            raise UsageError(f"top={self.top}: at least one result must be verified")
+
+    def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
+        ranking = need(ranking, "SpatialRerank")
+        ids, scores = ranking.ids.copy(), self.scale.standardise(ranking.scores)
+        for q, query in enumerate(local_features(queries)):
+            head = ids[q, : self.top][ids[q, : self.top] >= 0]
+            found = [evidence(verification) for verification in self.verifier(query, head)]
+            ids[q, : len(head)], scores[q, : len(head)] = reorder(head, scores[q, : len(head)] + found)
+        return Ranking(ids, scores)
+
+    def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
+        """The inliers and the transform between the query and result `row`."""
+        verification = self.verifier(local_features(queries)[query], [row])[0]
+        return (Evidence("SpatialRerank", describe(verification), {"verification": verification}),)
+
+
+def describe(verification: Verification) -> str:
+    """One sentence about a verification."""
+    if not verification.verified:
+        return f"no {verification.model} view explains enough of the {verification.tentative} tentative matches"
+    chance = min(verification.significance, 99.0)
+    return (
+        f"{verification.inliers} of {verification.tentative} matched features agree on one {verification.model} view; "
+        f"chance gives that once in 10^{chance:.0f} photos"
+    )
