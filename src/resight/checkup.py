@@ -10,7 +10,8 @@ import numpy as np
 from resight.collection import open_collection
 from resight.derived import load_derived, sync
 from resight.errors import CollectionError
-from resight.ingest import Progress, missing_files, silent
+from resight.ingest import missing_files
+from resight.progress import Progress, silent
 from resight.ranking.recipes import settings_of
 from resight.store.check import Finding, check_tables, repair_tables
 from resight.store.folder import DERIVED

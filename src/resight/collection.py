@@ -19,8 +19,9 @@ from resight.images.decode import Decoded, decode
 from resight.images.scan import scan
 from resight.images.transform import decode_crop, pixel_box
 from resight.index.asmk import Codebook
-from resight.ingest import Progress, Report, ingest, missing_files, silent
+from resight.ingest import Report, ingest, missing_files
 from resight.matching.geometry import Verification
+from resight.progress import Progress, silent
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.recipes import ClassicSettings, Resources, classic, settings_of
 from resight.store.folder import lance_faults

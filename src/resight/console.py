@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resight.errors import ResightError, UsageError
-from resight.ingest import Progress as ProgressCallback
+from resight.progress import Progress as ProgressCallback
 
 INTERRUPTED = 130
 

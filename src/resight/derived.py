@@ -13,7 +13,7 @@ import numpy as np
 from resight.errors import CollectionError, StampMismatch
 from resight.features.local_features import unpack
 from resight.index.asmk import Asmk, Codebook, words_for
-from resight.ingest import Progress, silent
+from resight.progress import Progress, silent
 from resight.ranking.confidence import UNKNOWN, Confidence, calibrate
 from resight.ranking.recipes import ClassicSettings
 from resight.ranking.search import stack

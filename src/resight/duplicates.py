@@ -9,8 +9,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from resight.collection import Collection
-from resight.ingest import Progress, silent
 from resight.matching.geometry import Verification
+from resight.progress import Progress, silent
 
 CANDIDATES = 20  # of every photo that are looked at
 COVERAGE = 0.5  # share of both photos' features area that the inliers must span

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from resight.errors import ImageError
@@ -13,6 +12,7 @@ from resight.images import scan as disk
 from resight.images.decode import decode
 from resight.images.loader import map_ordered
 from resight.images.scan import Problem, Scan, content_hash
+from resight.progress import Progress, silent
 from resight.ranking.recipes import ClassicSettings
 from resight.store.records import Photo, escape_path, images_batch, local_batch
 from resight.store.tables import Tables
@@ -21,13 +21,6 @@ from resight.store.writer import Writer
 BATCH_PHOTOS = 64
 BATCH_SECONDS = 10.0
 RETRIED = "unreadable"  # a file that could not be opened may open next time without having changed
-
-Progress = Callable[[str, int, int], None]
-"""Called with the name of a step, how much of it is done, and how much there is."""
-
-
-def silent(step: str, done: int, total: int) -> None:
-    """A `Progress` that shows nothing."""
 
 
 @dataclass

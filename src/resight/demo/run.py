@@ -13,7 +13,7 @@ from resight.answers import report_query, write_report
 from resight.collection import Answer, Collection, open_or_create
 from resight.demo import build_world
 from resight.evaluation.metrics import rectangle_ap
-from resight.ingest import Progress, silent
+from resight.progress import Progress, silent
 from resight.viz.curves import ap_histogram
 from resight.viz.report import ReportPage
 
@@ -114,5 +114,5 @@ def _page(
         ("median search", f"{1000 * np.median(seconds):.0f} ms"),
     )
     figures = [("Average precision of the queries", ap_histogram(np.array([query.ap for query in queries])))]
-    subtitle = "Photographs generated from pictures that come with scikit-image and scikit-learn, searched with recipe classic."
+    subtitle = "Photographs made from pictures that come with scikit-image and scikit-learn; recipe classic."
     return ReportPage("resight demo", subtitle, summary, figures, sections)

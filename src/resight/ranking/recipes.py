@@ -29,8 +29,8 @@ class Resources:
 def classic(
     resources: Resources, *, verify: int = 100, sources: int = 10, expand: bool = True, allowed: Int64 | None = None
 ) -> Pipeline:
-    """RootSIFT, ASMK, spatial verification of the first `verify`, Hamming query expansion with `sources` verified photos,
-    and verification of what that brought up. `allowed`: rows that may be returned, ascending; None for all.
+    """RootSIFT, ASMK, spatial verification of the first `verify`, Hamming query expansion with `sources` verified
+    photos, and verification of what that brought up. `allowed`: rows that may be returned, ascending; None for all.
     """
     index, verifier, confidence = resources.index, resources.verifier, resources.confidence
     rerank = SpatialRerank(verifier, confidence, verify)
