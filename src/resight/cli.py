@@ -11,6 +11,7 @@ import typer
 
 import resight
 from resight import console
+from resight.errors import ResightError
 
 if TYPE_CHECKING:
     from resight.collection import Answer, Collection
@@ -55,9 +56,11 @@ def index(
 ) -> None:
     """Index photos into a collection; run it again to continue, or to take in what is new or changed."""
     from resight.collection import open_or_create
+    from resight.images.scan import require
     from resight.index.asmk import Codebook
 
     with console.one_sentence():
+        require(photos)  # before a collection is made
         words = None if codebook is None else Codebook.load(codebook)
         collection = open_or_create(to, recipe, _settings(set_ or []))
         _add(collection, photos, hidden=hidden, jobs=jobs, codebook=words, json=json)
@@ -244,6 +247,15 @@ def _add(collection: Collection, photos: list[str], *, json: bool, **options: An
     _print_report(collection, report, json)
     if report.interrupted:
         console.leave_interrupted("stopped: what was read is indexed; run the same command again for the rest")
+    if not len(collection.tables.feature_rows) or not report.added + report.updated + report.unchanged:
+        raise ResightError(_nothing(photos, report))
+
+
+def _nothing(photos: list[str], report: Report) -> str:
+    where = ", ".join(photos[:3]) + (", ..." if len(photos) > 3 else "")
+    if report.problems or report.unchanged:
+        return f"none of the files in {where} can be read as a photo: give a folder that holds some"
+    return f"there are no photos in {where}: give a folder that holds some, or the photos themselves"
 
 
 def _print_report(collection: Collection, report: Report, json: bool) -> None:
@@ -293,7 +305,10 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise UsageError(f"--set {pair} is not of the form KEY=VALUE")
-        settings[key.strip()] = yaml.safe_load(value)
+        try:
+            settings[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {pair}: {value!r} is no value, give a number, true or false") from error
     return settings
 
 

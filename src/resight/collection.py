@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from resight.derived import Derived, features_of, load_derived, sync, verifier
-from resight.errors import CollectionError, UsageError
+from resight.errors import CollectionError, StampMismatch, UsageError
 from resight.features.local_features import SIFT_DIM, empty_features
 from resight.images.decode import Decoded, decode
 from resight.images.scan import scan
@@ -25,6 +25,7 @@ from resight.progress import Progress, silent
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.recipes import ClassicSettings, Resources, classic, settings_of
 from resight.store.folder import lance_faults
+from resight.store.records import escape_path
 from resight.store.stamp import Stamp, check_stamp, new_stamp, read_stamp
 from resight.store.tables import Tables, create, open_tables
 from resight.store.writer import writing
@@ -160,12 +161,20 @@ class Collection:
         return report
 
     def remove(self, ids: Sequence[str], *, progress: Progress = silent) -> int:
-        """Take photos out by id; their files stay. Returns how many. Raises `UsageError` on an unknown id."""
-        rows = np.unique(np.array([self.row_of(id_) for id_ in ids], np.int64))
+        """Take photos out by id; their files stay. Returns how many.
+
+        Raises `UsageError` on an unknown id; while the index still holds photos of a removal that was stopped, unknown
+        ids are passed over, so that the same call finishes it.
+        """
+        if not self.stale:  # else ids may be gone already, by a removal that was stopped and is finished now
+            rows = [self.row_of(id_) for id_ in ids]
+        else:
+            rows = [self.ids[id_] for id_ in ids if id_ in self.ids]
+        gone = np.unique(np.array(rows, np.int64))
         with writing(self.path, "remove") as writer:
-            writer.remove_rows(rows)
+            writer.remove_rows(gone)
             self._renew(writer.tables, sync(writer.tables, self.settings, progress=progress))
-        return len(rows)
+        return len(gone)
 
     def query(self, image: str | os.PathLike[str], box: Box | None = None) -> Query:
         """Read a query: the path of a photo, or the id of an indexed one; `box` in pixels cuts it first.
@@ -181,7 +190,7 @@ class Collection:
             return Query(name, path, None, self.features(row), row)
         decoded, offset = self._decode(path, box)
         local = self.settings.encoder(decoded.pixels).scaled(1 / decoded.scale)
-        return Query(name, path, box, _moved(local, offset), row)
+        return Query(escape_path(name), path, box, _moved(local, offset), row)
 
     def search(
         self,
@@ -231,9 +240,12 @@ class Collection:
         """The stages of the collection's recipe. Raises `CollectionError` when nothing has been indexed yet."""
         index = self.derived.index
         if index is None or not len(index):
-            why = "it holds no photos with features" if not len(self.tables.feature_rows) else "its index is not ready"
+            features = self.tables.counts(self.tables.feature_rows).sum()
+            why = "its index is not ready" if features else "it holds no photos with features"
             raise CollectionError(f"{self.path} cannot be searched: {why}; run resight index PHOTOS --to {self.path}")
         allowed = None if where is None else self._where(where)
+        if self.stale:  # rows that this snapshot of the tables does not know have no features to verify
+            allowed = self.tables.feature_rows if allowed is None else np.intersect1d(allowed, self.tables.feature_rows)
         return classic(Resources(index, self._verifier, self.derived.confidence), allowed=allowed, **options)
 
     def info(self) -> Info:
@@ -261,6 +273,12 @@ class Collection:
         """Stored photos that the index does not know yet, because a run was stopped."""
         rows = self.tables.feature_rows[self.tables.counts(self.tables.feature_rows) > 0]
         return len(np.setdiff1d(rows, self.derived.index.rows)) if self.derived.index is not None else len(rows)
+
+    @property
+    def stale(self) -> bool:
+        """Whether the index still holds photos that are gone: a run was stopped, or another process writes."""
+        index = self.derived.index
+        return index is not None and len(np.setdiff1d(index.rows, self.tables.feature_rows)) > 0
 
     @property
     def ids(self) -> Mapping[str, int]:
@@ -322,8 +340,14 @@ class Collection:
         )
 
     def _where(self, condition: str) -> Int64:
-        with lance_faults(f"apply the condition {condition!r} to", self.path):
-            rows = self.tables.images_dataset.to_table(columns=["row"], filter=condition)["row"].to_numpy()
+        scanner = self.tables.images_dataset.scanner(columns=["row"], filter=condition)
+        try:
+            scanner.explain_plan()
+        except ValueError as error:
+            why = str(error).split(", /")[0].removeprefix("Invalid user input: ")
+            raise UsageError(f"condition {condition!r} does not fit table images of {self.path}: {why}") from error
+        with lance_faults("read", self.path):
+            rows = scanner.to_table()["row"].to_numpy()
         return np.sort(rows)
 
     def _renew(self, tables: Tables, derived: Derived) -> None:
@@ -332,7 +356,11 @@ class Collection:
 
 def open_collection(path: str | os.PathLike[str]) -> Collection:
     """Open the collection at `path`. Raises `CollectionNotFound`, `StampMismatch` or `CollectionError` (damaged)."""
-    return Collection(open_tables(path), read_stamp(os.fspath(path)))
+    stamp, tables = read_stamp(os.fspath(path)), open_tables(path)
+    try:
+        return Collection(tables, stamp)
+    except UsageError as error:
+        raise StampMismatch(f"{tables.folder} was made by another resight, upgrade this one: {error}") from error
 
 
 def create_collection(

@@ -62,15 +62,22 @@ def sync(
     Peak memory: the training sample (half a kilobyte a descriptor, 32 per word) or the inverted file.
     """
     folder = tables.folder
+    if codebook is not None:
+        codebook.save(derived_path(folder, CODEBOOK))
     codebook = codebook or _codebook(tables, settings, progress)
     if codebook is None:
         return Derived(None, UNKNOWN)
     index = _current_index(folder, codebook, settings)
-    changed = _follow(index, tables, progress)
+    gone, new = _difference(index, tables)
+    changed = len(gone) + len(new)
+    if changed > RECALIBRATE * (len(index) + len(new) - len(gone)):
+        # Before the index changes on disk: a run that is killed must not leave the old calibration beside it.
+        derived_path(folder, CONFIDENCE).unlink(missing_ok=True)
+    _follow(index, tables, gone, new, progress)
     if changed or not derived_path(folder, INVERTED_FILE).exists():
         index.save(derived_path(folder, INVERTED_FILE))
     confidence = _rebuildable(derived_path(folder, CONFIDENCE), read_confidence)
-    if confidence is None or changed > RECALIBRATE * len(index):
+    if confidence is None:
         progress("calibrating", 0, 1)
         confidence = calibrate(index, verifier(tables))
         write_atomic(derived_path(folder, CONFIDENCE), json.dumps(asdict(confidence)).encode())
@@ -139,10 +146,14 @@ def _current_index(folder: Path, codebook: Codebook, settings: ClassicSettings) 
     return stored if stored is not None and stored.kernel == empty.kernel else empty
 
 
-def _follow(index: Asmk, tables: Tables, progress: Progress) -> int:
-    """Remove and add rows until `index` holds those of `tables` that have features; how many rows changed."""
+def _difference(index: Asmk, tables: Tables) -> tuple[Int64, Int64]:
+    """Rows that `index` holds in vain, and rows of `tables` with features that it lacks."""
     rows = tables.feature_rows[tables.counts(tables.feature_rows) > 0]
-    gone, new = np.setdiff1d(index.rows, rows), np.setdiff1d(rows, index.rows)
+    return np.setdiff1d(index.rows, rows), np.setdiff1d(rows, index.rows)
+
+
+def _follow(index: Asmk, tables: Tables, gone: Int64, new: Int64, progress: Progress) -> None:
+    """Remove rows `gone` and add rows `new`."""
     if len(gone):
         index.remove(gone)
     for start in range(0, len(new), BLOCK):
@@ -152,7 +163,6 @@ def _follow(index: Asmk, tables: Tables, progress: Progress) -> int:
         if (start + BLOCK) % SAVE_EVERY == 0:
             index.save(derived_path(tables.folder, INVERTED_FILE))
         progress("indexing", min(start + BLOCK, len(new)), len(new))
-    return len(gone) + len(new)
 
 
 def _optional(path: Path, read: Callable[[Path], T]) -> T | None:

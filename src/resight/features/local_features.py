@@ -24,21 +24,23 @@ SIFT_DIM = 128
 class RootSift:
     """RootSIFT on difference-of-Gaussian key points (Lowe, IJCV 2004; Arandjelovic and Zisserman, CVPR 2012).
 
-    `count`: features kept, strongest first. `max_side`: larger images are reduced to it, in pixels. `min_side`: smaller
-    images are enlarged to it, at most twice; 0 never enlarges. `contrast`: detection threshold of OpenCV's SIFT;
+    `count`: features kept, strongest first. `max_side`: larger images are reduced to it, in pixels. `enlarge_below`:
+    images whose longest side is shorter are enlarged twice; 0 never enlarges. `contrast`: detection threshold of OpenCV's SIFT;
     below its default 0.04 so that dim and plain photos keep features too. Raises `UsageError` on values out of range.
     """
 
     count: int = 1000
     max_side: int = 1024
-    min_side: int = 640
+    enlarge_below: int = 512
     contrast: float = 0.01
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise UsageError(f"count={self.count}: at least one local feature must be kept")
-        if not 16 <= self.min_side <= self.max_side and self.min_side != 0:
-            raise UsageError(f"min_side={self.min_side} must be 0, or from 16 to max_side={self.max_side}")
+        if not 0 <= self.enlarge_below <= self.max_side or self.max_side < 16:
+            raise UsageError(
+                f"max_side={self.max_side} must be at least 16, and enlarge_below={self.enlarge_below} from 0 to max_side"
+            )
         if self.contrast < 0:
             raise UsageError(f"contrast={self.contrast} must not be negative")
 
@@ -53,7 +55,7 @@ class RootSift:
             raise ArrayError(f"pixels have shape {pixels.shape} {pixels.dtype}, expected (H, W, 3) uint8")
         resized = self._resize(pixels)
         gray = cv2.cvtColor(resized, cv2.COLOR_RGB2GRAY)
-        sift = cv2.SIFT.create(nfeatures=0, contrastThreshold=self.contrast, enable_precise_upscale=True)
+        sift = cv2.SIFT.create(nfeatures=0, contrastThreshold=self.contrast)
         points, descriptors = sift.detectAndCompute(gray, None)
         if not points:
             return empty_features(SIFT_DIM)
@@ -61,21 +63,16 @@ class RootSift:
 
     def _resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         longest = max(pixels.shape[:2])
-        if longest > self.max_side:
+        if longest >= self.enlarge_below:
             return resize_to(pixels, self.max_side)
-        target = min(2 * longest, self.min_side)
-        if target <= longest:
-            return pixels
-        # Linear: sharper filters enlarge compression artefacts too, and fewer true pairs verify.
-        factor = target / longest
-        size = (max(1, round(pixels.shape[1] * factor)), max(1, round(pixels.shape[0] * factor)))
-        return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        return np.asarray(cv2.resize(pixels, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC), np.uint8)
 
     def _select(self, points: tuple[cv2.KeyPoint, ...], descriptors: NDArray[np.float32]) -> LocalFeatures:
         strength = np.array([point.response for point in points], np.float32)
         order = np.argsort(-strength, kind="stable")[: self.count]
-        # OpenCV counts from the centre of the top-left pixel, resight from its corner.
-        xy = np.asarray(cv2.KeyPoint.convert(points), np.float32)[order] + np.float32(0.5)
+        # OpenCV counts from the centre of the top-left pixel, resight from its corner, half a pixel earlier; and OpenCV
+        # halves the positions in its doubled image without the quarter pixel by which their centres differ.
+        xy = np.asarray(cv2.KeyPoint.convert(points), np.float32)[order] + np.float32(0.25)
         scale = np.array([points[i].size for i in order], np.float32)
         angle = np.deg2rad(np.array([points[i].angle for i in order], np.float32))
         return LocalFeatures(xy, scale, angle, strength[order], root(descriptors[order]))
@@ -127,10 +124,13 @@ def unpack(data: bytes) -> LocalFeatures:
         raise CollectionError("packed local features are damaged or of another version: run `resight check --repair`")
     geometry = np.frombuffer(data, _GEOMETRY, count, _HEADER.size)
     codes = np.frombuffer(data, np.uint8, count * dim, _HEADER.size + geometry.nbytes).reshape(count, dim)
-    return LocalFeatures(
-        geometry["xy"],
-        geometry["scale"],
-        geometry["angle"],
-        geometry["strength"],
-        codes * np.float32(step) + np.float32(low),
-    )
+    try:
+        return LocalFeatures(
+            geometry["xy"],
+            geometry["scale"],
+            geometry["angle"],
+            geometry["strength"],
+            codes * np.float32(step) + np.float32(low),
+        )
+    except ArrayError as error:
+        raise CollectionError(f"packed local features are damaged ({error}): run `resight check --repair`") from error

@@ -20,7 +20,11 @@ def write_tensors(path: str | Path, kind: str, tensors: dict[str, Any], metadata
     target = Path(path)
     partial = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
+        target.parent.mkdir(exist_ok=True)  # what can be built again may be deleted at any time
+        partial.touch()
+        mode = partial.stat().st_mode
         save_file(tensors, partial, {"format": kind, **metadata})
+        partial.chmod(mode)  # safetensors closes its files to other users
         os.replace(partial, target)
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)

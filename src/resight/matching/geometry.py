@@ -11,11 +11,13 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from resight.errors import UsageError
 from resight.matching.checks import hull_area, once_per_place, plausible, share
@@ -164,8 +166,14 @@ def verify_many(
             query, candidates[i], found, model, threshold=threshold, min_inliers=min_inliers, use_frames=use_frames
         )
 
-    with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
+    # One BLAS thread per worker: with more they wait for each other, and verification takes twice as long.
+    with _threadpools().limit(limits=1, user_api="blas"), ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
         return list(pool.map(one, range(len(candidates))))
+
+
+@cache
+def _threadpools() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def estimate(

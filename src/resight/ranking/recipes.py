@@ -45,14 +45,14 @@ def classic(
 class ClassicSettings:
     """How recipe `classic` extracts and indexes; kept in the collection's stamp.
 
-    `count`, `max_side`, `min_side`, `contrast`: of `RootSift`. `words`: size of the codebook, None to follow the size
+    `count`, `max_side`, `enlarge_below`, `contrast`: of `RootSift`. `words`: size of the codebook, None to follow the size
     of the collection. `binary`: compact signatures instead of full precision. `query_multiple`: words per descriptor
     of a query.
     """
 
     count: int = 1000
     max_side: int = 1024
-    min_side: int = 640
+    enlarge_below: int = 512
     contrast: float = 0.01
     words: int | None = None
     binary: bool = True
@@ -61,7 +61,7 @@ class ClassicSettings:
     @property
     def encoder(self) -> RootSift:
         """The extractor of local features."""
-        return RootSift(self.count, self.max_side, self.min_side, self.contrast)
+        return RootSift(self.count, self.max_side, self.enlarge_below, self.contrast)
 
     def index(self, codebook: Codebook) -> Asmk:
         """An empty index over `codebook`."""

@@ -102,7 +102,7 @@ def remove_stale_scratch(folder: Path) -> None:
     oldest = time.time() - STALE_SECONDS
     with faults("clean", folder):
         for parent in (folder, folder / DERIVED):
-            for scratch in parent.glob(".*.tmp"):
+            for scratch in (*parent.glob(".*.tmp"), *parent.glob("*.part")):
                 if scratch.stat().st_mtime < oldest:
                     scratch.unlink(missing_ok=True)
 

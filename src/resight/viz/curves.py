@@ -165,7 +165,7 @@ def project_to_plane(X: Float32, seed: int) -> Float64:
     """PCA to 50 dimensions, then t-SNE to (N, 2); the same `seed` gives the same plane."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     components = min(MAP_COMPONENTS, *X.shape)
     reduced = PCA(components, svd_solver="full" if len(X) <= 2000 else "randomized", random_state=seed).fit_transform(X)

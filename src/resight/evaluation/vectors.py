@@ -1,0 +1,161 @@
+"""Recipes for feature files: descriptors of queries and a database to rankings, without photos.
+
+A recipe is a function of queries (Q, D) and a `Database`; its keyword arguments are its settings. All rank the
+distractors too. Descriptors are used as they are: normalise them before writing the file.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resight.errors import UsageError
+from resight.evaluation.benchmark import Benchmark, with_distractors
+from resight.evaluation.feature_files import Features, read_features
+from resight.evaluation.streaming import rank_blocks, stream_vectors
+from resight.graph.knn_graph import build_knn_graph, neighbours
+from resight.graph.traversal import explore_exploit
+from resight.ranking.expansion import alpha_expansion, average_expansion
+from resight.types import Float32, Queries, Ranking
+
+
+@dataclass(frozen=True, eq=False)
+class Database:
+    """Descriptors of a benchmark's own photos, `vectors` (N, D), and a file of distractors behind them."""
+
+    vectors: Float32
+    distractors: Path | None = None
+
+    def blocks(self) -> Iterator[Float32]:
+        """All descriptors in row order, a block at a time."""
+        yield self.vectors
+        if self.distractors is not None:
+            yield from stream_vectors(self.distractors, self.vectors.shape[1])
+
+    def all(self) -> Float32:
+        """All descriptors at once, (N, D): what recipes that need a graph hold in memory."""
+        return self.vectors if self.distractors is None else np.concatenate(list(self.blocks()))
+
+
+def search(queries: Float32, database: Database, *, k: int | None = None) -> Ranking:
+    """The `k` best rows by inner product (all by default), a block of the database at a time."""
+    return rank_blocks(queries, database.blocks(), k)
+
+
+def search_average(queries: Float32, database: Database, *, n: int = 10) -> Ranking:
+    """Average query expansion with the `n` nearest, then search (Chum et al., ICCV 2007)."""
+    return rank_blocks(average_expansion(queries, database.all(), n), database.blocks())
+
+
+def search_alpha(queries: Float32, database: Database, *, n: int = 50, alpha: float = 3.0) -> Ranking:
+    """Alpha query expansion with the `n` nearest, then search (Radenovic et al., TPAMI 2019)."""
+    return rank_blocks(alpha_expansion(queries, database.all(), n, alpha), database.blocks())
+
+
+def traverse(
+    queries: Float32, database: Database, *, k: int = 50, threshold: float = 0.42, limit: int = 1000
+) -> Ranking:
+    """Explore-exploit traversal of the graph of `k` neighbours (Chang et al., CVPR 2019)."""
+    vectors = database.all()
+    return explore_exploit(neighbours(queries, vectors, k), build_knn_graph(vectors, k), threshold, limit)
+
+
+FEATURE_RECIPES: dict[str, Callable[..., Ranking]] = {
+    "search": search,
+    "average-expansion": search_average,
+    "alpha-expansion": search_alpha,
+    "explore-exploit": traverse,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSearch:
+    """A feature recipe as a stage. Raises `UsageError` for an unknown recipe or setting."""
+
+    database: Database
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_feature_recipe(self.name, self.settings)
+
+    def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
+        if queries.vectors is None or ranking is not None:
+            raise UsageError(f"recipe {self.name} searches the whole database with descriptors: put it first")
+        return FEATURE_RECIPES[self.name](queries.vectors, self.database, **self.settings)
+
+
+def check_feature_recipe(name: str, settings: Mapping[str, Any]) -> None:
+    """Raises `UsageError` unless there is such a recipe for feature files, with these settings."""
+    if name not in FEATURE_RECIPES:
+        raise UsageError(f"recipe {name!r} is unknown for descriptors: choose one of {', '.join(FEATURE_RECIPES)}")
+    parameters = inspect.signature(FEATURE_RECIPES[name]).parameters
+    known = [key for key, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    check_settings(name, settings, {key: parameters[key].default for key in known})
+
+
+def check_settings(recipe: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Raises `UsageError` for settings that are not among `defaults`, or of another kind than their default."""
+    for key, value in settings.items():
+        if key not in defaults:
+            raise UsageError(f"recipe {recipe} has no setting {key!r}: it has {', '.join(defaults)}")
+        default = defaults[key]
+        kinds = {bool: (bool,), int: (int,), float: (int, float)}.get(type(default), (int, type(None)))
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kinds != (bool,)):
+            raise UsageError(f"{key}={value!r} is not of the right kind: its default is {default!r}")
+
+
+def read_for_benchmark(
+    benchmark: Benchmark, features: str, queries: str | None, distractors: str | None
+) -> tuple[Benchmark, Float32, Database]:
+    """Descriptors of a benchmark's queries (Q, D) and photos, from files; the benchmark with its distractors.
+
+    Database rows stand in the order of the benchmark's images, or carry their numbers in `imids`. Queries that are
+    database photos need no descriptors of their own. Raises `UsageError` when numbers do not fit the benchmark.
+    """
+    read = read_features(features, queries, rows=len(benchmark.images))
+    vectors = _in_order(read, len(benchmark.images), features)
+    asked = _query_vectors(benchmark, read, vectors, features)
+    if distractors is None:
+        return benchmark, asked, Database(vectors)
+    path = Path(distractors)
+    count = sum(len(block) for block in stream_vectors(path, vectors.shape[1]))
+    names = [f"distractor {number}" for number in range(count)]
+    return with_distractors(benchmark, names), asked, Database(vectors, path)
+
+
+def _in_order(features: Features, images: int, path: str) -> Float32:
+    if len(features.vectors) != images:
+        raise UsageError(f"{path} holds {len(features.vectors)} descriptors, the benchmark has {images} images")
+    if features.images is None:
+        return features.vectors
+    order = np.argsort(features.images, kind="stable")
+    if not np.array_equal(features.images[order], np.arange(images)):
+        raise UsageError(
+            f"{path} does not hold one descriptor for each of the {images} images: its imids say otherwise"
+        )
+    return features.vectors[order]
+
+
+def _query_vectors(benchmark: Benchmark, features: Features, vectors: Float32, path: str) -> Float32:
+    rows = [query.row for query in benchmark.queries]
+    if features.queries is None:
+        if any(row is None for row in rows):
+            raise UsageError(
+                f"{path} holds no query descriptors and the queries of {benchmark.name} are not database photos: "
+                "give them with --query-features"
+            )
+        return vectors[np.array(rows, np.int64)]
+    if len(features.queries) != len(rows):
+        raise UsageError(f"there are {len(features.queries)} query descriptors for {len(rows)} queries")
+    if features.query_images is None:
+        return features.queries
+    order = np.argsort(features.query_images, kind="stable")
+    if not np.array_equal(features.query_images[order], np.arange(len(rows))):
+        raise UsageError(f"the qimids of {path} do not name each of the {len(rows)} queries once")
+    return features.queries[order]

@@ -1,0 +1,108 @@
+"""Collections that evaluations keep between runs: one per benchmark and settings, made again when anything changes.
+
+What photos show is extracted once for every version of their bytes, of the extracting program and of its parameters; a
+collection that differs only in how it indexes starts from a copy of those features. The folder may be deleted any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from resight.collection import Collection, create_collection, open_collection
+from resight.evaluation.benchmark import Benchmark
+from resight.progress import Progress, silent
+from resight.ranking.recipes import settings_of
+from resight.store.folder import DERIVED, LOCK, faults
+from resight.store.lock import write_lock
+from resight.store.stamp import new_stamp, write_stamp
+
+ENVIRONMENT = "RESIGHT_CACHE"
+EXTRACTING = ("images", "features/local_features.py", "store", "ingest.py")
+INDEXING = ("index", "matching", "ranking", "derived.py", "collection.py")
+
+
+def cache_folder() -> Path:
+    """Where evaluations keep features: $RESIGHT_CACHE, else ~/.cache/resight."""
+    return Path(os.environ.get(ENVIRONMENT) or Path.home() / ".cache" / "resight")
+
+
+def program_hash(parts: Sequence[str] = ("",)) -> str:
+    """SHA-256 of the source files of resight below `parts`: a changed program makes other features."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for name, file in _sources(files("resight").joinpath(part), part):
+            digest.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def cached_collection(
+    folder: Path,
+    benchmark: Benchmark,
+    photos: Sequence[Path],
+    recipe: str,
+    parameters: Mapping[str, Any],
+    progress: Progress = silent,
+) -> Collection:
+    """The collection of `photos` under `folder`, complete: made, continued or as it is.
+
+    Raises as `Collection.add` does, and `KeyboardInterrupt` when stopped; what was read until then is kept.
+    """
+    path = _place(folder, benchmark, photos, recipe, parameters)
+    if not path.exists():
+        with faults("make", path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path, recipe, parameters)
+    collection = open_collection(path)
+    if collection.add(photos, progress=progress).interrupted:
+        raise KeyboardInterrupt
+    return collection
+
+
+def _place(
+    folder: Path, benchmark: Benchmark, photos: Sequence[Path], recipe: str, parameters: Mapping[str, Any]
+) -> Path:
+    encoder = asdict(settings_of(recipe, parameters).encoder)
+    names = [os.fspath(photo.absolute()) for photo in photos]
+    features = _key(benchmark.checksum, names, recipe, encoder, program_hash(EXTRACTING))
+    index = _key(features, dict(parameters), program_hash(INDEXING))
+    return folder / f"{benchmark.name}-{features}-{index}.resight"
+
+
+def _make(path: Path, recipe: str, parameters: Mapping[str, Any]) -> None:
+    """An empty collection, or one with the features of a neighbour that was extracted in the same way."""
+    shared = path.name.rpartition("-")[0]
+    known = max(path.parent.glob(f"{shared}-*.resight"), key=lambda other: other.stat().st_mtime, default=None)
+    if known is None:
+        create_collection(path, recipe, parameters)
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with write_lock(known, "copy features"), faults("copy", known):
+            shutil.copytree(known, partial, ignore=shutil.ignore_patterns(DERIVED, LOCK))
+        write_stamp(partial, new_stamp(recipe, parameters, {}))
+        with faults("make", path):
+            partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _key(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def _sources(place: Traversable, name: str) -> Iterator[tuple[str, Traversable]]:
+    if place.is_file():
+        if name.endswith(".py"):
+            yield name, place
+        return
+    for inner in sorted(place.iterdir(), key=lambda inner: inner.name):
+        yield from _sources(inner, f"{name}/{inner.name}")

@@ -1,0 +1,169 @@
+"""Off-line diffusion: every photo's diffusion is solved once, so that a query is a sum of a few sparse rows.
+
+Paper: Yang, Hinami, Matsui, Ly, Satoh, "Efficient image retrieval via decoupling diffusion into online and offline
+processing", AAAI 2019.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numba import njit
+from numpy.typing import NDArray
+
+from resight.errors import ArrayError, UsageError
+from resight.graph.knn_graph import check_graph
+from resight.types import KnnGraph, as_array
+
+Array = NDArray[Any]
+BLOCK = 512
+
+
+def offline_diffusion(
+    normalised: scipy.sparse.csr_array,
+    candidates: KnnGraph,
+    alpha: float = 0.99,
+    iterations: int = 20,
+    tolerance: float = 1e-6,
+    rows: Any = None,
+) -> scipy.sparse.csr_array:
+    """Diffusion from every photo, kept to its neighbourhood: a sparse matrix (N, N) float32; done once per collection.
+
+    `normalised`: S (N, N), the whole collection's (late truncation). `candidates` (N, n): a kNN graph; row i of the
+    result solves (I - alpha S) f = e_i among photo i and its n candidates, and is zero elsewhere. The same graph, cut
+    to its first neighbours, serves `affinity`. The scores of a query are then seeds @ result: `seeds(query_graph, N)`.
+    `rows` (R,): solve these only, and give (R, N); see `stale_rows`. Runs on all cores.
+    Memory: 8 bytes per entry of the result, at most N (n + 1), and about 16 (n + 1) times the degree per core.
+    Raises `UsageError` for alpha outside [0, 1), iterations < 1 or a negative tolerance, `ArrayError` for other shapes.
+    """
+    count = len(candidates)
+    if normalised.shape != (count, count):
+        raise ArrayError(f"the normalised affinity has shape {normalised.shape}, the candidates {count} nodes")
+    if not 0 <= alpha < 1 or iterations < 1 or not tolerance >= 0:
+        raise UsageError(f"alpha={alpha} must be in [0, 1), iterations={iterations} >= 1, tolerance={tolerance} >= 0")
+    check_graph(candidates)
+    nodes = np.arange(count) if rows is None else as_array("rows", rows, np.int64, (None,))
+    if nodes.size and not (nodes.min() >= 0 and nodes.max() < count):
+        raise ArrayError(f"rows hold {nodes.min()} to {nodes.max()}, but the graph has rows 0 to {count - 1}")
+    matrix = scipy.sparse.csr_array(normalised)
+    values, starts = matrix.data.astype(np.float32), matrix.indptr.astype(np.int64)
+
+    def solve(part: Array) -> tuple[Array, Array, Array]:
+        solved: tuple[Array, Array, Array] = _solve_rows(
+            part, candidates.ids, starts, matrix.indices, values, alpha, iterations, tolerance
+        )
+        return solved
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        parts = list(pool.map(solve, (nodes[first : first + BLOCK] for first in range(0, len(nodes), BLOCK))))
+    lengths = np.concatenate([np.zeros(1, np.int64), *(part[0] for part in parts)])
+    columns = np.concatenate([np.empty(0, np.int64), *(part[1] for part in parts)])
+    data = np.concatenate([np.empty(0, np.float32), *(part[2] for part in parts)])
+    result = scipy.sparse.csr_array((data, columns, np.cumsum(lengths)), shape=(len(nodes), count))
+    result.sort_indices()
+    return result
+
+
+def stale_rows(
+    old: tuple[scipy.sparse.csr_array, KnnGraph], new: tuple[scipy.sparse.csr_array, KnnGraph]
+) -> NDArray[np.int64]:
+    """Rows of an off-line diffusion that photos added at the end of a collection change, (R,) int64.
+
+    `old` and `new`: (normalised affinity, candidates) before and after. The other rows may be kept as they are: their
+    candidates, and all affinities among them, are the same. Raises `ArrayError` when the collection shrank.
+    """
+    (old_matrix, old_graph), (new_matrix, new_graph) = old, new
+    if len(new_graph) < len(old_graph):
+        raise ArrayError(f"the collection shrank from {len(old_graph)} to {len(new_graph)} photos: solve all rows anew")
+    count, kept = len(new_graph), len(old_graph)
+    starts = np.append(old_matrix.indptr, np.full(count - kept, old_matrix.indptr[-1]))
+    grown = scipy.sparse.csr_array((old_matrix.data, old_matrix.indices, starts), shape=(count, count))
+    changed = np.diff(abs(grown - new_matrix).tocsr().indptr) > 0
+    moved = np.ones(count, bool)
+    moved[:kept] = True if old_graph.k != new_graph.k else (old_graph.ids != new_graph.ids[:kept]).any(axis=1)
+    near = np.append(changed, False)[new_graph.ids].any(axis=1)
+    return np.flatnonzero(moved | changed | near)
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _solve_rows(
+    nodes: Array,
+    candidates: Array,
+    starts: Array,
+    ids: Array,
+    values: Array,
+    alpha: float,
+    iterations: int,
+    tolerance: float,
+) -> tuple[Array, Array, Array]:
+    """Lengths (R,), and columns and values of all entries that are not zero, of the rows `nodes` (R,)."""
+    width = candidates.shape[1] + 1
+    place = np.full(candidates.shape[0], -1, np.int64)
+    members = np.empty(width, np.int64)
+    local_starts = np.empty(width + 1, np.int64)
+    local_ids, local_values = np.empty(16 * width, np.int32), np.empty(16 * width, np.float32)
+    x, residual, direction, image = np.empty(width), np.empty(width), np.empty(width), np.empty(width)
+    lengths = np.zeros(len(nodes), np.int64)
+    columns, data = np.empty(len(nodes) * width, np.int64), np.empty(len(nodes) * width, np.float32)
+    written = 0
+    for r in range(len(nodes)):
+        # Only what the graph joins to the photo can have a score: collect it breadth first, and solve for that.
+        for candidate in candidates[nodes[r]]:
+            if candidate >= 0:
+                place[candidate] = width
+        place[nodes[r]] = 0
+        members[0], size, edges = nodes[r], 1, 0
+        member = 0
+        while member < size:
+            local_starts[member] = edges
+            node = members[member]
+            if edges + starts[node + 1] - starts[node] > len(local_ids):
+                room = 2 * (edges + starts[node + 1] - starts[node])
+                larger_ids, larger_values = np.empty(room, np.int32), np.empty(room, np.float32)
+                larger_ids[:edges], larger_values[:edges] = local_ids[:edges], local_values[:edges]
+                local_ids, local_values = larger_ids, larger_values
+            for e in range(starts[node], starts[node + 1]):
+                other = place[ids[e]]
+                if other < 0:
+                    continue
+                if other == width:
+                    other = size
+                    place[ids[e]], members[size] = size, ids[e]
+                    size += 1
+                local_ids[edges], local_values[edges] = other, values[e]
+                edges += 1
+            member += 1
+        local_starts[size] = edges
+        x[:size], residual[:size], direction[:size] = 0, 0, 0
+        residual[0] = direction[0] = energy = 1.0
+        for _ in range(iterations):
+            if energy <= tolerance * tolerance:
+                break
+            along = 0.0
+            for i in range(size):
+                total = 0.0
+                for e in range(local_starts[i], local_starts[i + 1]):
+                    total += local_values[e] * direction[local_ids[e]]
+                image[i] = direction[i] - alpha * total
+                along += direction[i] * image[i]
+            step, before, energy = energy / along, energy, 0.0
+            for i in range(size):
+                x[i] += step * direction[i]
+                residual[i] -= step * image[i]
+                energy += residual[i] * residual[i]
+            for i in range(size):
+                direction[i] = residual[i] + energy / before * direction[i]
+        for i in range(size):
+            if x[i] != 0:
+                columns[written], data[written] = members[i], x[i]
+                written += 1
+                lengths[r] += 1
+        for candidate in candidates[nodes[r]]:
+            if candidate >= 0:
+                place[candidate] = -1
+        place[nodes[r]] = -1
+    return lengths, columns[:written].copy(), data[:written].copy()
