@@ -15,6 +15,7 @@ from resight.errors import ResightError
 
 if TYPE_CHECKING:
     from resight.collection import Answer, Collection
+    from resight.images.scan import Scan
     from resight.ingest import Report
 
 app = typer.Typer(
@@ -62,15 +63,16 @@ def index(
     with console.one_sentence():
         require(photos)  # before a collection is made
         words = None if codebook is None else Codebook.load(codebook)
+        found = _scan(photos, hidden)
         collection = open_or_create(to, recipe, _settings(set_ or []))
-        _add(collection, photos, hidden=hidden, jobs=jobs, codebook=words, json=json)
+        _add(collection, found, jobs=jobs, codebook=words, json=json)
 
 
 @app.command()
 def add(name: Name, photos: Photos, hidden: Hidden = False, jobs: Jobs = 0, json: Json = False) -> None:
     """Add photos to a collection that exists."""
     with console.one_sentence():
-        _add(resight.open(name), photos, hidden=hidden, jobs=jobs, json=json)
+        _add(resight.open(name), _scan(photos, hidden), jobs=jobs, json=json)
 
 
 @app.command()
@@ -241,10 +243,23 @@ def main() -> None:
     app()
 
 
-def _add(collection: Collection, photos: list[str], *, json: bool, **options: Any) -> None:
+def _scan(photos: list[str], hidden: bool) -> Scan:
+    """The photos that are there; refuses to go on when there is none."""
+    from resight.errors import UsageError
+    from resight.images.scan import scan
+
+    found = scan(photos, hidden=hidden)
+    if not found.photos and not found.problems:
+        raise UsageError(f"there are no photos in {', '.join(photos)}: {found.skipped} other files were skipped")
+    return found
+
+
+def _add(collection: Collection, found: Scan, *, json: bool, **options: Any) -> None:
     with console.progress(json) as progress:
-        report = collection.add(photos, progress=progress, **options)
+        report = collection.add(found, progress=progress, **options)
     _print_report(collection, report, json)
+    if not report.added + report.updated + report.unchanged:
+        raise ResightError(f"none of the {len(report.problems)} files could be used, nothing was indexed")
     if report.interrupted:
         console.leave_interrupted("stopped: what was read is indexed; run the same command again for the rest")
     if not len(collection.tables.feature_rows) or not report.added + report.updated + report.unchanged:

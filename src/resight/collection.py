@@ -16,7 +16,7 @@ from resight.derived import Derived, features_of, load_derived, sync, verifier
 from resight.errors import CollectionError, StampMismatch, UsageError
 from resight.features.local_features import SIFT_DIM, empty_features
 from resight.images.decode import Decoded, decode
-from resight.images.scan import scan
+from resight.images.scan import Scan, scan
 from resight.images.transform import decode_crop, pixel_box
 from resight.index.asmk import Codebook
 from resight.ingest import Report, ingest, missing_files
@@ -142,19 +142,18 @@ class Collection:
 
     def add(
         self,
-        paths: Sequence[str | os.PathLike[str]],
+        paths: Sequence[str | os.PathLike[str]] | Scan,
         *,
-        hidden: bool = False,
         jobs: int = 0,
         codebook: Codebook | None = None,
         progress: Progress = silent,
     ) -> Report:
-        """Add the photos in files and folders; those that are in already are read again only if they changed.
+        """Add the photos in files and folders, or of a scan; those that are in are read again only if they changed.
 
         Returns what came of it, with a row for each file that could not be used. `jobs`: threads, 0 for one per
         processor. Raises `UsageError` when a path does not exist, `CollectionLocked` while another process writes.
         """
-        found = scan(paths, hidden=hidden)
+        found = paths if isinstance(paths, Scan) else scan(paths)
         with writing(self.path, "add") as writer:
             report = ingest(writer, found, self.settings, jobs=jobs, progress=progress)
             self._renew(writer.tables, sync(writer.tables, self.settings, codebook=codebook, progress=progress))

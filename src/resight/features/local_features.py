@@ -25,8 +25,9 @@ class RootSift:
     """RootSIFT on difference-of-Gaussian key points (Lowe, IJCV 2004; Arandjelovic and Zisserman, CVPR 2012).
 
     `count`: features kept, strongest first. `max_side`: larger images are reduced to it, in pixels. `enlarge_below`:
-    images whose longest side is shorter are enlarged twice; 0 never enlarges. `contrast`: detection threshold of OpenCV's SIFT;
-    below its default 0.04 so that dim and plain photos keep features too. Raises `UsageError` on values out of range.
+    images whose longest side is shorter are enlarged twice; 0 never enlarges. `contrast`: detection threshold of
+    OpenCV's SIFT; below its default 0.04 so that dim and plain photos keep features too. Raises `UsageError` on values
+    out of range.
     """
 
     count: int = 1000
@@ -38,9 +39,8 @@ class RootSift:
         if self.count < 1:
             raise UsageError(f"count={self.count}: at least one local feature must be kept")
         if not 0 <= self.enlarge_below <= self.max_side or self.max_side < 16:
-            raise UsageError(
-                f"max_side={self.max_side} must be at least 16, and enlarge_below={self.enlarge_below} from 0 to max_side"
-            )
+            small = f"enlarge_below={self.enlarge_below} from 0 to max_side"
+            raise UsageError(f"max_side={self.max_side} must be at least 16, and {small}")
         if self.contrast < 0:
             raise UsageError(f"contrast={self.contrast} must not be negative")
 

@@ -73,8 +73,9 @@ def stale_rows(
 ) -> NDArray[np.int64]:
     """Rows of an off-line diffusion that photos added at the end of a collection change, (R,) int64.
 
-    `old` and `new`: (normalised affinity, candidates) before and after. The other rows may be kept as they are: their
-    candidates, and all affinities among them, are the same. Raises `ArrayError` when the collection shrank.
+    `old` and `new`: (normalised affinity, candidates) before and after. The other rows may be kept: their
+    candidates, and all affinities among them, are the same to the last bit. Grow the graph with `add_nodes`, which
+    keeps the weights, since one built anew may differ in that bit. Raises `ArrayError` when the collection shrank.
     """
     (old_matrix, old_graph), (new_matrix, new_graph) = old, new
     if len(new_graph) < len(old_graph):

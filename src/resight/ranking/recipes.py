@@ -45,9 +45,9 @@ def classic(
 class ClassicSettings:
     """How recipe `classic` extracts and indexes; kept in the collection's stamp.
 
-    `count`, `max_side`, `enlarge_below`, `contrast`: of `RootSift`. `words`: size of the codebook, None to follow the size
-    of the collection. `binary`: compact signatures instead of full precision. `query_multiple`: words per descriptor
-    of a query.
+    `count`, `max_side`, `enlarge_below`, `contrast`: of `RootSift`. `words`: size of the codebook, None to follow the
+    size of the collection. `binary`: compact signatures instead of full precision. `query_multiple`: words per
+    descriptor of a query.
     """
 
     count: int = 1000

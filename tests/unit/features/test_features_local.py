@@ -22,28 +22,28 @@ def strongest(features, x, y):
     return np.hypot(*(features.xy[0] - (x, y))), features.scale[0]
 
 
-@pytest.mark.parametrize("min_side", [0, 256])
+@pytest.mark.parametrize("enlarge_below", [0, 256])
 @pytest.mark.parametrize(("x", "y"), [(64.5, 48.5), (64.0, 48.0), (50.25, 70.75)])
-def test_centre_of_a_blob(min_side, x, y):
-    features = RootSift(min_side=min_side)(blob(100, 128, x, y, 5))
+def test_centre_of_a_blob(enlarge_below, x, y):
+    features = RootSift(enlarge_below=enlarge_below)(blob(100, 128, x, y, 5))
     assert strongest(features, x, y)[0] < 0.15
 
 
 def test_centre_of_a_blob_in_a_reduced_image():
-    features = RootSift(max_side=256, min_side=0)(blob(768, 1024, 401.5, 300.5, 24))
+    features = RootSift(max_side=256, enlarge_below=0)(blob(768, 1024, 401.5, 300.5, 24))
     distance, scale = strongest(features, 401.5, 300.5)
     assert distance < 0.5
     assert 24 < scale < 100
 
 
 def test_scale_follows_the_blob():
-    scales = [strongest(RootSift(min_side=0)(blob(200, 200, 100, 100, s)), 100, 100)[1] for s in (4, 8, 16)]
+    scales = [strongest(RootSift(enlarge_below=0)(blob(200, 200, 100, 100, s)), 100, 100)[1] for s in (4, 8, 16)]
     assert np.diff(np.log2(scales)) == pytest.approx([1, 1], abs=0.15)
 
 
 def test_scale_does_not_depend_on_the_enlargement():
     image = blob(120, 160, 80.5, 60.5, 6)
-    assert RootSift(min_side=320)(image).scale[0] == pytest.approx(RootSift(min_side=0)(image).scale[0], rel=0.1)
+    assert RootSift(enlarge_below=320)(image).scale[0] == pytest.approx(RootSift(enlarge_below=0)(image).scale[0], rel=0.1)
 
 
 def test_features_of_a_picture():
@@ -86,7 +86,7 @@ def test_pixels_must_be_rgb_bytes(pixels):
         RootSift()(pixels)
 
 
-@pytest.mark.parametrize("settings", [{"count": 0}, {"min_side": 2000}, {"min_side": 5}, {"contrast": -0.1}])
+@pytest.mark.parametrize("settings", [{"count": 0}, {"enlarge_below": 2000}, {"enlarge_below": -1}, {"max_side": 5}, {"contrast": -0.1}])
 def test_settings_out_of_range(settings):
     with pytest.raises(UsageError, match=next(iter(settings))):
         RootSift(**settings)
@@ -101,7 +101,7 @@ def test_pack_and_unpack():
     features = RootSift(count=200)(picture(3))
     packed = pack(features)
     again = unpack(packed)
-    assert len(packed) == 24 + 200 * (14 + 128)
+    assert len(packed) == 20 + 200 * (14 + 128)
     assert np.array_equal(again.xy, features.xy)
     for name in ("scale", "angle"):
         assert getattr(again, name) == pytest.approx(getattr(features, name), rel=1e-3, abs=1e-3)
@@ -133,7 +133,7 @@ def damaged(packed):
     yield b"JUNK" + packed[4:]
     yield packed[:4] + b"\x09\x00" + packed[6:]  # version
     yield packed[:8] + b"\xff\xff\xff\xff" + packed[12:]  # count
-    yield packed[:24] + nan + packed[28:]  # a position
+    yield packed[:20] + nan + packed[24:]  # a position
     yield packed[:12] + nan + packed[16:]  # lowest component
 
 

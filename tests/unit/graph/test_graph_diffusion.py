@@ -6,7 +6,7 @@ import scipy.sparse
 
 from resight.errors import ArrayError, UsageError
 from resight.graph.diffusion import affinity, diffuse, normalise, offline_diffusion, ranked, seeds, truncated_diffusion
-from resight.graph.knn_graph import build_knn_graph, cut, neighbours
+from resight.graph.knn_graph import add_nodes, build_knn_graph, cut, neighbours
 from resight.graph.offline import stale_rows
 from resight.graph.regional import pool_regions, regional_seeds
 from resight.types import KnnGraph, Ranking
@@ -78,23 +78,24 @@ def test_truncation_to_everything_changes_nothing():
     found = truncated_diffusion(matrix, y, Ranking(near.ids, near.weights), iterations=300, tolerance=1e-12)
     f = diffuse(normalise(matrix), y, iterations=300, tolerance=1e-12)
     np.testing.assert_allclose(found.scores, np.take_along_axis(f, found.ids, axis=1), atol=1e-6)
-    short = truncated_diffusion(matrix, y, Ranking([[3, 7, -1], [5, -1, -1], [-1] * 3], [[1, 1, -np.inf], [1] + [-np.inf] * 2, [-np.inf] * 3]))  # fmt: skip
+    lists = Ranking.from_lists([[3, 7], [5], []], [[1.0, 1.0], [1.0], []])
+    short = truncated_diffusion(matrix, y, lists)
     assert [sorted(row[row >= 0].tolist()) for row in short.ids] == [[3, 7], [5], []]
 
 
 def test_offline_rows_of_added_photos():
     rng = np.random.default_rng(2)
-    vectors = unit(rng, 400, 24)
-    states = []
-    for count in (390, 400):
-        candidates = build_knn_graph(vectors[:count], 20)
-        states.append((normalise(affinity(cut(candidates, 4))), candidates))
+    centres = unit(rng, 20, 24)
+    vectors = np.vstack([np.repeat(centres, 20, axis=0), centres[:2]]) + 0.5 * unit(rng, 402, 24)
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    first = build_knn_graph(vectors[:400], 10)
+    states = [(normalise(affinity(cut(graph, 4))), graph) for graph in (first, add_nodes(first, vectors))]
     before, after = (offline_diffusion(*state) for state in states)
     stale = stale_rows(*states)
-    assert 10 < len(stale) < 390
-    kept = np.setdiff1d(np.arange(390), stale)
-    np.testing.assert_allclose(after.toarray()[kept, :390], before.toarray()[kept], atol=1e-6)
-    assert after[kept][:, 390:].nnz == 0
+    assert 2 < len(stale) < 200
+    kept = np.setdiff1d(np.arange(400), stale)
+    np.testing.assert_allclose(after.toarray()[kept, :400], before.toarray()[kept], atol=1e-6)
+    assert after[kept][:, 400:].nnz == 0
     anew = offline_diffusion(*states[1], rows=stale)
     np.testing.assert_array_equal(anew.toarray(), after.toarray()[stale])
     with pytest.raises(ArrayError, match="shrank"):

@@ -1,0 +1,267 @@
+"""Search, verification and expansion over a handful of planted images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from resight.errors import UsageError
+from resight.index.asmk import Asmk, Codebook
+from resight.matching.geometry import verify
+from resight.ranking.confidence import UNKNOWN, Confidence
+from resight.ranking.hamming import HammingExpansion, within
+from resight.ranking.recipes import ClassicSettings, Resources, classic, settings_of
+from resight.ranking.search import AsmkSearch, local_features, restrict, stack
+from resight.ranking.verification import CEILING, ONSET, WEIGHT, SpatialRerank, Verifier, describe, evidence
+from resight.types import LocalFeatures, Queries, Ranking
+
+DIM = 16
+
+
+def unit(rng, n, dim=DIM):
+    values = rng.normal(size=(n, dim)).astype(np.float32)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def image(rng, descriptors, xy):
+    n = len(descriptors)
+    return LocalFeatures(xy, np.full(n, 2.0), np.zeros(n), np.ones(n), descriptors)
+
+
+def moved(features, rng, shift=(20.0, 10.0), noise=0.05, keep=slice(None)):
+    """The same thing a bit further right and down, described almost alike."""
+    part = features.select(keep)
+    descriptors = part.descriptors + rng.normal(0, noise, part.descriptors.shape).astype(np.float32)
+    return image(rng, descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True), part.xy + np.float32(shift))
+
+
+@pytest.fixture(scope="module")
+def world():
+    """Row 0: a view of the query. Row 1: shows what row 0 shows beyond the query. Rows 2-11: other things."""
+    rng = np.random.default_rng(4)
+    thing = image(rng, unit(rng, 80), rng.uniform(0, 200, (80, 2)))
+    query = thing.select(np.arange(0, 60))
+    rows = [moved(thing, rng), moved(thing, rng, (-15.0, 5.0), keep=np.arange(40, 80))]
+    rows += [image(rng, unit(rng, 60), rng.uniform(0, 200, (60, 2))) for _ in range(10)]
+    index = Asmk(Codebook.fit(np.concatenate([f.descriptors for f in rows]), 24), binary=False, query_multiple=2)
+    index.add(*stack(tuple(rows), DIM))
+    return query, rows, index
+
+
+@pytest.fixture
+def verifier(world):
+    return Verifier(lambda rows: [world[1][row] for row in rows])
+
+
+@pytest.fixture
+def queries(world):
+    return Queries(local=(world[0],))
+
+
+def test_stack_numbers_the_images(world):
+    rows, descriptors = stack((world[1][2], LocalFeatures(*_nothing()), world[1][3]), DIM)
+    assert np.unique(rows, return_counts=True)[0].tolist() == [0, 2]
+    assert np.array_equal(descriptors[60:], world[1][3].descriptors)
+    assert stack((), DIM)[1].shape == (0, DIM)
+
+
+def _nothing():
+    none = np.zeros(0)
+    return np.zeros((0, 2)), none, none, none, np.zeros((0, DIM))
+
+
+def test_search_finds_and_explains(world, queries):
+    search = AsmkSearch(world[2])
+    ranking = search(queries)
+    assert ranking.ids[0, 0] == 0
+    assert sorted(ranking.ids[0].tolist()) == list(range(12))
+    (item,) = search.explain(queries, 0, 0)
+    assert item.data == {"rank": 1, "similarity": pytest.approx(ranking.scores[0, 0])}
+    assert "rank 1 of 12" in item.summary
+
+
+def test_search_stands_first(queries, world):
+    with pytest.raises(UsageError, match="put it first"):
+        AsmkSearch(world[2])(queries, Ranking([[1]], [[1.0]]))
+    with pytest.raises(UsageError, match="no local features"):
+        AsmkSearch(world[2])(Queries(rows=[1]))
+    assert local_features(queries)[0] is world[0]
+
+
+def test_search_within_allowed_rows(world, queries):
+    allowed = np.array([1, 5, 7])
+    full, part = AsmkSearch(world[2])(queries), AsmkSearch(world[2], allowed)(queries)
+    assert part.ids[0].tolist() == [row for row in full.ids[0].tolist() if row in allowed]
+    assert AsmkSearch(world[2], allowed).explain(queries, 0, 2)[0].data == {}
+
+
+def test_restrict_keeps_order_and_pads():
+    ranking = Ranking([[3, 1, 2, -1], [2, 5, 4, 1]], [[4, 3, 2, -np.inf], [4, 3, 2, 1]])
+    kept = restrict(ranking, np.array([1, 2, 3]))
+    assert kept.ids.tolist() == [[3, 1, 2], [2, 1, -1]]
+    assert kept.scores.tolist() == [[4, 3, 2], [4, 1, -np.inf]]
+    assert restrict(ranking, None) is ranking
+    assert restrict(ranking, np.zeros(0, int)).ids.shape == (2, 0)
+
+
+def test_restrict_never_takes_the_end_mark_for_a_row():
+    assert restrict(Ranking([[3, -1]], [[1, -np.inf]]), np.array([-1, 3])).ids.tolist()[0][0] == 3
+
+
+def test_verifier_agrees_with_verify_and_remembers(world):
+    asked = []
+
+    def source(rows):
+        asked.append(rows.tolist())
+        return [world[1][row] for row in rows]
+
+    verifier = Verifier(source)
+    first = verifier(world[0], [0, 4])
+    assert first[0].inliers == verify(world[0], world[1][0]).inliers
+    again = verifier(world[0], [4, 0, 5])
+    assert again[1] is first[0]
+    assert asked == [[0, 4], [5]]
+    for other in range(2, 8):
+        verifier(world[1][other], [0])
+    verifier(world[0], [0])
+    assert asked[-1] == [0]
+    assert len(verifier._memory) <= 4
+
+
+def test_evidence_is_bounded(verifier, world):
+    proof, accident = verifier(world[0], [0, 4])
+    assert proof.verified
+    assert evidence(proof) == pytest.approx(WEIGHT * (min(proof.significance, CEILING) - ONSET))
+    assert 0 <= evidence(accident) < evidence(proof) <= WEIGHT * (CEILING - ONSET)
+    assert f"{proof.inliers} of {proof.tentative}" in describe(proof)
+    assert describe(accident).startswith("no affine view")
+
+
+def test_rerank_only_adds(verifier, queries):
+    scale = Confidence(0.5, 2.0, 24.0, 100)
+    ids, scores = [[7, 4, 0, 1, 9, 2]], [[6.0, 5.0, 4.0, 3.0, 2.0, 1.0]]
+    before = Ranking(ids, scores)
+    after = SpatialRerank(verifier, scale, top=4)(queries, before)
+    expected = dict(zip(ids[0], (np.array(scores[0]) - 0.5) / 2, strict=True))
+    gained = {row: float(s) - expected[row] for row, s in zip(after.ids[0].tolist(), after.scores[0], strict=True)}
+    for row, gain in gained.items():
+        assert gain == pytest.approx(evidence(verifier(queries.local[0], [row])[0]) if row in (7, 4, 0, 1) else 0)
+    assert after.ids[0, 0] == 0
+    assert after.ids[0, 4:].tolist() == [9, 2]
+    assert before.scores.tolist() == scores
+
+
+def test_rerank_keeps_short_and_empty_rows(verifier, world):
+    queries = Queries(local=(world[0], world[1][4]))
+    before = Ranking([[0, 3], [-1, -1]], [[1.0, 0.5], [-np.inf, -np.inf]])
+    after = SpatialRerank(verifier, UNKNOWN)(queries, before)
+    assert after.lengths.tolist() == [2, 0]
+    with pytest.raises(UsageError, match="SpatialRerank needs a ranking"):
+        SpatialRerank(verifier, UNKNOWN)(queries)
+    with pytest.raises(UsageError, match="top=0"):
+        SpatialRerank(verifier, UNKNOWN, 0)
+
+
+def test_expansion_finds_what_the_query_does_not_show(world, verifier, queries):
+    plain = AsmkSearch(world[2])(queries)
+    stage = HammingExpansion(world[2], verifier, verified=False, sources=1)
+    expanded = stage(queries, Ranking([[0, 5]], [[2.0, 1.0]]))
+    gain = expanded.scores[0][expanded.ids[0] == 1][0] - plain.scores[0][plain.ids[0] == 1][0]
+    assert gain > 0.05
+
+
+def test_expansion_by_verified_photos_only(world, verifier, queries):
+    stage = HammingExpansion(world[2], verifier)
+    before = AsmkSearch(world[2])(queries)
+    (item,) = stage.explain(queries, 0, 0, before)
+    rows = item.data["sources"]
+    proven = [row for row in before.ids[0].tolist() if verifier(world[0], [row])[0].verified]
+    assert rows == proven
+    assert 0 in rows
+    assert not set(rows) & set(range(2, 12))
+    assert "this one among them" in item.summary
+    assert "this one among them" not in stage.explain(queries, 0, 7, before)[0].summary
+
+
+def test_expansion_without_a_source_is_the_search_again(world, verifier):
+    lonely = Queries(local=(world[1][6],))
+    before = Ranking([[3, 4, 5]], [[3.0, 2.0, 1.0]])
+    stage = HammingExpansion(world[2], verifier)
+    again = stage(lonely, before)
+    plain = AsmkSearch(world[2])(lonely)
+    assert np.array_equal(again.ids, plain.ids)
+    assert np.array_equal(again.scores, plain.scores)
+    assert stage.explain(lonely, 0, 3, before) == ()
+
+
+def test_expansion_leaves_out_the_query_itself(world, verifier):
+    queries = Queries(local=(world[1][0],), rows=[0])
+    before = AsmkSearch(world[2])(queries)
+    assert before.ids[0, 0] == 0
+    (item,) = HammingExpansion(world[2], verifier).explain(queries, 0, 1, before)
+    assert 0 not in item.data["sources"]
+
+
+def test_expansion_takes_so_many_sources_from_the_top(world, verifier, queries):
+    before = Ranking([[9, 0, 5, 1]], [[4.0, 3.0, 2.0, 1.0]])
+    rows = HammingExpansion(world[2], verifier, sources=2, verified=False).explain(queries, 0, 0, before)
+    assert rows[0].data["sources"] == [9, 0]
+    assert HammingExpansion(world[2], verifier, top=1).explain(queries, 0, 0, before) == ()
+    for bad in ({"sources": 0}, {"top": 0}):
+        with pytest.raises(UsageError, match="at least 1"):
+            HammingExpansion(world[2], verifier, **bad)
+
+
+def test_expansion_respects_allowed_rows(world, verifier, queries):
+    stage = HammingExpansion(world[2], verifier, allowed=np.array([1, 3]))
+    assert sorted(stage(queries, Ranking([[0]], [[1.0]])).ids[0].tolist()) == [1, 3]
+
+
+def test_within_keeps_what_lies_in_the_frame(world, verifier):
+    query, rows, _ = world
+    proof = verifier(query, [0])[0]
+    kept = within(query, rows[0], proof)
+    back = rows[0].xy - (20, 10)
+    inside = ((back >= query.xy.min(0)) & (back <= query.xy.max(0))).all(axis=1)
+    assert abs(len(kept) - inside.sum()) <= 2
+    with pytest.raises(UsageError, match="only a verified photo"):
+        within(query, rows[5], verifier(query, [5])[0])
+
+
+def test_classic_puts_the_stages_together(world, verifier, queries):
+    resources = Resources(world[2], verifier, UNKNOWN)
+    names = [type(stage).__name__ for stage in classic(resources).stages]
+    assert names == ["AsmkSearch", "SpatialRerank", "HammingExpansion", "SpatialRerank"]
+    assert len(classic(resources, expand=False).stages) == 2
+    ranking = classic(resources)(queries)
+    assert ranking.ids[0, 0] == 0
+    assert sorted(ranking.ids[0].tolist()) == list(range(12))
+    assert sorted(classic(resources, allowed=np.array([2, 8]))(queries).ids[0].tolist()) == [2, 8]
+
+
+def test_settings_come_from_the_recipe():
+    assert settings_of("classic", {}) == ClassicSettings()
+    made = settings_of("classic", {"count": 50, "words": 9, "binary": False, "contrast": 0})
+    assert (made.encoder.count, made.words, made.binary, made.contrast) == (50, 9, False, 0)
+    assert settings_of("classic", {"words": None}).words is None
+
+
+@pytest.mark.parametrize(
+    ("recipe", "parameters", "message"),
+    [
+        ("nosuch", {}, "recipe 'nosuch' is unknown: choose one of classic"),
+        ("classic", {"cuont": 3}, "no setting 'cuont'"),
+        ("classic", {"count": "3"}, "count='3'"),
+        ("classic", {"count": True}, "count=True"),
+        ("classic", {"binary": 1}, "binary=1"),
+        ("classic", {"count": 1.5}, "count=1.5"),
+        ("classic", {"words": 0}, "words=0"),
+        ("classic", {"words": "many"}, "words='many'"),
+        ("classic", {"query_multiple": 0}, "query_multiple=0"),
+        ("classic", {"count": 0}, "count=0"),
+        ("classic", {"contrast": None}, "contrast=None"),
+    ],
+)
+def test_settings_that_cannot_be(recipe, parameters, message):
+    with pytest.raises(UsageError, match=message):
+        settings_of(recipe, parameters)
