@@ -245,12 +245,12 @@ def main() -> None:
 
 def _scan(photos: list[str], hidden: bool) -> Scan:
     """The photos that are there; refuses to go on when there is none."""
-    from resight.errors import UsageError
     from resight.images.scan import scan
 
     found = scan(photos, hidden=hidden)
     if not found.photos and not found.problems:
-        raise UsageError(f"there are no photos in {', '.join(photos)}: {found.skipped} other files were skipped")
+        where = ", ".join(photos[:3]) + (", ..." if len(photos) > 3 else "")
+        raise ResightError(f"there are no photos in {where}: give a folder that holds some, or the photos themselves")
     return found
 
 
@@ -258,19 +258,10 @@ def _add(collection: Collection, found: Scan, *, json: bool, **options: Any) -> 
     with console.progress(json) as progress:
         report = collection.add(found, progress=progress, **options)
     _print_report(collection, report, json)
-    if not report.added + report.updated + report.unchanged:
-        raise ResightError(f"none of the {len(report.problems)} files could be used, nothing was indexed")
     if report.interrupted:
         console.leave_interrupted("stopped: what was read is indexed; run the same command again for the rest")
-    if not len(collection.tables.feature_rows) or not report.added + report.updated + report.unchanged:
-        raise ResightError(_nothing(photos, report))
-
-
-def _nothing(photos: list[str], report: Report) -> str:
-    where = ", ".join(photos[:3]) + (", ..." if len(photos) > 3 else "")
-    if report.problems or report.unchanged:
-        return f"none of the files in {where} can be read as a photo: give a folder that holds some"
-    return f"there are no photos in {where}: give a folder that holds some, or the photos themselves"
+    if not len(collection.tables.feature_rows):
+        raise ResightError(f"none of the {len(report.problems)} files can be read as a photo: nothing can be searched")
 
 
 def _print_report(collection: Collection, report: Report, json: bool) -> None:

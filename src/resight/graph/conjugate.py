@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
+Array = NDArray[Any]
 Float64 = NDArray[np.float64]
 
 
@@ -16,25 +19,54 @@ def solve_block(
     """x with apply(x) = `right` (N, Q) for a symmetric positive definite `apply`, from x = 0.
 
     Every column is a run of its own; it stops at `iterations`, or once its residual is at most `tolerance` times its
-    right-hand side. Columns that have stopped are left out of further products. Memory: four arrays of N x Q.
+    right-hand side. Columns that have stopped are left out of further products. Memory: six arrays of N x Q.
     """
-    x = np.zeros_like(right)
-    residual, direction = right.copy(), right.copy()
-    energy = np.einsum("nq,nq->q", right, right)
-    target = tolerance**2 * energy
-    active = np.flatnonzero(energy > target)
-    residual, direction, energy = residual[:, active], direction[:, active], energy[active]
+    result = np.zeros_like(right)
+    energy = _dots(right, right)
+    active = np.flatnonzero(energy > tolerance**2 * energy)
+    energy, target = energy[active], tolerance**2 * energy[active]
+    residual = right[:, active]
+    direction, x = residual.copy(), np.zeros_like(residual)
     for _ in range(iterations):
         if not active.size:
             break
         image = apply(direction)
-        step = energy / np.einsum("nq,nq->q", direction, image)
-        x[:, active] += step * direction
-        residual -= step * image
-        before, energy = energy, np.einsum("nq,nq->q", residual, residual)
-        direction = residual + (energy / before) * direction
-        going = energy > target[active]
+        before, energy = energy, _advance(x, residual, direction, image, energy / _dots(direction, image))
+        _turn(direction, residual, energy / before)
+        going = energy > target
         if not going.all():
-            active, energy = active[going], energy[going]
-            residual, direction = residual[:, going], direction[:, going]
-    return x
+            result[:, active[~going]] = x[:, ~going]
+            active, energy, target = active[going], energy[going], target[going]
+            x, residual, direction = (np.ascontiguousarray(part[:, going]) for part in (x, residual, direction))
+    result[:, active] = x
+    return result
+
+
+@njit(cache=True, nogil=True)
+def _dots(a: Array, b: Array) -> Array:
+    """Inner products of the columns of two (N, Q) arrays, (Q,)."""
+    total = np.zeros(a.shape[1])
+    for i in range(a.shape[0]):
+        for q in range(a.shape[1]):
+            total[q] += a[i, q] * b[i, q]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _advance(x: Array, residual: Array, direction: Array, image: Array, step: Array) -> Array:
+    """Go `step` (Q,) along `direction`, in place; gives the squared norms of the new residuals, (Q,)."""
+    energy = np.zeros(x.shape[1])
+    for i in range(x.shape[0]):
+        for q in range(x.shape[1]):
+            x[i, q] += step[q] * direction[i, q]
+            residual[i, q] -= step[q] * image[i, q]
+            energy[q] += residual[i, q] * residual[i, q]
+    return energy
+
+
+@njit(cache=True, nogil=True)
+def _turn(direction: Array, residual: Array, ratio: Array) -> None:
+    """direction = residual + ratio * direction, in place."""
+    for i in range(direction.shape[0]):
+        for q in range(direction.shape[1]):
+            direction[i, q] = residual[i, q] + ratio[q] * direction[i, q]
