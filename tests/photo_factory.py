@@ -15,7 +15,7 @@ from resight.demo import textures
 
 Pixels = NDArray[np.uint8]
 HEIGHT, WIDTH = 240, 320
-SMALL = {"count": 300, "words": 64}  # settings that make small collections fast
+SMALL = {"count": 150, "words": 64, "enlarge_below": 0}  # settings that make small collections fast
 
 
 def picture(seed: int, height: int = HEIGHT, width: int = WIDTH) -> Pixels:

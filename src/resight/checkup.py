@@ -52,9 +52,9 @@ def _check_index(path: Path) -> Finding:
     stamp = open_collection(path).stamp
     try:
         derived = load_derived(tables.folder, settings_of(stamp.recipe, stamp.parameters))
+        rows = tables.feature_rows[tables.counts(tables.feature_rows) > 0]
     except CollectionError as error:
         return Finding("index", False, str(error), REBUILD)
-    rows = tables.feature_rows[tables.counts(tables.feature_rows) > 0]
     indexed = np.empty(0, np.int64) if derived.index is None else derived.index.rows
     behind = len(np.setxor1d(rows, indexed))
     if behind:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import resight
-from resight import console
+from resight import cli_evaluate, console
 from resight.errors import ResightError
 
 if TYPE_CHECKING:
@@ -57,14 +57,12 @@ def index(
 ) -> None:
     """Index photos into a collection; run it again to continue, or to take in what is new or changed."""
     from resight.collection import open_or_create
-    from resight.images.scan import require
     from resight.index.asmk import Codebook
 
     with console.one_sentence():
-        require(photos)  # before a collection is made
         words = None if codebook is None else Codebook.load(codebook)
         found = _scan(photos, hidden)
-        collection = open_or_create(to, recipe, _settings(set_ or []))
+        collection = open_or_create(to, recipe, cli_evaluate.settings(set_ or []))
         _add(collection, found, jobs=jobs, codebook=words, json=json)
 
 
@@ -238,6 +236,9 @@ def demo(
         console.say(f"try:    resight search {outcome.collection} {outcome.example}")
 
 
+cli_evaluate.register(app)
+
+
 def main() -> None:
     """Entry point of the command `resight`."""
     app()
@@ -261,7 +262,7 @@ def _add(collection: Collection, found: Scan, *, json: bool, **options: Any) -> 
     if report.interrupted:
         console.leave_interrupted("stopped: what was read is indexed; run the same command again for the rest")
     if not len(collection.tables.feature_rows):
-        raise ResightError(f"none of the {len(report.problems)} files can be read as a photo: nothing can be searched")
+        raise ResightError(f"none of the files given to {collection.path} can be read as a photo: add some that can")
 
 
 def _print_report(collection: Collection, report: Report, json: bool) -> None:
@@ -298,24 +299,6 @@ def _page(collection: Collection, answer: Answer, query: Any) -> Any:
     summary = [("collection", collection.path.name), ("photos", str(len(collection.tables.feature_rows)))]
     summary.append(("search", f"{1000 * sum(answer.seconds):.0f} ms"))
     return ReportPage("Where else is this?", answer.query.name, summary, queries=[query])
-
-
-def _settings(pairs: list[str]) -> dict[str, Any]:
-    """`key=value` arguments; values as YAML writes them, so `false`, `8192` and `0.02` are what they look like."""
-    import yaml
-
-    from resight.errors import UsageError
-
-    settings = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise UsageError(f"--set {pair} is not of the form KEY=VALUE")
-        try:
-            settings[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {pair}: {value!r} is no value, give a number, true or false") from error
-    return settings
 
 
 def _plain(value: Any) -> str:

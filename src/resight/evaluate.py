@@ -55,6 +55,7 @@ def evaluate(run: Run, *, cache: Path | None = None, progress: Progress = silent
         notes=(*_count_notes(run, benchmark), *prepared.notes),
         seconds=seconds,
         peak_memory=peak_memory(),
+        benchmark=benchmark,
     )
 
 

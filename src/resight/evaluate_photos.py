@@ -87,6 +87,14 @@ def find_photos(run: Run, benchmark: Benchmark) -> Photos:
     return Photos(more, (*images, *(folder / name for name in names)), queries)
 
 
+def shown_files(run: Run, benchmark: Benchmark) -> ImageFiles | None:
+    """The files that a page about `run` shows, those of photo distractors included; None where there are none."""
+    if run.features is not None:
+        return photo_files(run, benchmark)
+    photos = find_photos(run, benchmark)
+    return ImageFiles(photos.images, photos.queries, ())
+
+
 def prepare_photos(run: Run, photos: Photos, cache: Path, progress: Progress) -> Prepared:
     """What the recipe of `run` makes of `photos`. Raises `UsageError` when queries cannot be read."""
     if run.recipe == "classic":

@@ -133,3 +133,17 @@ def test_symmetry_and_traversal_against_plain_loops(how, seed):
             first = list(zip(queries.ids[q].tolist(), queries.weights[q].tolist(), strict=True))
             got = ranking.ids[q][ranking.ids[q] >= 0].tolist()
             assert got == plain_traversal(first, expected, threshold, limit)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_edges_that_cannot_matter_are_left_out_and_nothing_else(seed):
+    """Dense graphs and low limits, where most edges are weaker than what already waits."""
+    graph = random_graph(np.random.default_rng(seed), 80, 12, [5, 30, 1000][seed % 3])
+    lists = plain_symmetry(graph.ids, graph.weights, "max")
+    queries = KnnGraph(graph.ids[:4], graph.weights[:4])
+    for threshold in (-1, 2, 20, 900, 2000):
+        for limit in (1, 3, 5, 9, 20):
+            ranking = explore_exploit(queries, graph, threshold, limit)
+            for q in range(4):
+                first = list(zip(queries.ids[q].tolist(), queries.weights[q].tolist(), strict=True))
+                assert ranking.ids[q].tolist() == plain_traversal(first, lists, threshold, limit)

@@ -93,7 +93,8 @@ class Evaluation:
     """What one run gave: the results of a system and of its first stages alone, the whole system last.
 
     `protocol` says every choice, `protocol: uncropped` among them. `notes`: what a reader of the numbers must know.
-    `seconds`: of preparing the features. `peak_memory`: bytes, the most this process has held.
+    `seconds`: of preparing the features. `peak_memory`: bytes, the most this process has held. `benchmark`: with its
+    distractors, None when the evaluation was read from a file.
     """
 
     run: Run
@@ -105,6 +106,7 @@ class Evaluation:
     notes: tuple[str, ...]
     seconds: float
     peak_memory: int
+    benchmark: Benchmark | None = None
 
     @property
     def final(self) -> Result:

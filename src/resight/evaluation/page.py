@@ -49,19 +49,16 @@ section > h2 { margin: 0 0 .8rem; font-size: 1.2rem; }
 
 
 def evaluation_page(
-    evaluation: Evaluation,
-    benchmark: Benchmark,
-    files: ImageFiles | None,
-    comparisons: Mapping[str, Comparison] | None = None,
+    evaluation: Evaluation, files: ImageFiles | None, comparisons: Mapping[str, Comparison] | None = None
 ) -> str:
-    """The page of an evaluation whose last result holds its ranking; `benchmark` is the one it was scored on.
+    """The page of an evaluation that was just made.
 
     `files`: where the photos are; grey stands for those that are not at hand. `comparisons`: with an earlier result.
     Shows the first level with queries at its two ends, or the medium one of revisited benchmarks. Frames are green for
     right, red for wrong, grey for junk. Raises `UsageError` when the ranking is not there.
     """
-    ranking = evaluation.final.ranking
-    if ranking is None:
+    ranking, benchmark = evaluation.final.ranking, evaluation.benchmark
+    if ranking is None or benchmark is None:
         raise UsageError("this result was read from a file and holds no rankings: evaluate again to draw them")
     levels = tuple(evaluation.final.scores)
     level = "medium" if "medium" in levels else levels[0]

@@ -2,7 +2,8 @@
 
 A file holds `table`, `title`, `source`, `tolerance`, `columns`, `rows` and `files`. A column names a benchmark, its
 `path`, the `level` of the score, and optionally `photos` and `distractors`. A row has a `name`, a `recipe`, its
-`settings`, optionally `features` and `query_features`, and `published` scores per column. All paths are relative to one
+`settings`, optionally `features`, `query_features` and `distractors` (files of descriptors), the number of `stages`
+that count, what else it `needs`, and `published` scores per column. All paths are relative to one
 data folder; `{benchmark}` in a path stands for the column's benchmark. `files` says where a file comes from.
 """
 
@@ -22,13 +23,14 @@ from resight.evaluation.ground_truth import KNOWN
 from resight.evaluation.results import scaled
 
 CLOSE = 3.0  # tolerances within which a score that is not OK is close
+MEMORY = "memory"  # a column that is not a score: GB for a million photos
 Status = Literal["OK", "CLOSE", "FAIL", "MISSING"]
 Aim = Literal["equal", "at least"]
 
 TABLE_KEYS = {"table", "title", "source", "tolerance", "columns", "rows", "files"}
 COLUMN_KEYS = {"benchmark", "path", "level", "photos", "distractors"}
 ROW_KEYS = {"name", "recipe", "settings", "features", "query_features", "published", "tolerance", "aim", "stages"}
-ROW_KEYS |= {"source", "note", "needs"}
+ROW_KEYS |= {"source", "note", "needs", "distractors"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,9 @@ class Cell:
     def at(self, data: Path) -> Run:
         """The run with the paths of a data folder."""
         names = ("path", "photos", "features", "query_features", "distractors")
-        paths = {name: str(data / value) for name in names if (value := getattr(self.run, name)) is not None}
+        paths: dict[str, Any] = {
+            name: str(data / value) for name in names if (value := getattr(self.run, name)) is not None
+        }
         return replace(self.run, **paths)
 
 
@@ -153,7 +157,7 @@ def judge(cell: Cell, evaluation: Evaluation) -> tuple[Status, float]:
     """Verdict and score of a finished run. Raises `UsageError` when the run has no such stage or level.
 
     OK: within the tolerance of the published score, or above it where the aim is `at least`. CLOSE: within three
-    tolerances. The score is rounded to the decimals that papers print, as the published one was.
+    tolerances. The score is rounded to two decimals first, the most that the tables print.
     """
     results = evaluation.results
     if cell.stages is not None and not 1 <= cell.stages <= len(results):
@@ -176,12 +180,18 @@ def reproduce_cell(cell: Cell, data: Path, measure: Callable[[Run], Evaluation])
     missing = missing_files(cell, data)
     if missing:
         return Outcome(cell, "MISSING", None, missing, run.command)
+    if cell.level == MEMORY:
+        return Outcome(cell, "MISSING", None, ("no run of this version measures memory for a million photos",), "")
     try:
-        evaluation = measure(run)
+        status, measured = judge(cell, measure(run))
     except UsageError as error:
         return Outcome(cell, "MISSING", None, (str(error),), run.command)
-    status, measured = judge(cell, evaluation)
     return Outcome(cell, status, measured, (), run.command)
+
+
+def printed(score: float) -> str:
+    """A score with one decimal, or two where it has them."""
+    return f"{score:.1f}" if abs(score - round(score, 1)) < 1e-9 else f"{score:.2f}"
 
 
 def _row(table: Any, columns: Mapping[str, dict[str, str]], sources: Mapping[str, str], row: Any) -> list[Cell]:
@@ -216,20 +226,25 @@ def _row(table: Any, columns: Mapping[str, dict[str, str]], sources: Mapping[str
 
 
 def _run(what: str, row: Mapping[str, Any], column: Mapping[str, str]) -> Run:
-    named = {
-        name: str(row[name]).format(benchmark=column["benchmark"])
-        for name in ("features", "query_features")
-        if row.get(name) is not None
-    }
+    def named(key: str) -> str | None:
+        return None if row.get(key) is None else str(row[key]).format(benchmark=column["benchmark"])
+
+    features = named("features")
+    distractors = None
+    if "distractors" in column:
+        distractors = column["distractors"] if features is None else named("distractors")
     run = Run(
         benchmark=column["benchmark"],
         path=column["path"],
         recipe=str(row["recipe"]),
         settings=_mapping(f"settings of {what}", row.get("settings") or {}),
-        photos=None if named else column.get("photos"),
-        distractors=column.get("distractors"),
-        **named,
+        photos=column.get("photos") if features is None else None,
+        features=features,
+        query_features=named("query_features"),
+        distractors=distractors,
     )
+    if "distractors" in column and distractors is None:
+        raise UsageError(f"{what} has a score with distractors and names no file of their descriptors")
     for path in (run.path, run.photos, run.features, run.query_features, run.distractors):
         _inside(what, path)
     return run

@@ -26,7 +26,9 @@ EPSILON = 1e-6  # floor of GeM, and what `normalise` adds to a norm: both as the
 
 def normalise(vectors: Array, epsilon: float = EPSILON) -> Array:
     """Vectors (..., D) divided by their L2 norm + `epsilon`; zero vectors stay zero."""
-    return vectors / ((vectors**2).sum(axis=-1, keepdims=True) ** 0.5 + epsilon)
+    if is_tensor(vectors):
+        return vectors / (vectors.norm(dim=-1, keepdim=True) + epsilon)  # its gradient at zero is zero, not NaN
+    return vectors / (np.linalg.norm(vectors, axis=-1, keepdims=True) + epsilon)
 
 
 def mac(features: Array) -> Array:
@@ -111,13 +113,13 @@ def regional_gem(features: Array, p: Any = 3.0, levels: int = 3) -> Array:
 def smooth_regional_gem(features: Array, p: float = 2.5, size: int = 5) -> Array:
     """SuperGlobal's Regional-GeM, (N, C, H, W): the mean of each position and of the GeM of its window.
 
-    Windows of `size` x `size` reflect at the border; negative values count as 0. It goes before `gem(…, 4.6)`
-    (Shao et al., ICCV 2023).
+    Windows of `size` x `size` reflect at the border; their values count as at least 1e-8, which keeps the gradient of
+    empty windows finite. It goes before `gem(…, 4.6)` (Shao et al., ICCV 2023).
     """
     if size < 1 or size % 2 == 0:
         raise UsageError(f"size={size}: the window needs an odd side, so that it has a centre")
     maps = maps_of(features)
-    powers = maps.clip(min=0) ** p
+    powers = maps.clip(min=1e-8) ** p
     height, width = (_reflected(n, size // 2) for n in maps.shape[2:])
     rows = sum(powers[:, :, height[i : i + maps.shape[2]]] for i in range(size))
     window = sum(rows[:, :, :, width[i : i + maps.shape[3]]] for i in range(size)) / size**2
@@ -218,9 +220,9 @@ def _exponent(p: Any, maps: Array) -> Array:
 
 
 def _extra_positions(short: int, long: int) -> int:
-    # float32, as the reference network computes it: ties between two candidates fall the same way
+    # float32 and a reciprocal, as the published networks compute it: ties between two candidates fall the same way
     steps = np.arange(1, 7, dtype=np.float32)
-    stride = np.float32(long - short) / steps
+    stride = np.float32(1) / steps * np.float32(long - short)
     overlap = (np.float32(short**2) - np.float32(short) * stride) / np.float32(short**2)
     return int(np.abs(overlap - np.float32(OVERLAP)).argmin()) + 1
 

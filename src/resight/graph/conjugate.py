@@ -70,3 +70,15 @@ def _turn(direction: Array, residual: Array, ratio: Array) -> None:
     for i in range(direction.shape[0]):
         for q in range(direction.shape[1]):
             direction[i, q] = residual[i, q] + ratio[q] * direction[i, q]
+
+
+@njit(cache=True, nogil=True)
+def minus_product(starts: Array, ids: Array, values: Array, alpha: float, x: Array) -> Array:
+    """x - alpha S x for a sparse S (N, N) and x (N, Q), in one pass that leaves other threads running."""
+    out = x.copy()
+    for i in range(x.shape[0]):
+        for e in range(starts[i], starts[i + 1]):
+            weight, j = alpha * values[e], ids[e]
+            for q in range(x.shape[1]):
+                out[i, q] -= weight * x[j, q]
+    return out

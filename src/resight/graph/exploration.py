@@ -88,7 +88,7 @@ def run_traversal(
     scores = np.full(shape, -np.inf, np.float32)
     lookups, rounds = np.zeros(len(query_graph), np.int64), np.zeros(len(query_graph), np.int64)
     traverse(
-        query_graph.ids,
+        query_graph.ids.astype(edges.ids.dtype, copy=False),
         query_graph.weights,
         edges.starts,
         edges.ids,

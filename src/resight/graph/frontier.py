@@ -60,6 +60,48 @@ def _grown(array: Array, size: int) -> Array:
 
 
 @njit(cache=True, nogil=True)
+def _push(
+    near_ids: Array,
+    near_weights: Array,
+    source: int,
+    stamp: int,
+    floor: float,
+    pushed: int,
+    size: int,
+    keys: Array,
+    nodes: Array,
+    sources: Array,
+    heap: Array,
+    best: Array,
+    reached: Array,
+    published: bool,
+) -> tuple[int, int]:
+    """Queue every edge that is the best so far to its node; the new numbers of pushes and of waiting entries."""
+    for e in range(len(near_ids)):
+        other, weight = near_ids[e], near_weights[e]
+        if other >= 0 and weight >= floor and (reached[other] != stamp or weight > best[other]):
+            best[other], reached[other] = weight, stamp
+            keys[pushed], nodes[pushed], sources[pushed] = weight, other, source
+            _rise(heap, size, pushed, keys, nodes, best, published)
+            pushed, size = pushed + 1, size + 1
+    return pushed, size
+
+
+@njit(cache=True, nogil=True)
+def _floor(keys: Array, nodes: Array, pushed: int, best: Array, returnable: int, needed: int) -> float:
+    """A weight that no edge below it can matter under: `needed` photos already wait with that weight or more."""
+    waiting = np.empty(pushed, np.float32)
+    count = 0
+    for entry in range(pushed):
+        if nodes[entry] < returnable and keys[entry] == best[nodes[entry]]:
+            waiting[count] = keys[entry]
+            count += 1
+    if count < needed:
+        return -np.inf
+    return float(np.partition(waiting[:count], count - needed)[count - needed])
+
+
+@njit(cache=True, nogil=True)
 def traverse(
     query_ids: Array,
     query_weights: Array,
@@ -91,13 +133,14 @@ def traverse(
     the left. `published` lets waiting entries change with their node's best weight, as the published program does.
     """
     count = len(starts) - 1
-    best, reached = np.empty(count, np.float32), np.zeros(count, np.int64)
-    explored, returned = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    best, reached = np.empty(count, np.float32), np.zeros(count, np.int32)
+    explored, returned = np.zeros(count, np.int32), np.zeros(count, np.int32)
     keys, nodes, sources = np.empty(1024, np.float32), np.empty(1024, np.int64), np.empty(1024, np.int64)
     heap, fresh = np.empty(1024, np.int64), np.empty(64, np.int64)
     limit = out_ids.shape[1]
     for query in range(query_ids.shape[0]):
         stamp, pushed, size, found = query + 1, 0, 0, 0
+        floor, next_floor = np.float32(-np.inf), 4 * limit
         lowest = np.float32(np.inf)
         fresh[0], fresh_count = -1, 1
         while found < limit:
@@ -112,33 +155,35 @@ def traverse(
                     if node >= returnable:
                         label = class_of_node[node - returnable]
                 members = class_starts[label + 1] - class_starts[label] if label >= 0 else 0
-                lead = 1 if bridge >= 0 else 0
-                if pushed + lead + members + own > len(keys):
-                    room = 2 * (pushed + lead + members + own)
+                if pushed + members + own + 1 > len(keys):
+                    room = 2 * (pushed + members + own + 1)
                     keys, nodes, sources = _grown(keys, room), _grown(nodes, room), _grown(sources, room)
                     heap = _grown(heap, room)
-                for e in range(lead + members + own):
-                    if e < lead:
-                        other, weight = bridge, np.float32(class_weight + len(class_members) + 1)
-                    elif e < lead + members:
-                        other = class_members[class_starts[label] + e - lead]
-                        weight = np.float32(class_weight + members - (e - lead))
-                    elif node < 0:
-                        other, weight = query_ids[query, e - lead - members], query_weights[query, e - lead - members]
-                        if other < 0:
-                            break
-                    else:
-                        at = starts[node] + e - lead - members
-                        other, weight = ids[at], weights[at]
-                    if (reached[other] == stamp and not weight > best[other]) or (
-                        explored[other] == stamp and not published
-                    ):
-                        continue
-                    best[other], reached[other] = weight, stamp
-                    keys[pushed], nodes[pushed], sources[pushed] = weight, other, node
-                    _rise(heap, size, pushed, keys, nodes, best, published)
-                    pushed += 1
-                    size += 1
+                # The heaviest first: the bridge, the photos of the class, and then the neighbours.
+                if bridge >= 0:
+                    edge = np.full(1, class_weight + len(class_members) + 1, np.float32)
+                    pushed, size = _push(
+                        np.full(1, bridge), edge, node, stamp, floor, pushed, size,
+                        keys, nodes, sources, heap, best, reached, published,
+                    )  # fmt: skip
+                if members:
+                    first_member = class_starts[label]
+                    falling = (class_weight + np.arange(members, 0, -1)).astype(np.float32)
+                    pushed, size = _push(
+                        class_members[first_member : first_member + members], falling, node, stamp, floor, pushed, size,
+                        keys, nodes, sources, heap, best, reached, published,
+                    )  # fmt: skip
+                near_ids, near_weights = query_ids[query], query_weights[query]
+                if node >= 0:
+                    near_ids = ids[starts[node] : starts[node + 1]]
+                    near_weights = weights[starts[node] : starts[node + 1]]
+                pushed, size = _push(
+                    near_ids, near_weights, node, stamp, floor, pushed, size,
+                    keys, nodes, sources, heap, best, reached, published,
+                )  # fmt: skip
+            if pushed > next_floor and not published:
+                floor = np.float32(_floor(keys, nodes, pushed, best, returnable, limit - found))
+                next_floor = pushed + 4 * limit
             fresh_count = 0
             if size == 0:
                 break
@@ -156,6 +201,8 @@ def traverse(
                     found += 1
                 if explored[node] != stamp:
                     explored[node] = stamp
+                    if not published:
+                        best[node] = np.inf
                     if fresh_count == len(fresh):
                         fresh = _grown(fresh, 2 * fresh_count)
                     fresh[fresh_count] = node

@@ -48,7 +48,7 @@ def explore_exploit(
     `threshold`: the weight that an edge must exceed to be exploited, compared in float32. Below every weight the graph
     is read round by round; above every weight it is always the strongest edge that is followed.
     Online: an unseen query needs one search and as many neighbour lists as photos are taken, whatever the collection's
-    size; memory grows with those, and 28 bytes per node once. A list ends early where the graph offers nothing more.
+    size; memory grows with those, and 16 bytes per node once. A list ends early where the graph offers nothing more.
     Raises `UsageError` for a limit below 1 or a threshold that is NaN, `ArrayError` for ids outside the graph.
     """
     return explore(query_graph, graph, threshold, limit, symmetrise).ranking

@@ -88,12 +88,6 @@ def scan(paths: Sequence[str | os.PathLike[str]], *, hidden: bool = False) -> Sc
     return Scan(tuple(photos), tuple(sorted(found.problems, key=lambda problem: problem.path)), found.skipped)
 
 
-def require(paths: Sequence[str | os.PathLike[str]]) -> None:
-    """Raise `UsageError` when one of `paths` does not exist or is neither a file nor a folder."""
-    for path in paths:
-        _given(path)
-
-
 def content_hash(path: str) -> str:
     """SHA-256 of a file's bytes, in hex; the file is streamed. Raises `UnreadableFile`."""
     with open_regular(path) as stream:

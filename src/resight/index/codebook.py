@@ -142,7 +142,14 @@ class Codebook:
     @staticmethod
     def load(path: str | Path) -> Codebook:
         """Read what `save` wrote. Raises `CollectionError` when the file is missing, damaged or of another format."""
-        return read_tensors(path, FORMAT, lambda tensors, _: Codebook(**tensors))
+
+        def restore(tensors: dict[str, Any], stamp: dict[str, str]) -> Codebook:
+            codebook = Codebook(**tensors)
+            if stamp["fingerprint"] != codebook.fingerprint:
+                raise ValueError("its content is not what was written")
+            return codebook
+
+        return read_tensors(path, FORMAT, restore)
 
     def _tensors(self) -> dict[str, Any]:
         tensors = {"centroids": self.centroids, "rotation": self.rotation, "medians": self.medians}

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from resight.errors import ArrayError, CollectionError
+from resight.store.folder import faults
 
 T = TypeVar("T")
 
@@ -19,16 +20,18 @@ def write_tensors(path: str | Path, kind: str, tensors: dict[str, Any], metadata
     """Write `tensors` beside `path`, then move the file there. Raises `CollectionError` when that cannot be done."""
     target = Path(path)
     partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
+    with faults("write", target):
         target.parent.mkdir(exist_ok=True)  # what can be built again may be deleted at any time
-        partial.touch()
-        mode = partial.stat().st_mode
-        save_file(tensors, partial, {"format": kind, **metadata})
-        partial.chmod(mode)  # safetensors closes its files to other users
-        os.replace(partial, target)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        raise CollectionError(f"{target} cannot be written: {error}") from error
+        try:
+            partial.touch()
+            mode = partial.stat().st_mode
+            save_file(tensors, partial, {"format": kind, **metadata})
+            partial.chmod(mode)  # safetensors closes its files to other users
+            os.replace(partial, target)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error  # it names the system's error in its text
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def read_tensors(path: str | Path, kind: str, build: Callable[[dict[str, Any], dict[str, str]], T]) -> T:

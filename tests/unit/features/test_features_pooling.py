@@ -32,6 +32,13 @@ def test_gradients_flow(pool, maps):
     assert torch.autograd.gradcheck(pool, (features[:1, :2, :3, :4],))
 
 
+@pytest.mark.parametrize("pool", [*POOLS, pooling.smooth_regional_gem])
+def test_gradients_of_dead_channels_are_finite(pool):
+    features = torch.zeros(1, 3, 4, 6, requires_grad=True)
+    pool(features).sum().backward()
+    assert torch.isfinite(features.grad).all()
+
+
 def test_gradient_reaches_a_learned_exponent(maps):
     for p in (torch.tensor([3.0]), torch.tensor([1.0, 2.0, 3.0, 4.0])):
         p.requires_grad_()
@@ -65,6 +72,12 @@ def test_regions_of_one_pixel_and_panorama():
     assert (boxes >= 0).all()
     assert (boxes[:, [0, 2]] < 50).all()
     assert (boxes[:, [1, 3]] < 2).all()
+
+
+def test_a_tie_of_overlaps_falls_as_in_the_published_networks():
+    # Five steps overlap by 3.8/11 and six by 5/11, both 0.6/11 off 40 %: rounding decides for six.
+    boxes = pooling.rmac_regions(np.zeros((1, 1, 11, 47), np.float32), 1)
+    assert len(boxes) == 1 + 7
 
 
 def test_regions_of_a_turned_map_are_turned(maps):

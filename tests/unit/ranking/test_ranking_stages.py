@@ -164,8 +164,7 @@ def test_rerank_keeps_short_and_empty_rows(verifier, world):
 
 def test_expansion_finds_what_the_query_does_not_show(world, verifier, queries):
     plain = AsmkSearch(world[2])(queries)
-    stage = HammingExpansion(world[2], verifier, verified=False, sources=1)
-    expanded = stage(queries, Ranking([[0, 5]], [[2.0, 1.0]]))
+    expanded = HammingExpansion(world[2], verifier)(queries, plain)
     gain = expanded.scores[0][expanded.ids[0] == 1][0] - plain.scores[0][plain.ids[0] == 1][0]
     assert gain > 0.05
 

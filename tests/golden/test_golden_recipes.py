@@ -1,0 +1,57 @@
+"""Recipes on the golden world: pinned scores, found again after any change."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from resight.collection import create_collection
+from resight.evaluation.metrics import rectangle_ap
+
+PINNED = {"binary": 1.0, "full": 1.0}
+
+
+@pytest.fixture(scope="module", params=["binary", "full"])
+def indexed(request, golden_world, tmp_path_factory):
+    """Name of the variant, the collection, and the report of indexing."""
+    folder = tmp_path_factory.mktemp(request.param) / "golden.resight"
+    collection = create_collection(folder, "classic", {"binary": request.param == "binary"})
+    return request.param, collection, collection.add([golden_world.world.photos_folder])
+
+
+def test_mean_average_precision(indexed, golden_world):
+    name, collection, _ = indexed
+    ap = []
+    for query, positives in zip(golden_world.world.queries, golden_world.world.positives, strict=True):
+        answer = collection.search(query, top=len(collection.tables))
+        rows = np.array([[result.row for result in answer.results]])
+        ap.append(rectangle_ap(rows, [np.array([collection.row_of(p) for p in positives])]).ap[0])
+    print(f"{name}: mAP {np.mean(ap):.4f}, {np.round(ap, 3).tolist()}")
+    assert np.mean(ap) == pytest.approx(PINNED[name], abs=0.02)
+
+
+def test_matches_are_right(indexed, golden_world):
+    _, collection, _ = indexed
+    for query, positives in zip(golden_world.world.queries, golden_world.world.positives, strict=True):
+        found = {result.id for result in collection.search(query).results if result.match}
+        assert found <= set(positives)
+        assert found
+
+
+def test_the_rotated_photo_is_found(indexed, golden_world):
+    _, collection, _ = indexed
+    result = next(r for r in collection.search(golden_world.world.queries[0]).results if r.id == golden_world.rotated)
+    assert result.match
+    assert result.rank <= len(golden_world.world.positives[0])
+    upright = collection.explain(golden_world.world.positives[0][0], golden_world.rotated).result
+    assert upright.verification.transform == pytest.approx(np.eye(3), abs=2)
+
+
+def test_bad_files_are_reported(indexed, golden_world):
+    _, collection, report = indexed
+    kinds = {os.path.basename(problem.path): problem.kind for problem in report.problems}
+    assert kinds == {golden_world.truncated: "truncated", golden_world.corrupt: "not-an-image"}
+    assert report.added == len(golden_world.world.photos)
+    assert collection.info().broken == 2
