@@ -12,6 +12,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
+
 from photo_factory import SMALL, Photos, make_photos, spoil
 
 

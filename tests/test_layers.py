@@ -19,11 +19,12 @@ LAYERS = (
     {"ranking", "viz"},
     {"evaluation"},
     {"training"},
-    {"ingest", "derived", "collection", "checkup", "duplicates", "answers"},
-    {"console", "cli", "demo", "serving"},
+    {"ingest", "derived", "collection", "checkup", "duplicates", "answers"}
+    | {"feature_cache", "evaluate", "evaluate_photos", "reproduce"},
+    {"console", "cli", "cli_evaluate", "demo", "serving"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-FAMILY = (LAYERS[0], LAYERS[8], {"cli", "console", "demo"})  # these may import each other
+FAMILY = (LAYERS[0], LAYERS[8], {"cli", "cli_evaluate", "console", "demo"})  # these may import each other
 TORCH = ("features/resnet.py", "features/backbone.py", "features/context.py", "features/local_features.py",
          "graph/separation.py", "matching/similarity.py", "training/")  # fmt: skip
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))

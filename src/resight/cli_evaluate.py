@@ -39,6 +39,7 @@ def evaluate(
     ] = None,
     distractors: Annotated[str | None, typer.Option(help="A folder of photos, or a file of descriptors.")] = None,
     uncropped: Annotated[bool, typer.Option(help="Queries are whole photos although the benchmark crops.")] = False,
+    stages: Annotated[int | None, typer.Option(help="Only the first stages of the recipe.", min=1)] = None,
     against: Annotated[Path | None, typer.Option(help="Compare with a result that --json printed.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with curves, worst and best queries.")] = None,
     cache: Cache = None,
@@ -52,7 +53,18 @@ def evaluate(
     with console.one_sentence():
         name, _, path = benchmark.partition(":")
         chosen = recipe or ("classic" if features is None else "search")
-        run = Run(name, path, chosen, settings(set_ or []), photos, features, query_features, distractors, uncropped)
+        run = Run(
+            benchmark=name,
+            path=path,
+            recipe=chosen,
+            settings=settings(set_ or []),
+            photos=photos,
+            features=features,
+            query_features=query_features,
+            distractors=distractors,
+            uncropped=uncropped,
+            stages=stages,
+        )
         _need_folder(html)
         earlier = None if against is None else read_evaluation(against)
         with console.progress(json) as progress:
@@ -195,6 +207,8 @@ def _print_json(evaluation: Evaluation, comparisons: Mapping[str, Comparison]) -
 
 
 def _print_evaluation(evaluation: Evaluation, comparisons: Mapping[str, Comparison]) -> None:
+    from resight.evaluation.results import milliseconds
+
     run, scores = evaluation.run, evaluation.final.scores
     names = [
         ("N-S" if s.metric == "N-S" else "mAP") + ("" if len(scores) == 1 else f" {level}")
@@ -211,7 +225,7 @@ def _print_evaluation(evaluation: Evaluation, comparisons: Mapping[str, Comparis
     for result in evaluation.results:
         means = [f"{one.map:.3f}" for one in result.scores.values()]
         means += [f"{result.scores[level].mp_at[i]:.3f}" for level, i, _ in at]
-        rows.append((result.system, *means, f"{1000 * sum(result.seconds.values()) / len(evaluation.queries):.3g}"))
+        rows.append((result.system, *means, milliseconds(result, len(evaluation.queries))))
     console.print_table(f"{run.recipe} on {run.benchmark}", columns, rows)
     console.say(f"protocol: {evaluation.protocol}")
     console.say(

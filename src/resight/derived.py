@@ -28,6 +28,7 @@ CODEBOOK = "codebook.safetensors"
 INVERTED_FILE = "asmk.safetensors"
 CONFIDENCE = "confidence.json"
 DESCRIPTORS_PER_WORD = 32  # of the training sample
+SAMPLED_PHOTOS = 20_000  # from which the training sample is drawn
 OUTGROWN = 4  # the codebook is learnt anew when the collection asks for so many times its words
 RECALIBRATE = 0.1  # share of photos that may come or go before the calibration is learnt anew
 BLOCK = 256  # photos added to the inverted file at a time
@@ -128,14 +129,16 @@ def _codebook(tables: Tables, settings: ClassicSettings, progress: Progress) -> 
 
 
 def _sample(tables: Tables, size: int, progress: Progress) -> Float32:
-    """Descriptors of random photos, at least `size` of them or all there are, (n, D)."""
-    order = np.random.default_rng(0).permutation(tables.feature_rows)
-    counts = tables.counts(order)
-    needed = order[: int(np.searchsorted(np.cumsum(counts), size)) + 1]
+    """About `size` descriptors of random features of all photos, or of `SAMPLED_PHOTOS` random ones, (n, D)."""
+    rng = np.random.default_rng(0)
+    rows = tables.feature_rows
+    rows = np.sort(rng.choice(rows, min(SAMPLED_PHOTOS, len(rows)), replace=False))
+    share = min(1.0, size / max(int(tables.counts(rows).sum()), 1))
     parts: list[Float32] = []
-    for start in range(0, len(needed), BLOCK):
-        parts += [features.descriptors for features in features_of(tables, np.sort(needed[start : start + BLOCK]))]
-        progress("sampling descriptors", min(start + BLOCK, len(needed)), len(needed))
+    for start in range(0, len(rows), BLOCK):
+        for features in features_of(tables, rows[start : start + BLOCK]):
+            parts.append(features.descriptors[rng.random(len(features)) < share])
+        progress("sampling descriptors", min(start + BLOCK, len(rows)), len(rows))
     return np.concatenate([part for part in parts if len(part)])
 
 

@@ -43,7 +43,9 @@ def evaluate(run: Run, *, cache: Path | None = None, progress: Progress = silent
     else:
         prepared = prepare_photos(run, find_photos(run, benchmark), cache or cache_folder(), progress)
     seconds = time.perf_counter() - started
-    results = evaluate_systems(prepared.task, prepared.systems, progress)
+    if run.stages is not None and run.stages > len(prepared.systems):
+        raise UsageError(f"recipe {run.recipe} has {len(prepared.systems)} stages, not {run.stages}")
+    results = evaluate_systems(prepared.task, prepared.systems[: run.stages], progress)
     benchmark = prepared.task.benchmark
     return Evaluation(
         run=run,
@@ -96,6 +98,8 @@ def experiment(
 
 def check_run(run: Run) -> None:
     """Raises `UsageError` for an unknown recipe or setting, and options that do not go together."""
+    if run.stages is not None and run.stages < 1:
+        raise UsageError(f"{run.stages} stages were asked for: at least 1 is needed")
     if run.features is not None:
         check_feature_recipe(run.recipe, run.settings)
         return

@@ -1,7 +1,8 @@
 """Collections that evaluations keep between runs: one per benchmark and settings, made again when anything changes.
 
 What photos show is extracted once for every version of their bytes, of the extracting program and of its parameters; a
-collection that differs only in how it indexes starts from a copy of those features. The folder may be deleted any time.
+collection that differs only in how it indexes starts from a copy of those features, and of the codebook where that is
+the same too. The folder may be deleted any time.
 """
 
 from __future__ import annotations
@@ -12,21 +13,23 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 from resight.collection import Collection, create_collection, open_collection
+from resight.derived import CODEBOOK
 from resight.evaluation.benchmark import Benchmark
 from resight.progress import Progress, silent
 from resight.ranking.recipes import settings_of
-from resight.store.folder import DERIVED, LOCK, faults
+from resight.store.folder import DERIVED, LOCK, derived_path, faults
 from resight.store.lock import write_lock
 from resight.store.stamp import new_stamp, write_stamp
 
 ENVIRONMENT = "RESIGHT_CACHE"
-EXTRACTING = ("images", "features/local_features.py", "store", "ingest.py")
+EXTRACTING = ("images/colour.py", "images/decode.py", "features/local_features.py", "ingest.py")
 INDEXING = ("index", "matching", "ranking", "derived.py", "collection.py")
 
 
@@ -35,8 +38,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get(ENVIRONMENT) or Path.home() / ".cache" / "resight")
 
 
-def program_hash(parts: Sequence[str] = ("",)) -> str:
-    """SHA-256 of the source files of resight below `parts`: a changed program makes other features."""
+@cache
+def program_hash(parts: tuple[str, ...] = ("",)) -> str:
+    """SHA-256 of the source files of resight below `parts`, as they are at the first call of this process: a changed
+    program makes other features.
+    """
     digest = hashlib.sha256()
     for part in parts:
         for name, file in _sources(files("resight").joinpath(part), part):
@@ -70,29 +76,40 @@ def cached_collection(
 def _place(
     folder: Path, benchmark: Benchmark, photos: Sequence[Path], recipe: str, parameters: Mapping[str, Any]
 ) -> Path:
-    encoder = asdict(settings_of(recipe, parameters).encoder)
+    settings = settings_of(recipe, parameters)
     names = [os.fspath(photo.absolute()) for photo in photos]
-    features = _key(benchmark.checksum, names, recipe, encoder, program_hash(EXTRACTING))
-    index = _key(features, dict(parameters), program_hash(INDEXING))
-    return folder / f"{benchmark.name}-{features}-{index}.resight"
+    features = _key(benchmark.checksum, names, recipe, asdict(settings.encoder), program_hash(EXTRACTING))
+    codebook = _key(settings.words, program_hash(INDEXING))
+    return folder / f"{benchmark.name}-{features}-{codebook}-{_key(dict(parameters))}.resight"
 
 
 def _make(path: Path, recipe: str, parameters: Mapping[str, Any]) -> None:
-    """An empty collection, or one with the features of a neighbour that was extracted in the same way."""
-    shared = path.name.rpartition("-")[0]
-    known = max(path.parent.glob(f"{shared}-*.resight"), key=lambda other: other.stat().st_mtime, default=None)
+    """An empty collection, or one with the features, and where possible the codebook, of one that shares them."""
+    same_codebook = path.name.rpartition("-")[0]
+    same_features = same_codebook.rpartition("-")[0]
+    known = _newest(path.parent, same_codebook) or _newest(path.parent, same_features)
     if known is None:
         create_collection(path, recipe, parameters)
         return
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    learnt = derived_path(known, CODEBOOK)
     try:
         with write_lock(known, "copy features"), faults("copy", known):
             shutil.copytree(known, partial, ignore=shutil.ignore_patterns(DERIVED, LOCK))
+            if known.name.startswith(same_codebook) and learnt.exists():
+                derived_path(partial, CODEBOOK).parent.mkdir()
+                shutil.copy(learnt, derived_path(partial, CODEBOOK))
         write_stamp(partial, new_stamp(recipe, parameters, {}))
         with faults("make", path):
             partial.rename(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _newest(folder: Path, start: str) -> Path | None:
+    """The collection that was changed last of those whose name begins like that."""
+    found = [path for path in folder.iterdir() if path.name.startswith(f"{start}-")]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _key(*parts: Any) -> str:

@@ -63,7 +63,6 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
         "source": cell.source,
         "missing": list(outcome.missing),
         "command": outcome.command,
-        "stages": cell.stages,
     }
 
 

@@ -46,7 +46,9 @@ QUERIES = Queries(rows=[-1, -1])
 
 @given(rankings())
 def test_a_stage_that_does_nothing_changes_nothing(ranking):
-    nothing = lambda queries, before: before  # noqa: E731
+    def nothing(_, before):
+        return before
+
     assert same((Fixed(ranking) >> nothing)(QUERIES), ranking)
     assert same((Fixed(ranking) % 12)(QUERIES), ranking)
     assert same(restrict(ranking, np.arange(12)), restrict(ranking, None).top(max(1, int(ranking.lengths.max()))))
@@ -108,6 +110,9 @@ def test_permuting_the_database_permutes_the_answer(order):
         index, verifier = searcher(places)
         rerank = SpatialRerank(verifier, UNKNOWN, 6)
         ranking = (AsmkSearch(index) >> rerank >> HammingExpansion(index, verifier, top=6) >> rerank)(queries)
-        found = [dict(zip(ids.tolist(), scores.tolist(), strict=True)) for ids, scores in zip(ranking.ids, ranking.scores, strict=True)]
+        found = [
+            dict(zip(ids.tolist(), scores.tolist(), strict=True))
+            for ids, scores in zip(ranking.ids, ranking.scores, strict=True)
+        ]
         answers.append([{places[row]: round(score, 4) for row, score in one.items()} for one in found])
     assert answers[0] == answers[1]

@@ -52,6 +52,13 @@ def test_the_annotation_at_hand_is_listed() -> None:
 @pytest.mark.slow
 def test_table_e_is_reproduced(tmp_path: Path) -> None:
     outcomes = list(reproduce(select(read_tables(), "E", None), DATA, cache=tmp_path))
-    assert {outcome.status for outcome in outcomes} == {"OK", "MISSING"}
     done = {outcome.cell.row for outcome in outcomes if outcome.status == "OK"}
-    assert {"ResNet-101 v2, GeM", "resight, recipe classic", "resight, recipe classic, full precision"} <= done
+    assert done >= {
+        "colour histogram, 4 x 4 x 4",
+        "ResNet-101 v2, GeM",
+        "RootSIFT, binary ASMK, one assignment",
+        "RootSIFT, binary ASMK, five assignments",
+        "resight, recipe classic",
+        "resight, recipe classic, full precision",
+    }
+    assert all((outcome.measured is None) == (outcome.status == "MISSING") for outcome in outcomes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from photo_factory import SMALL, make_photos, picture, save, spoil
 from typer.testing import CliRunner
 
 import resight
+from photo_factory import SMALL, make_photos, picture, save, spoil
 from resight import cli
 from resight.store.writer import writing
 
@@ -106,7 +107,7 @@ def test_what_people_see(built, tmp_path):
     assert "001-1.jpg" in out
     assert "2 matches" in out
     page = (tmp_path / "report.html").read_text()
-    assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
+    assert page.lower().startswith("<!doctype html>")
     assert "001-1.jpg" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     outside = save(tmp_path / "stranger.jpg", picture(700))
@@ -175,7 +176,8 @@ def test_wrong_usage(built, tmp_path, arguments, sentence):
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("nosuch",), ("search",), ("search", "c", "i", "--top", "0"), ("index", "p"), ("info", "c", "--x")]
+    "arguments",
+    [(), ("nosuch",), ("search",), ("search", "c", "i", "--top", "0"), ("index", "p"), ("info", "c", "--x")],
 )
 def test_arguments_that_are_missing_or_wrong(arguments):
     code, out, err = run(*arguments)
@@ -275,15 +277,19 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+def fill(path):
+    with open(path, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
 def test_a_full_disk(small_disk, tmp_path):
     photos = make_photos(tmp_path / "photos", 2)
     name = small_disk / "c.resight"
     assert run("index", photos.folder, "--to", name, *SETTINGS)[0] == 0
     more = make_photos(tmp_path / "more", 6, first=10)
     filler = small_disk / "filler"
-    with open(filler, "wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-        while True:
-            file.write(bytes(4096))
+    fill(filler)
     assert "the disk is full: free some space" in complaint(1, "add", name, more.folder)
     assert run_json("search", name, "000-0.jpg")["confident"]
     assert "the disk is full" in complaint(1, "index", photos.folder, "--to", small_disk / "d.resight")
@@ -328,7 +334,9 @@ def test_help_and_search_are_light():
     code = "import sys, resight.cli, resight.collection; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
-    code = "import sys, resight.cli; print([m for m in ('numpy', 'cv2', 'lance', 'faiss', 'numba') if m in sys.modules])"
+    code = (
+        "import sys, resight.cli; print([m for m in ('numpy', 'cv2', 'lance', 'faiss', 'numba') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

@@ -5,9 +5,9 @@ import shutil
 
 import numpy as np
 import pytest
-from photo_factory import HEIGHT, SMALL, WIDTH, make_photos, picture, save, spoil, view
 
 import resight
+from photo_factory import HEIGHT, SMALL, WIDTH, make_photos, picture, save, spoil, view
 from resight.collection import create_collection, open_collection, open_or_create
 from resight.derived import CODEBOOK, CONFIDENCE
 from resight.errors import CollectionError, CollectionNotFound, ImageError, StampMismatch, UsageError
@@ -193,7 +193,12 @@ def test_add_reports_and_repeats_nothing(fresh):
     report = collection.add([photos.folder])
     assert (report.added, report.updated, report.unchanged, report.skipped) == (9, 0, 0, 1)
     kinds = {os.path.basename(problem.path): problem.kind for problem in report.problems}
-    assert kinds == {"empty.jpg": "empty", "text.jpg": "not-an-image", "noise.png": "not-an-image", "half.jpg": "truncated"}
+    assert kinds == {
+        "empty.jpg": "empty",
+        "text.jpg": "not-an-image",
+        "noise.png": "not-an-image",
+        "half.jpg": "truncated",
+    }
     again = collection.add([photos.folder])
     assert (again.added, again.updated, again.unchanged, again.problems) == (0, 0, 13, [])
     more = make_photos(photos.folder, 1, first=7)
@@ -201,7 +206,7 @@ def test_add_reports_and_repeats_nothing(fresh):
     assert matches(collection.search("007-0.jpg")) == {"007-1.jpg", "007-2.jpg"}
 
 
-def test_the_rank_of_a_photo_does_not_depend_on_the_order_of_adding(fresh, tmp_path):
+def test_the_rank_of_a_photo_does_not_depend_on_the_order_of_adding(fresh):
     collection, photos = fresh
     for name in reversed(photos.names):
         collection.add([photos.folder / name])
@@ -429,10 +434,10 @@ def test_progress_is_told(fresh):
     assert all(done == total for done, total in told.values())
 
 
-def test_an_interrupt_keeps_what_was_read(fresh, monkeypatch):
+def test_an_interrupt_keeps_what_was_read(fresh):
     collection, photos = fresh
 
-    def stop(step, done, total):
+    def stop(step, done, _):
         if step == "reading photos" and done == 4:
             raise KeyboardInterrupt
 
@@ -442,3 +447,21 @@ def test_an_interrupt_keeps_what_was_read(fresh, monkeypatch):
     assert len(open_collection(collection.path).derived.index) == 4
     report = collection.add([photos.folder])
     assert (report.added, report.unchanged, report.interrupted) == (5, 4, False)
+
+
+def test_scratch_of_a_killed_run_is_cleared_after_an_hour(fresh):
+    collection, photos = fresh
+    collection.add([photos.folder])
+    old, new = (collection.path / "derived" / f"asmk.safetensors.{pid}.part" for pid in (1, 2))
+    for path in (old, new):
+        path.write_bytes(b"half an index")
+    os.utime(old, (1, 1))
+    collection.remove(["000-0.jpg"])
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_derived_files_are_as_open_as_the_others(fresh):
+    collection, photos = fresh
+    collection.add([photos.folder])
+    modes = {path.stat().st_mode for path in (collection.path / "derived").iterdir()}
+    assert modes == {(collection.path / "stamp.json").stat().st_mode}

@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from photo_factory import SMALL, homography, make_photos, picture, save, spoil
 
+from photo_factory import SMALL, homography, make_photos, picture, save, spoil
 from resight.collection import create_collection
 from resight.duplicates import exact_duplicates, near_duplicates
 

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,11 @@ def test_other_index_settings_share_the_features(photos: Path, cache: Path, monk
     assert len(list(cache.glob("*.resight"))) >= 2
     searched = evaluate(classic(photos, expand=False), cache=cache)  # an option of the search needs no index of its own
     assert [result.system for result in searched.results] == ["AsmkSearch", "+ SpatialRerank"]
+    first = evaluate(replace(classic(photos), stages=1), cache=cache)
+    assert [result.system for result in first.results] == ["AsmkSearch"]
+    assert first.run.command.endswith("--stages 1")
+    with pytest.raises(UsageError, match="recipe classic has 4 stages, not 9"):
+        evaluate(replace(classic(photos), stages=9), cache=cache)
 
 
 def test_a_result_is_read_again_until_something_changes(
@@ -192,6 +198,7 @@ def test_an_experiment_is_a_table_with_significance(photos: Path, cache: Path) -
         (Run("folders", ".", "classic", {"binary": 3}), "binary=3"),
         (Run("folders", ".", "classic", {"verify": "all"}), "verify='all'"),
         (Run("folders", ".", "colour-histogram", {"bins": 8}), "has no setting 'bins'"),
+        (Run("folders", ".", "classic", stages=0), "0 stages were asked for"),
         (Run("folders", ".", "classic", query_features="q.npy"), "needs --features"),
         (Run("folders", ".", "classic", features="f.npy"), "'classic' is unknown for descriptors"),
     ],

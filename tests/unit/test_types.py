@@ -122,7 +122,7 @@ def test_box_must_be_four_numbers(text):
 
 @pytest.mark.parametrize("text", ["0,0,0,5", "0,0,5,-1", "0,0,nan,5", "inf,0,1,1"])
 def test_box_must_hold_something(text):
-    with pytest.raises(UsageError, match="empty|finite"):
+    with pytest.raises(UsageError, match=r"empty|finite"):
         Box.parse(text)
 
 
@@ -154,5 +154,5 @@ def test_as_array_says_what_was_wrong():
 
 
 def test_protocols_recognise_callables():
-    assert isinstance(lambda pixels: None, Encoder)
-    assert isinstance(lambda queries, ranking=None: ranking, Stage)
+    assert isinstance(lambda _: None, Encoder)
+    assert isinstance(lambda _, ranking=None: ranking, Stage)

@@ -26,7 +26,8 @@ class Run:
 
     `benchmark` and `path`: as in BENCHMARK:PATH. `photos`: folder of the images, where it is not `path`. `features`
     and `query_features`: files of descriptors instead of photos. `distractors`: a folder of photos, or a file of
-    descriptors. `uncropped`: queries are whole photos although the benchmark crops them.
+    descriptors. `uncropped`: queries are whole photos although the benchmark crops them. `stages`: only the first so
+    many stages of the recipe.
     """
 
     benchmark: str
@@ -38,6 +39,7 @@ class Run:
     query_features: str | None = None
     distractors: str | None = None
     uncropped: bool = False
+    stages: int | None = None
 
     @property
     def command(self) -> str:
@@ -48,7 +50,8 @@ class Run:
         for name in ("photos", "features", "query_features", "distractors"):
             if (value := getattr(self, name)) is not None:
                 words += [f"--{name.replace('_', '-')}", value]
-        return shlex.join(words + (["--uncropped"] if self.uncropped else []))
+        words += ["--uncropped"] if self.uncropped else []
+        return shlex.join(words + ([] if self.stages is None else ["--stages", str(self.stages)]))
 
     def as_json(self) -> dict[str, Any]:
         """The fields as plain values."""

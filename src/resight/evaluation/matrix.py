@@ -80,8 +80,7 @@ def _cell(outcome: Outcome | None) -> str:
     lines += [f"<p>{text(cell.note)}</p>"] if cell.note else []
     lines += [f"<p>Source: {text(cell.source)}</p>"]
     if outcome.command:
-        first = "" if cell.stages is None else f" (the score after {cell.stages} stage{'s' if cell.stages > 1 else ''})"
-        lines.append(f"<p><code>{text(outcome.command)}</code>{first}</p>")
+        lines.append(f"<p><code>{text(outcome.command)}</code></p>")
     word = "what is missing" if outcome.missing else "command"
     return f"""<td>{score}<span class="status {outcome.status}">{outcome.status}</span>
 <small>published {claim}</small><details><summary>{word}</summary>{"".join(lines)}</details></td>"""

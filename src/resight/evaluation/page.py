@@ -14,7 +14,7 @@ from resight.evaluation.benchmark import Benchmark
 from resight.evaluation.experiment import Evaluation
 from resight.evaluation.image_files import ImageFiles
 from resight.evaluation.metrics import PROTOCOLS, Float64, Scores
-from resight.evaluation.results import scaled
+from resight.evaluation.results import milliseconds, scaled
 from resight.evaluation.significance import Comparison
 from resight.images.decode import decode
 from resight.images.transform import decode_crop
@@ -110,7 +110,7 @@ def _header(evaluation: Evaluation, comparisons: Mapping[str, Comparison]) -> st
             (f"against the earlier result, {level}" if len(comparisons) > 1 else "against the earlier result", change)
         )
     rows += [("images", f"{evaluation.images:,}"), ("queries", f"{len(evaluation.queries):,}")]
-    rows += [("search", f"{_milliseconds(final.seconds, len(evaluation.queries)):.3g} ms a query")]
+    rows += [("search", f"{milliseconds(final, len(evaluation.queries))} ms a query")]
     rows += [("memory at most", f"{evaluation.peak_memory / 2**30:.1f} GiB")]
     cells = "".join(f"<div><dt>{text(label)}</dt><dd>{text(value)}</dd></div>" for label, value in rows)
     mark = '<p class="mark">protocol: uncropped</p>' if "protocol: uncropped" in evaluation.protocol else ""
@@ -144,15 +144,11 @@ def _systems(evaluation: Evaluation) -> str:
     rows = "".join(
         f"<tr><td>{text(result.system)}</td>"
         + "".join(f'<td class="n">{scaled(scores):.1f}</td>' for scores in result.scores.values())
-        + f'<td class="n">{_milliseconds(result.seconds, len(evaluation.queries)):.3g}</td></tr>'
+        + f'<td class="n">{milliseconds(result, len(evaluation.queries))}</td></tr>'
         for result in evaluation.results
     )
     return f"""<section><h2>Stages</h2><div class="scroll"><table><thead><tr><th>stages</th>{head}
 <th class="n">ms a query</th></tr></thead><tbody>{rows}</tbody></table></div></section>"""
-
-
-def _milliseconds(seconds: Mapping[str, float], queries: int) -> float:
-    return 1000 * sum(seconds.values()) / queries
 
 
 def _figures(evaluation: Evaluation, benchmark: Benchmark, ranking: Ranking) -> str:

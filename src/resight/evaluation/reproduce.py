@@ -37,9 +37,9 @@ ROW_KEYS |= {"source", "note", "needs", "distractors"}
 class Cell:
     """One published score and how to measure it again.
 
-    `run`: with paths relative to the data folder. `level`: of the benchmark's scores. `stages`: how many first stages
-    of the recipe count, None for all. `aim`: the score is to be met (`equal`) or to be reached (`at least`), within
-    `tolerance` points. `needs`: relative paths without which it cannot run. `sources`: path -> where it comes from.
+    `run`: with paths relative to the data folder. `level`: of the benchmark's scores. `aim`: the score is to be met
+    (`equal`) or to be reached (`at least`), within `tolerance` points. `needs`: relative paths without which it cannot
+    run. `sources`: path -> where it comes from.
     """
 
     table: str
@@ -52,7 +52,6 @@ class Cell:
     note: str
     run: Run
     level: str
-    stages: int | None
     needs: tuple[str, ...]
     sources: Mapping[str, str]
 
@@ -154,15 +153,12 @@ def missing_files(cell: Cell, data: Path) -> tuple[str, ...]:
 
 
 def judge(cell: Cell, evaluation: Evaluation) -> tuple[Status, float]:
-    """Verdict and score of a finished run. Raises `UsageError` when the run has no such stage or level.
+    """Verdict and score of a finished run. Raises `UsageError` when its benchmark has no such level.
 
     OK: within the tolerance of the published score, or above it where the aim is `at least`. CLOSE: within three
     tolerances. The score is rounded to two decimals first, the most that the tables print.
     """
-    results = evaluation.results
-    if cell.stages is not None and not 1 <= cell.stages <= len(results):
-        raise UsageError(f"row {cell.row} asks for {cell.stages} stages, recipe {cell.run.recipe} has {len(results)}")
-    scores = results[-1 if cell.stages is None else cell.stages - 1].scores
+    scores = evaluation.final.scores
     if cell.level not in scores:
         raise UsageError(f"row {cell.row} asks for level {cell.level!r}, {cell.run.benchmark} has {', '.join(scores)}")
     measured = scaled(scores[cell.level])
@@ -217,7 +213,6 @@ def _row(table: Any, columns: Mapping[str, dict[str, str]], sources: Mapping[str
                 note=str(row.get("note", "")),
                 run=run,
                 level=columns[column]["level"],
-                stages=None if row.get("stages") is None else int(row["stages"]),
                 needs=tuple(dict.fromkeys([path for path in files_needed if path is not None] + extra)),
                 sources=sources,
             )
@@ -242,6 +237,7 @@ def _run(what: str, row: Mapping[str, Any], column: Mapping[str, str]) -> Run:
         features=features,
         query_features=named("query_features"),
         distractors=distractors,
+        stages=None if row.get("stages") is None else int(_number(what, row["stages"])),
     )
     if "distractors" in column and distractors is None:
         raise UsageError(f"{what} has a score with distractors and names no file of their descriptors")

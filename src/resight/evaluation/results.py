@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def compare_evaluations(ours: Evaluation, theirs: Evaluation) -> dict[str, Compa
 @dataclass(frozen=True)
 class Measure:
     """One cell of a table: a mean in percent (N-S scores as they are), queries behind it, and how it compares to the
-    baseline row: None in that row and where there is no baseline.
+    baseline row in the same unit: None in that row and where there is no baseline.
     """
 
     mean: float
@@ -123,7 +123,7 @@ def tabulate(evaluations: Sequence[tuple[str, Evaluation]], baseline: str | None
             if column in row:
                 raise UsageError(f"system {label!r} was measured twice on {column}: give the two runs different names")
             other = base.get(column) if label != baseline else None
-            compared = None if other is None else compare(scores.ap, other.ap, seed=SEED)
+            compared = None if other is None else _in_unit(compare(scores.ap, other.ap, seed=SEED), scores)
             row[column] = Measure(scaled(scores), len(scores) - scores.empty, scores.empty, compared)
     columns = dict.fromkeys(column for row in rows.values() for column in row)
     return Table(tuple(columns), rows, baseline, tuple(evaluations))
@@ -180,7 +180,23 @@ def table_latex(table: Table) -> str:
 
 def scaled(scores: Scores) -> float:
     """The mean as papers print it: AP in percent, the N-S score as it is."""
-    return scores.map * (1.0 if scores.metric == "N-S" else 100.0)
+    return scores.map * _unit(scores)
+
+
+def milliseconds(result: Result, queries: int) -> str:
+    """Time per query of all stages, reading the query included."""
+    value = 1000 * sum(result.seconds.values()) / queries
+    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
+
+
+def _unit(scores: Scores) -> float:
+    return 1.0 if scores.metric == "N-S" else 100.0
+
+
+def _in_unit(found: Comparison, scores: Scores) -> Comparison:
+    names = ("mean_a", "mean_b", "difference", "low", "high")
+    values: dict[str, Any] = {name: getattr(found, name) * _unit(scores) for name in names}
+    return replace(found, **values)
 
 
 def _columns(evaluation: Evaluation) -> dict[str, Scores]:

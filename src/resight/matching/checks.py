@@ -31,7 +31,7 @@ def once_per_place(frames: Frames, mask: Bool) -> Bool:
 
 def plausible(transform: Float64, inliers: Frames, threshold: float) -> bool:
     """Whether a camera could have done it: no mirror, no horizon between the inliers, bounded zoom and slant, and
-    inliers that are not all, or all but one, on one spot or line, where some transform nearly always fits."""
+    inliers that are not all on one spot or line, where some transform always fits."""
     jacobian, depth = jacobians(transform, inliers.src)
     large, small = np.linalg.svd(jacobian, compute_uv=False).T
     return bool(
@@ -44,11 +44,19 @@ def plausible(transform: Float64, inliers: Frames, threshold: float) -> bool:
     )
 
 
-def _thickness(points: Float64) -> float:
-    """Standard deviation of points (n, 2) across their narrowest direction, pixels, without the point that adds most.
+def aligned(inliers: Frames, threshold: float) -> bool:
+    """Whether all inliers but one lie on a line in either image, such as the edge of a frame around both photos: some
+    transform nearly always fits that, so it is a hint at most."""
+    return min(_thickness_without_one(inliers.src), _thickness_without_one(inliers.dst)) <= threshold / 2
 
-    All points but one on a line, such as the edge of a frame around the photo, are a line.
-    """
+
+def _thickness(points: Float64) -> float:
+    """Standard deviation of points (n, 2) across their narrowest direction, pixels."""
+    return math.sqrt(max(0.0, np.linalg.eigvalsh(np.cov(points.T, bias=True))[0]))
+
+
+def _thickness_without_one(points: Float64) -> float:
+    """`_thickness` without the point that adds most to it."""
     n = len(points) - 1
     points = points - points.mean(axis=0)
     means = -points / n

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from resight.errors import UsageError
-from resight.matching.checks import hull_area, once_per_place, plausible, share
+from resight.matching.checks import aligned, hull_area, once_per_place, plausible, share
 from resight.matching.correspond import Correspondences, Int32, correspond
 from resight.matching.frames import Bool, Float64, Frames, similarities
 from resight.types import LocalFeatures, as_array
@@ -45,6 +45,7 @@ class Verification:
     `residual`: root mean square transfer error of the inliers, pixels of b, inf without inliers. `coverage`: area that
     the inliers span in a and in b, as a share of the area that all features span. `significance`: -log10 of the number
     of sets of so many inliers that chance alone would give (`significance`); above 0 is rarer than one per pair.
+    `aligned`: all inliers but one lie on a line, which is a hint but no proof.
     """
 
     model: Model
@@ -55,6 +56,7 @@ class Verification:
     residual: float
     coverage: tuple[float, float]
     significance: float
+    aligned: bool = False
 
     @property
     def inliers(self) -> int:
@@ -68,8 +70,9 @@ class Verification:
 
     @property
     def verified(self) -> bool:
-        """Enough inliers, and more than chance would give."""
-        return self.transform is not None and self.inliers >= self.min_inliers and self.significance > 0
+        """Enough inliers, more than chance would give, and not all but one on a line."""
+        enough = self.transform is not None and self.inliers >= self.min_inliers
+        return enough and self.significance > 0 and not self.aligned
 
 
 def verify(
@@ -132,6 +135,7 @@ def verify_correspondences(
         residual=math.inf if transform is None else math.sqrt(inliers.errors(transform).mean()),
         coverage=(share(hull_area(inliers.src), spans[0]), share(hull_area(inliers.dst), spans[1])),
         significance=significance(len(inliers), len(pairs), _chance(frames, threshold, spans[1]), model),
+        aligned=transform is not None and aligned(inliers, threshold),
     )
 
 
@@ -201,7 +205,8 @@ def estimate(
     transform = _search_points(frames, model, threshold, seed)
     if transform is not None:
         mask = once_per_place(frames, frames.errors(transform) < threshold**2)
-        if mask.sum() >= min_inliers and plausible(transform, frames.select(mask), threshold):
+        inliers = frames.select(mask)
+        if mask.sum() >= min_inliers and plausible(transform, inliers, threshold) and not aligned(inliers, threshold):
             return transform, mask
     return None, np.zeros(len(src), np.bool_)
 

@@ -78,8 +78,9 @@ class Verifier:
 
 
 def evidence(verification: Verification) -> float:
-    """What a verification adds to a score: 0 for what chance gives often, at most 48."""
-    return WEIGHT * (min(max(verification.significance, ONSET), CEILING) - ONSET)
+    """What a verification adds to a score: 0 for what chance gives often, at most 48, and 16 without proof."""
+    most = CEILING if verification.verified else 0.0
+    return WEIGHT * (min(max(verification.significance, ONSET), most) - ONSET)
 
 
 @composable

@@ -88,7 +88,7 @@ def test_a_table_becomes_runs() -> None:
     assert found["local", "Oxf+ M"].run.distractors == "r1m"
     assert found["local", "Oxf M"].run.photos == "jpg"
     assert found["GeM", "Hol"].level == "plain"
-    assert (found["local", "Oxf M"].stages, found["local", "Oxf M"].aim) == (1, "at least")
+    assert (found["local", "Oxf M"].run.stages, found["local", "Oxf M"].aim) == (1, "at least")
 
 
 @pytest.mark.parametrize(
@@ -140,13 +140,11 @@ def test_verdicts(mean: float, equal: str, at_least: str) -> None:
     assert judge(loose, evaluation(mean))[0] == at_least
 
 
-def test_the_stage_that_a_row_names_is_judged() -> None:
-    status, measured = judge(cells()["local", "Oxf M"], evaluation(0.55, 0.99))
+def test_the_level_of_the_column_is_judged() -> None:
+    status, measured = judge(cells()["local", "Oxf M"], evaluation(0.99, 0.55))
     assert (status, measured) == ("OK", pytest.approx(55))
     with pytest.raises(UsageError, match="asks for level 'medium'"):
         judge(cells()["local", "Oxf M"], evaluation(0.5, level="plain"))
-    with pytest.raises(UsageError, match="asks for 2 stages"):
-        judge(Cell(**{**vars(cells()["local", "Oxf M"]), "stages": 2}), evaluation(0.5))
 
 
 def test_missing_says_which_file_and_where(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_tables() -> None:
     assert r"better|50\% & 70.0$^*$ & - \\" in latex
     rows = list(csv.DictReader(io.StringIO(table_csv(table))))
     assert [row["system"] for row in rows] == ["base_line", "base_line", "better|50%", "same"]
-    assert float(rows[2]["difference"]) == pytest.approx(0.2)
+    assert float(rows[2]["difference"]) == pytest.approx(20)
     assert float(rows[2]["p"]) < 0.01
     assert rows[0]["p"] == ""
     content = table_json(table)

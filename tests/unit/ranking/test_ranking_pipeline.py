@@ -59,10 +59,10 @@ def test_rshift_is_associative_and_flat():
 
 
 def test_functions_join_on_either_side():
-    def search(queries, ranking=None):
+    def search(queries, _=None):
         return SEARCH(queries)
 
-    def drop_first(queries, ranking):
+    def drop_first(_, ranking):
         return Ranking(ranking.ids[:, 1:], ranking.scores[:, 1:])
 
     assert (SEARCH >> drop_first)(QUERIES).ids.tolist() == [[2, 7], [5, 9]]

@@ -23,7 +23,7 @@ def unit(rng, n, dim=DIM):
     return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
-def image(rng, descriptors, xy):
+def image(descriptors, xy):
     n = len(descriptors)
     return LocalFeatures(xy, np.full(n, 2.0), np.zeros(n), np.ones(n), descriptors)
 
@@ -32,17 +32,17 @@ def moved(features, rng, shift=(20.0, 10.0), noise=0.05, keep=slice(None)):
     """The same thing a bit further right and down, described almost alike."""
     part = features.select(keep)
     descriptors = part.descriptors + rng.normal(0, noise, part.descriptors.shape).astype(np.float32)
-    return image(rng, descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True), part.xy + np.float32(shift))
+    return image(descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True), part.xy + np.float32(shift))
 
 
 @pytest.fixture(scope="module")
 def world():
     """Row 0: a view of the query. Row 1: shows what row 0 shows beyond the query. Rows 2-11: other things."""
     rng = np.random.default_rng(4)
-    thing = image(rng, unit(rng, 80), rng.uniform(0, 200, (80, 2)))
+    thing = image(unit(rng, 80), rng.uniform(0, 200, (80, 2)))
     query = thing.select(np.arange(0, 60))
     rows = [moved(thing, rng), moved(thing, rng, (-15.0, 5.0), keep=np.arange(40, 80))]
-    rows += [image(rng, unit(rng, 60), rng.uniform(0, 200, (60, 2))) for _ in range(10)]
+    rows += [image(unit(rng, 60), rng.uniform(0, 200, (60, 2))) for _ in range(10)]
     index = Asmk(Codebook.fit(np.concatenate([f.descriptors for f in rows]), 24), binary=False, query_multiple=2)
     index.add(*stack(tuple(rows), DIM))
     return query, rows, index
