@@ -7,6 +7,7 @@ it was given. `LocalFeatures.scaled` carries them over to original pixels.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -53,21 +54,22 @@ class RootSift:
         """Features of `pixels` (H, W, 3) uint8 RGB, in its own pixel coordinates, strongest first."""
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
             raise ArrayError(f"pixels have shape {pixels.shape} {pixels.dtype}, expected (H, W, 3) uint8")
-        resized = self._resize(pixels)
-        gray = cv2.cvtColor(resized, cv2.COLOR_RGB2GRAY)
+        gray = self._gray(pixels)
         sift = cv2.SIFT.create(nfeatures=0, contrastThreshold=self.contrast)
         points, descriptors = sift.detectAndCompute(gray, None)
         if not points:
             return empty_features(SIFT_DIM)
-        return self._select(points, descriptors).scaled(max(pixels.shape[:2]) / max(resized.shape[:2]))
+        return self._select(points, descriptors).scaled(max(pixels.shape[:2]) / max(gray.shape))
 
-    def _resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        longest = max(pixels.shape[:2])
-        if longest >= self.enlarge_below:
-            return resize_to(pixels, self.max_side)
-        return np.asarray(cv2.resize(pixels, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC), np.uint8)
+    def _gray(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Brightness at the size at which features are sought; gray before it is enlarged, so it is rounded least."""
+        small = max(pixels.shape[:2]) < self.enlarge_below
+        gray = cv2.cvtColor(pixels if small else resize_to(pixels, self.max_side), cv2.COLOR_RGB2GRAY)
+        if small:
+            gray = cv2.resize(gray, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+        return np.asarray(gray, np.uint8)
 
-    def _select(self, points: tuple[cv2.KeyPoint, ...], descriptors: NDArray[np.float32]) -> LocalFeatures:
+    def _select(self, points: Sequence[cv2.KeyPoint], descriptors: NDArray[np.float32]) -> LocalFeatures:
         strength = np.array([point.response for point in points], np.float32)
         order = np.argsort(-strength, kind="stable")[: self.count]
         # OpenCV counts from the centre of the top-left pixel, resight from its corner, half a pixel earlier; and OpenCV
