@@ -25,7 +25,8 @@ LAYERS = (
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FAMILY = (LAYERS[0], LAYERS[8], {"cli", "cli_evaluate", "console", "demo"})  # these may import each other
-TORCH = ("features/resnet.py", "features/backbone.py", "features/context.py", "features/local_features.py",
+TORCH = ("features/delg.py", "features/fire.py", "features/solar.py",
+         "features/resnet.py", "features/backbone.py", "features/context.py", "features/local_features.py",
          "graph/separation.py", "matching/similarity.py", "training/")  # fmt: skip
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
