@@ -108,7 +108,8 @@ def test_restrict_never_takes_the_end_mark_for_a_row():
     assert restrict(Ranking([[3, -1]], [[1, -np.inf]]), np.array([-1, 3])).ids.tolist()[0][0] == 3
 
 
-def test_verifier_agrees_with_verify_and_remembers(world):
+def test_verifier_agrees_with_verify_and_remembers(world, monkeypatch):
+    monkeypatch.setattr("resight.ranking.verification.REMEMBERED", 4)
     asked = []
 
     def source(rows):
