@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from resight.collection import Answer, Collection, Explanation, Query, Result
+from resight.collection import Collection
+from resight.collection_types import Answer, Explanation, Query, Result
 from resight.errors import ImageError, UsageError
 from resight.images.decode import Decoded, decode
 from resight.ranking.verification import describe

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from resight.collection import open_collection
-from resight.derived import load_derived, sync
 from resight.errors import CollectionError
 from resight.ingest import missing_files
 from resight.progress import Progress, silent
-from resight.ranking.recipes import settings_of
+from resight.ranking.settings import settings_of
+from resight.state import load_state, sync_state
 from resight.store.check import Finding, check_tables, repair_tables
 from resight.store.folder import DERIVED
 from resight.store.tables import open_tables
@@ -38,7 +38,7 @@ def repair_collection(path: str | os.PathLike[str], *, progress: Progress = sile
         broken = not _check_index(Path(path)).ok
         if broken:
             _forget_unusable(collection.path)
-        sync(writer.tables, collection.settings, progress=progress)
+        sync_state(writer.tables, collection.settings, progress=progress)
     return check_collection(path)
 
 
@@ -50,12 +50,15 @@ def _forget_unusable(folder: Path) -> None:
 def _check_index(path: Path) -> Finding:
     tables = open_tables(path)
     stamp = open_collection(path).stamp
+    settings = settings_of(stamp.recipe, stamp.parameters)
     try:
-        derived = load_derived(tables.folder, settings_of(stamp.recipe, stamp.parameters))
+        state = load_state(tables, settings)
         rows = tables.feature_rows[tables.counts(tables.feature_rows) > 0]
     except CollectionError as error:
         return Finding("index", False, str(error), REBUILD)
-    indexed = np.empty(0, np.int64) if derived.index is None else derived.index.rows
+    if settings.local is None and state.vectors is not None:
+        return Finding("index", True, f"{len(state.vectors.rows)} photos have a global descriptor")
+    indexed = np.empty(0, np.int64) if state.local.index is None else state.local.index.rows
     behind = len(np.setxor1d(rows, indexed))
     if behind:
         return Finding("index", False, f"{behind} photos differ between index and features", REBUILD)

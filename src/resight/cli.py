@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import resight
-from resight import cli_evaluate, console
+from resight import cli_evaluate, cli_whiten, console
 from resight.errors import ResightError
 
 if TYPE_CHECKING:
-    from resight.collection import Answer, Collection
+    from resight.collection import Collection
+    from resight.collection_types import Answer
     from resight.images.scan import Scan
     from resight.ingest import Report
 
@@ -46,7 +47,13 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def index(
     photos: Photos,
     to: Annotated[str, typer.Option(metavar="NAME.resight", help="The collection to make or to continue.")],
-    recipe: Annotated[str | None, typer.Option(help="How photos are described: classic.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="How photos are described: classic (the default), gem, hybrid, ...")
+    ] = None,
+    backbone: Annotated[
+        Path | None, typer.Option(help="Network of the global descriptor: an ONNX file, or a Hugging Face folder.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Published checkpoint of the global descriptor.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe.")
     ] = None,
@@ -62,7 +69,9 @@ def index(
     with console.one_sentence():
         words = None if codebook is None else Codebook.load(codebook)
         found = _scan(photos, hidden)
-        collection = open_or_create(to, recipe, cli_evaluate.settings(set_ or []))
+        files = {"backbone": backbone, "weights": weights}
+        given = {name: str(path) for name, path in files.items() if path is not None}
+        collection = open_or_create(to, recipe, {**cli_evaluate.settings(set_ or []), **given})
         _add(collection, found, jobs=jobs, codebook=words, json=json)
 
 
@@ -237,6 +246,7 @@ def demo(
 
 
 cli_evaluate.register(app)
+cli_whiten.register(app)
 
 
 def main() -> None:
@@ -283,12 +293,18 @@ def _print_report(collection: Collection, report: Report, json: bool) -> None:
 
 
 def _print_answer(answer: Answer) -> None:
-    rows = [(r.rank, r.id, r.score, r.inliers, "match" if r.match else "") for r in answer.results]
-    console.print_table(answer.query.name, ("rank", "id", "score", "inliers", ""), rows)
+    proofs = [(r.inliers,) if answer.proof else () for r in answer.results]
+    rows = [
+        (r.rank, r.id, r.score, *proof, "match" if r.match else "")
+        for r, proof in zip(answer.results, proofs, strict=True)
+    ]
+    columns = ("rank", "id", "score", *(("inliers",) if answer.proof else ()), "")
+    console.print_table(answer.query.name, columns, rows)
     matches = sum(result.match for result in answer.results)
     verdict = f"{matches} match{'es' if matches > 1 else ''}" if matches else "no confident match"
     took = f"{1000 * answer.seconds[0]:.0f} ms to read the query, {1000 * answer.seconds[1]:.0f} ms to search"
-    console.say(f"{verdict} (score {answer.threshold:.1f} and proof by geometry needed); {took}")
+    needed = "and proof by geometry needed" if answer.proof else "needed; this recipe has no local features for proof"
+    console.say(f"{verdict} (score {answer.threshold:.1f} {needed}); {took}")
     if answer.pending:
         console.warn(f"{_photos(answer.pending)} stored but not searchable yet: run resight index again to finish")
 

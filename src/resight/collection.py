@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from resight.derived import Derived, features_of, load_derived, sync, verifier
-from resight.errors import CollectionError, StampMismatch, UsageError
+from resight.collection_types import Answer, Explanation, Info, Query, Result
+from resight.derived import Derived, features_of, verifier
+from resight.errors import CollectionError, ImageError, StampMismatch, UsageError
+from resight.features.global_descriptor import GlobalDescriptor
 from resight.features.local_features import SIFT_DIM, empty_features
+from resight.features.whitening import Whitening
+from resight.global_index import Vectors, given
 from resight.images.decode import Decoded, decode
 from resight.images.scan import Scan, scan
 from resight.images.transform import decode_crop, pixel_box
@@ -23,98 +27,19 @@ from resight.ingest import Report, ingest, missing_files
 from resight.matching.geometry import Verification
 from resight.progress import Progress, silent
 from resight.ranking.pipeline import Pipeline
-from resight.ranking.recipes import ClassicSettings, Resources, classic, settings_of
+from resight.ranking.recipes import PIPELINES, Resources, vectors
+from resight.ranking.settings import Settings, settings_of
+from resight.state import State, load_state, sync_state
 from resight.store.folder import lance_faults
 from resight.store.records import escape_path
-from resight.store.stamp import Stamp, check_stamp, new_stamp, read_stamp
+from resight.store.stamp import Stamp, check_stamp, new_stamp, read_stamp, write_stamp
 from resight.store.tables import Tables, create, open_tables
-from resight.store.writer import writing
-from resight.types import Box, Evidence, Int64, LocalFeatures, Queries
+from resight.store.writer import Writer, writing
+from resight.types import Box, Float32, Int64, LocalFeatures
 
+DESCRIPTOR = "descriptor"  # name of the network in the stamp's models
+MODEL_FILES = ("backbone", "weights")  # settings that name a file
 VERIFIED = 100  # candidates that geometry looks at
-
-
-@dataclass(frozen=True, eq=False)
-class Query:
-    """One query: what it was asked as, its features in original pixels of the photo, and its row when it is indexed."""
-
-    name: str
-    path: str
-    box: Box | None
-    local: LocalFeatures
-    row: int = -1
-
-    def queries(self) -> Queries:
-        """As stages take it."""
-        return Queries(local=(self.local,), rows=np.array([self.row]))
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """One photo found. `score` counts standard deviations above unrelated photos, evidence of geometry included;
-    `match`: the score passes the collection's threshold and geometry proves it. `path` opens the file. `verification`:
-    None behind the candidates that were verified.
-    """
-
-    rank: int
-    id: str
-    row: int
-    path: str
-    score: float
-    match: bool
-    verification: Verification | None
-
-    @property
-    def inliers(self) -> int:
-        """Features that one transform of the query explains; 0 where nothing is proven."""
-        return self.verification.inliers if self.verification is not None and self.verification.verified else 0
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What a search found, best first. `confident`: at least one result is a match. `pending`: stored photos that are
-    not searchable until `resight index` has finished. `seconds`: reading the query, and searching.
-    """
-
-    query: Query
-    results: tuple[Result, ...]
-    threshold: float
-    pending: int
-    seconds: tuple[float, float]
-
-    @property
-    def confident(self) -> bool:
-        """Whether anything was found that surely shows the same thing."""
-        return any(result.match for result in self.results)
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """Why one photo answers a query: the result, and the evidence of every stage."""
-
-    query: Query
-    result: Result
-    evidence: tuple[Evidence, ...]
-
-
-@dataclass(frozen=True)
-class Info:
-    """What a collection holds. Sizes in bytes; `missing`: photos whose file is gone from the disk."""
-
-    path: str
-    photos: int
-    broken: int
-    features: int
-    words: int
-    binary: bool
-    index_bytes: int
-    bytes_per_image: float
-    threshold: float
-    pending: int
-    missing: int
-    recipe: str
-    parameters: Mapping[str, Any]
-    created: str
 
 
 class Collection:
@@ -123,8 +48,8 @@ class Collection:
     def __init__(self, tables: Tables, stamp: Stamp) -> None:
         self.tables = tables
         self.stamp = stamp
-        self.settings: ClassicSettings = settings_of(stamp.recipe, stamp.parameters)
-        self._derived: Derived | None = None
+        self.settings: Settings = settings_of(stamp.recipe, stamp.parameters)
+        self._state: State | None = None
         self._verifier = verifier(tables)
         self._ids: dict[str, int] | None = None
 
@@ -134,11 +59,37 @@ class Collection:
         return self.tables.folder
 
     @property
+    def state(self) -> State:
+        """Inverted file, global descriptors and calibrations. Raises `CollectionError` when they are damaged."""
+        if self._state is None:
+            self._state = load_state(self.tables, self.settings)
+        return self._state
+
+    @property
     def derived(self) -> Derived:
-        """Inverted file and calibration. Raises `CollectionError` when they are damaged."""
-        if self._derived is None:
-            self._derived = load_derived(self.path, self.settings)
-        return self._derived
+        """Inverted file of local features and its calibration."""
+        return self.state.local
+
+    @property
+    def descriptor(self) -> GlobalDescriptor | None:
+        """The network that makes the global descriptors, None in recipes without.
+
+        Raises `UsageError` when its file is gone, `StampMismatch` when it is another one than made the collection.
+        """
+        descriptor = self.settings.descriptor
+        if descriptor is not None and descriptor.fingerprint != self.stamp.models.get(DESCRIPTOR):
+            raise StampMismatch(
+                f"{self.path} holds vectors of another network than {descriptor.backbone.name} as it is now: "
+                "give the file that it was made with, or index the photos into a new collection"
+            )
+        return descriptor
+
+    def vectors(self) -> tuple[Int64, Float32]:
+        """Rows with a global descriptor, ascending, (N,) int64, and the descriptors as searches compare them, (N, D).
+
+        Raises `UsageError` when the recipe has none.
+        """
+        return self._whole().rows, self._whole().matrix
 
     def add(
         self,
@@ -155,8 +106,9 @@ class Collection:
         """
         found = paths if isinstance(paths, Scan) else scan(paths)
         with writing(self.path, "add") as writer:
+            _ = self.descriptor  # before any work: the network must be the one that made the collection
             report = ingest(writer, found, self.settings, jobs=jobs, progress=progress)
-            self._renew(writer.tables, sync(writer.tables, self.settings, codebook=codebook, progress=progress))
+            self._sync(writer, progress, codebook)
         return report
 
     def remove(self, ids: Sequence[str], *, progress: Progress = silent) -> int:
@@ -172,8 +124,19 @@ class Collection:
         gone = np.unique(np.array(rows, np.int64))
         with writing(self.path, "remove") as writer:
             writer.remove_rows(gone)
-            self._renew(writer.tables, sync(writer.tables, self.settings, progress=progress))
+            self._sync(writer, progress)
         return len(gone)
+
+    def use_whitening(self, whitening: Whitening, *, progress: Progress = silent) -> None:
+        """Whiten the global descriptors so from now on; the collection does not learn a whitening by itself any more.
+
+        Raises `UsageError` when the recipe has none, or the whitening is of another dimension.
+        """
+        if self.tables.dim != len(whitening.mean):
+            have = self.tables.dim or "no"
+            raise UsageError(f"a whitening of {len(whitening.mean)} dimensions does not fit {self.path}: it has {have}")
+        with writing(self.path, "whiten") as writer:
+            self._sync(writer, progress, whitening=given(whitening))
 
     def query(self, image: str | os.PathLike[str], box: Box | None = None) -> Query:
         """Read a query: the path of a photo, or the id of an indexed one; `box` in pixels cuts it first.
@@ -186,10 +149,12 @@ class Collection:
             raise UsageError(f"{name} is neither a file nor the id of a photo in {self.path}: check the spelling")
         path = os.path.abspath(name) if row < 0 else self.photo(row)["path"]
         if row >= 0 and box is None:
-            return Query(name, path, None, self.features(row), row)
+            return Query(name, path, None, self.features(row), row, self._stored_vector(row))
         decoded, offset = self._decode(path, box)
-        local = self.settings.encoder(decoded.pixels).scaled(1 / decoded.scale)
-        return Query(escape_path(name), path, box, _moved(local, offset), row)
+        local = empty_features(SIFT_DIM)
+        if self.settings.local is not None:
+            local = _moved(self.settings.local.encoder(decoded.pixels).scaled(1 / decoded.scale), offset)
+        return Query(escape_path(name), path, box, local, row, self._described(path, decoded))
 
     def search(
         self,
@@ -216,7 +181,7 @@ class Collection:
         kept = np.flatnonzero((ids >= 0) & (ids != query.row))[:top]
         results = self._results(query, ids[kept], scores[kept])
         seconds = (read - started, time.perf_counter() - read)
-        return Answer(query, results, self.derived.confidence.threshold, self.pending, seconds)
+        return Answer(query, results, self.threshold, self.pending, seconds, self.settings.local is not None)
 
     def explain(self, image: str | os.PathLike[str] | Query, id: str, box: Box | None = None) -> Explanation:
         """Why photo `id` does or does not answer a query: its score, and what every stage has to say.
@@ -237,7 +202,8 @@ class Collection:
 
     def pipeline(self, where: str | None = None, **options: Any) -> Pipeline:
         """The stages of the collection's recipe. Raises `CollectionError` when nothing has been indexed yet."""
-        index = self.derived.index
+        state = self.state
+        index = state.local.index if self.settings.local is not None else self._whole().index
         if index is None or not len(index):
             features = self.tables.counts(self.tables.feature_rows).sum()
             why = "its index is not ready" if features else "it holds no photos with features"
@@ -245,31 +211,46 @@ class Collection:
         allowed = None if where is None else self._where(where)
         if self.stale:  # rows that this snapshot of the tables does not know have no features to verify
             allowed = self.tables.feature_rows if allowed is None else np.intersect1d(allowed, self.tables.feature_rows)
-        return classic(Resources(index, self._verifier, self.derived.confidence), allowed=allowed, **options)
+        resources = Resources(self._verifier, state.local.confidence, state.local.index)
+        if state.vectors is not None:
+            whole = state.vectors
+            resources = replace(resources, vectors=whole.index, vector_confidence=whole.confidence)
+        return PIPELINES.get(self.stamp.recipe, vectors)(resources, allowed=allowed, **options)
+
+    @property
+    def threshold(self) -> float:
+        """Score from which a result counts as a match."""
+        return self._whole().confidence.threshold if self.settings.local is None else self.derived.confidence.threshold
 
     def info(self) -> Info:
         """Counts, sizes and settings."""
-        index, features = self.derived.index, self.tables.feature_rows
+        index, features, whole = self.derived.index, self.tables.feature_rows, self.state.vectors
+        whitening = None if whole is None else whole.whitening
         return Info(
             path=str(self.path),
             photos=len(self.tables),
             broken=len(self.tables) - len(features),
             features=int(self.tables.counts(features).sum()),
             words=0 if index is None else len(index.codebook),
-            binary=self.settings.binary,
+            binary=self.settings.local is not None and self.settings.local.binary,
             index_bytes=0 if index is None else index.memory_bytes,
             bytes_per_image=0.0 if index is None else index.bytes_per_image(),
-            threshold=self.derived.confidence.threshold,
+            threshold=self.threshold,
             pending=self.pending,
             missing=len(missing_files(self.tables)),
             recipe=self.stamp.recipe,
             parameters=dict(self.stamp.parameters),
             created=self.stamp.created,
+            vectors=0 if whole is None else len(whole.rows),
+            dim=0 if whole is None else whole.matrix.shape[1],
+            whitening="none" if whitening is None else whitening.provenance.get("method", "unknown"),
         )
 
     @property
     def pending(self) -> int:
         """Stored photos that the index does not know yet, because a run was stopped."""
+        if self.settings.local is None:
+            return 0  # global descriptors are searched as they are stored
         rows = self.tables.feature_rows[self.tables.counts(self.tables.feature_rows) > 0]
         return len(np.setdiff1d(rows, self.derived.index.rows)) if self.derived.index is not None else len(rows)
 
@@ -312,6 +293,30 @@ class Collection:
             raise UsageError(f"{self.photo(row)['id']} cannot be a query: {self.photo(row)['error']}")
         return features_of(self.tables, np.array([row]))[0]
 
+    def _whole(self) -> Vectors:
+        if self.state.vectors is None:
+            raise UsageError(f"{self.path} keeps no global descriptors: index its photos with a recipe that has them")
+        return self.state.vectors
+
+    def _stored_vector(self, row: int) -> Float32 | None:
+        if self.settings.vector is None:
+            return None
+        whole = self._whole()
+        place = int(np.searchsorted(whole.rows, row))
+        known = place < len(whole.rows) and whole.rows[place] == row
+        return np.array(whole.matrix[place]) if known else np.zeros(whole.matrix.shape[1], np.float32)
+
+    def _described(self, path: str, decoded: Decoded) -> Float32 | None:
+        """The global descriptor of a query. One too small for the network counts nothing beside local features."""
+        if self.descriptor is None:
+            return None
+        vector = self.descriptor.describe([decoded.pixels])[0]
+        if not isinstance(vector, ImageError):
+            return self._whole().whiten(vector[None])[0]
+        if self.settings.local is None:
+            raise type(vector)(f"{escape_path(path)}: {vector}")
+        return np.zeros(self._whole().matrix.shape[1], np.float32)
+
     def _decode(self, path: str, box: Box | None) -> tuple[Decoded, tuple[float, float]]:
         """Pixels of a query, and where its top-left corner lies in the photo."""
         max_side = self.settings.max_side
@@ -322,9 +327,11 @@ class Collection:
         return decode_crop(path, box, max_side=max_side), (float(left), float(top))
 
     def _results(self, query: Query, rows: Int64, scores: Any, first: int = 1) -> tuple[Result, ...]:
-        proofs: list[Verification | None] = [*self._verifier(query.local, rows[:VERIFIED])]
+        proofs: list[Verification | None] = []
+        if self.settings.local is not None:
+            proofs += self._verifier(query.local, rows[:VERIFIED])
         proofs += [None] * (len(rows) - len(proofs))
-        threshold = self.derived.confidence.threshold
+        threshold, local = self.threshold, self.settings.local is not None
         return tuple(
             Result(
                 rank=first + i,
@@ -332,7 +339,7 @@ class Collection:
                 row=int(photo["row"]),
                 path=photo["path"],
                 score=float(score),
-                match=bool(score >= threshold and proof is not None and proof.verified),
+                match=bool(score >= threshold and (not local or (proof is not None and proof.verified))),
                 verification=proof,
             )
             for i, (photo, score, proof) in enumerate(zip(self._photos(rows), scores, proofs, strict=True))
@@ -349,8 +356,16 @@ class Collection:
             rows = scanner.to_table()["row"].to_numpy()
         return np.sort(rows)
 
-    def _renew(self, tables: Tables, derived: Derived) -> None:
-        self.tables, self._derived, self._verifier, self._ids = tables, derived, verifier(tables), None
+    def _sync(
+        self,
+        writer: Writer,
+        progress: Progress,
+        codebook: Codebook | None = None,
+        whitening: Whitening | None = None,
+    ) -> None:
+        tables = writer.tables
+        state = sync_state(tables, self.settings, codebook=codebook, whitening=whitening, progress=progress)
+        self.tables, self._state, self._verifier, self._ids = tables, state, verifier(tables), None
 
 
 def open_collection(path: str | os.PathLike[str]) -> Collection:
@@ -365,9 +380,13 @@ def open_collection(path: str | os.PathLike[str]) -> Collection:
 def create_collection(
     path: str | os.PathLike[str], recipe: str = "classic", parameters: Mapping[str, Any] | None = None
 ) -> Collection:
-    """Make an empty collection. Raises `UsageError` on an unknown recipe or setting, or when the path is taken."""
-    settings_of(recipe, parameters or {})
-    create(path, new_stamp(recipe, parameters or {}, {}))
+    """Make an empty collection at `path`. Raises `UsageError` on an unknown recipe or setting, when the path is taken,
+    or when the network that the recipe needs cannot be opened.
+    """
+    parameters = with_absolute_paths(parameters or {})
+    descriptor = settings_of(recipe, parameters).descriptor
+    models = {} if descriptor is None else {DESCRIPTOR: descriptor.fingerprint}
+    create(path, new_stamp(recipe, parameters, models), None if descriptor is None else descriptor.dim)
     return open_collection(path)
 
 
@@ -376,18 +395,39 @@ def open_or_create(
 ) -> Collection:
     """The collection at `path`, made first when nothing is there.
 
-    Raises `StampMismatch` when it was made with another recipe or other settings than those asked for.
+    A network whose file has moved may be given again: the collection then keeps the new place. Raises `StampMismatch`
+    when it was made with another recipe, other settings or another network than those asked for.
     """
     if not os.path.lexists(path):
         return create_collection(path, recipe or "classic", parameters)
     collection = open_collection(path)
     if recipe is not None:
         check_stamp(collection.stamp, collection.path, recipe)
-    if parameters:
-        check_stamp(
-            collection.stamp, collection.path, collection.stamp.recipe, {**collection.stamp.parameters, **parameters}
-        )
+    asked = with_absolute_paths(parameters or {})
+    moved = {name: asked.pop(name) for name in MODEL_FILES if name in asked}
+    stamp = collection.stamp
+    check_stamp(stamp, collection.path, stamp.recipe, {**stamp.parameters, **asked})
+    if any(stamp.parameters.get(name) != value for name, value in moved.items()):
+        collection = _moved_model(collection, moved)
     return collection
+
+
+def with_absolute_paths(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """`parameters`, those that name files of networks made absolute, so that they hold in every working folder."""
+    values = dict(parameters)
+    for name in MODEL_FILES:
+        if isinstance(values.get(name), str) and values[name]:
+            values[name] = str(Path(values[name]).expanduser().absolute())
+    return values
+
+
+def _moved_model(collection: Collection, moved: Mapping[str, str]) -> Collection:
+    """The collection with its network at another place. Raises `StampMismatch` when it is another network."""
+    stamp = replace(collection.stamp, parameters={**collection.stamp.parameters, **moved})
+    _ = Collection(collection.tables, stamp).descriptor
+    with writing(collection.path, "move the network"):
+        write_stamp(collection.path, stamp)
+    return open_collection(collection.path)
 
 
 def _moved(local: LocalFeatures, offset: tuple[float, float]) -> LocalFeatures:

@@ -14,9 +14,9 @@ from resight.errors import CollectionError, StampMismatch
 from resight.features.local_features import unpack
 from resight.index.asmk import Asmk, Codebook, words_for
 from resight.progress import Progress, silent
-from resight.ranking.confidence import UNKNOWN, Confidence, calibrate
-from resight.ranking.recipes import ClassicSettings
+from resight.ranking.confidence import UNKNOWN, Bonus, Confidence, calibrate
 from resight.ranking.search import stack
+from resight.ranking.settings import ClassicSettings
 from resight.ranking.verification import Verifier
 from resight.store.folder import derived_path, faults, write_atomic
 from resight.store.tables import Tables
@@ -30,7 +30,6 @@ CONFIDENCE = "confidence.json"
 DESCRIPTORS_PER_WORD = 32  # of the training sample
 SAMPLED_PHOTOS = 20_000  # from which the training sample is drawn
 OUTGROWN = 4  # the codebook is learnt anew when the collection asks for so many times its words
-RECALIBRATE = 0.1  # share of photos that may come or go before the calibration is learnt anew
 BLOCK = 256  # photos added to the inverted file at a time
 SAVE_EVERY = 4096  # photos after which the growing inverted file is written, so that a killed run loses little
 
@@ -55,11 +54,17 @@ def load_derived(folder: Path, settings: ClassicSettings) -> Derived:
 
 
 def sync(
-    tables: Tables, settings: ClassicSettings, *, codebook: Codebook | None = None, progress: Progress = silent
+    tables: Tables,
+    settings: ClassicSettings,
+    *,
+    codebook: Codebook | None = None,
+    bonus: Bonus | None = None,
+    progress: Progress = silent,
 ) -> Derived:
     """Bring the derived files up to the features in `tables`; does nothing where they are. Damaged files are rebuilt.
 
-    `codebook`: one to use instead of learning one. The caller must be the collection's only writer.
+    `codebook`: one to use instead of learning one. `bonus`: as for `calibrate`. The caller must be the collection's
+    only writer.
     Peak memory: the training sample (half a kilobyte a descriptor, 32 per word) or the inverted file.
     """
     folder = tables.folder
@@ -70,18 +75,14 @@ def sync(
         return Derived(None, UNKNOWN)
     index = _current_index(folder, codebook, settings)
     gone, new = _difference(index, tables)
-    changed = len(gone) + len(new)
-    if changed > RECALIBRATE * (len(index) + len(new) - len(gone)):
-        # Before the index changes on disk: a run that is killed must not leave the old calibration beside it.
-        derived_path(folder, CONFIDENCE).unlink(missing_ok=True)
     _follow(index, tables, gone, new, progress)
-    if changed or not derived_path(folder, INVERTED_FILE).exists():
+    if len(gone) or len(new) or not derived_path(folder, INVERTED_FILE).exists():
         index.save(derived_path(folder, INVERTED_FILE))
     confidence = _rebuildable(derived_path(folder, CONFIDENCE), read_confidence)
-    if confidence is None:
+    if confidence is None or not confidence.fits(len(index), codebook.fingerprint):
         progress("calibrating", 0, 1)
-        confidence = calibrate(index, verifier(tables))
-        write_atomic(derived_path(folder, CONFIDENCE), json.dumps(asdict(confidence)).encode())
+        confidence = calibrate(index, verifier(tables), bonus=bonus)
+        write_confidence(derived_path(folder, CONFIDENCE), confidence)
         progress("calibrating", 1, 1)
     return Derived(index, confidence)
 
@@ -96,8 +97,14 @@ def features_of(tables: Tables, rows: Int64) -> list[LocalFeatures]:
     return [unpack(packed) for packed in tables.local(rows)]
 
 
+def write_confidence(path: Path, confidence: Confidence) -> None:
+    """Write a calibration, whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    write_atomic(path, json.dumps(asdict(confidence)).encode())
+
+
 def read_confidence(path: Path) -> Confidence:
-    """Read what `sync` wrote. Raises `CollectionError` when it is not that."""
+    """Read what `write_confidence` wrote. Raises `CollectionError` when it is not that."""
     with faults("read", path):
         text = path.read_bytes()
     try:

@@ -23,10 +23,12 @@ from resight.images.decode import decode
 from resight.images.loader import map_ordered
 from resight.images.transform import decode_crop
 from resight.progress import Progress
-from resight.ranking.recipes import ClassicSettings, classic, settings_of
+from resight.ranking.recipes import PIPELINES, vectors
+from resight.ranking.settings import GLOBAL_DEFAULTS, ClassicSettings, GlobalSettings, settings_of
+from resight.ranking.settings import RECIPES as COLLECTION_RECIPES
 from resight.types import Float32, Int64, Queries
 
-PHOTO_RECIPES = ("classic", "colour-histogram")
+PHOTO_RECIPES = (*COLLECTION_RECIPES, "colour-histogram")
 HISTOGRAM_SIDE = 512  # pixels of the photos that colours are counted in
 
 
@@ -52,12 +54,12 @@ def check_photo_recipe(recipe: str, settings: Mapping[str, Any]) -> None:
     """Raises `UsageError` unless there is such a recipe for photos, with these settings."""
     if recipe not in PHOTO_RECIPES:
         raise UsageError(f"recipe {recipe!r} is unknown for photos: choose one of {', '.join(PHOTO_RECIPES)}")
-    if recipe == "classic":
-        indexing, searching = _split(settings)
-        settings_of("classic", indexing)
-        check_settings("classic", searching, _search_options())
-    else:
+    if recipe not in COLLECTION_RECIPES:
         check_settings(recipe, settings, {})
+        return
+    indexing, searching = _split(recipe, settings)
+    settings_of(recipe, indexing)
+    check_settings(recipe, searching, _search_options(recipe))
 
 
 def photo_files(run: Run, benchmark: Benchmark) -> ImageFiles | None:
@@ -97,16 +99,16 @@ def shown_files(run: Run, benchmark: Benchmark) -> ImageFiles | None:
 
 def prepare_photos(run: Run, photos: Photos, cache: Path, progress: Progress) -> Prepared:
     """What the recipe of `run` makes of `photos`. Raises `UsageError` when queries cannot be read."""
-    if run.recipe == "classic":
-        return _prepare_classic(run, photos, cache, progress)
+    if run.recipe in COLLECTION_RECIPES:
+        return _prepare_collection(run, photos, cache, progress)
     return _prepare_histogram(run, photos, progress)
 
 
-def _prepare_classic(run: Run, photos: Photos, cache: Path, progress: Progress) -> Prepared:
-    indexing, searching = _split(run.settings)
-    collection = cached_collection(cache, photos.benchmark, photos.images, "classic", indexing, progress)
+def _prepare_collection(run: Run, photos: Photos, cache: Path, progress: Progress) -> Prepared:
+    indexing, searching = _split(run.recipe, run.settings)
+    collection = cached_collection(cache, photos.benchmark, photos.images, run.recipe, indexing, progress)
     rows, unreadable = _rows(collection, photos)
-    task = Task(photos.benchmark, _local_queries(collection, photos, rows), rows)
+    task = Task(photos.benchmark, _queries(collection, photos, rows), rows)
     notes = _unreadable_note(photos.benchmark, unreadable)
     return Prepared(task, prefixes(collection.pipeline(**searching).stages), notes)
 
@@ -161,7 +163,7 @@ def _rows(collection: Collection, photos: Photos) -> tuple[Int64, Int64]:
     return rows, np.array(known, np.int64)[broken]
 
 
-def _local_queries(collection: Collection, photos: Photos, rows: Int64) -> Iterator[Queries]:
+def _queries(collection: Collection, photos: Photos, rows: Int64) -> Iterator[Queries]:
     """The queries of a benchmark, one at a time, cut to their boxes. Raises `UsageError` when some cannot be read."""
     of_benchmark = np.full(len(photos.benchmark.images), -1, np.int64)
     of_benchmark[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
@@ -175,20 +177,22 @@ def _local_queries(collection: Collection, photos: Photos, rows: Int64) -> Itera
     )
     for query, path, row in queries:
         if row >= 0 and query.box is None:
-            yield Queries(local=(collection.features(row),), rows=np.array([row]))
+            yield collection.query(collection.photo(row)["id"]).queries()
         else:
             yield replace(collection.query(path, query.box), row=row).queries()
 
 
-def _split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings of recipe `classic`: those that a collection is made with, and those of a search."""
-    made_with = {field.name for field in fields(ClassicSettings)}
-    searching = {name: value for name, value in settings.items() if name in _search_options()}
+def _split(recipe: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of a recipe: those that a collection is made with, and those of a search."""
+    options = _search_options(recipe)
+    parts = [part for part in (ClassicSettings, GlobalSettings) if part is ClassicSettings or recipe in GLOBAL_DEFAULTS]
+    made_with = {field.name for part in parts for field in fields(part)}
+    searching = {name: value for name, value in settings.items() if name in options}
     return {name: value for name, value in settings.items() if name not in searching or name in made_with}, searching
 
 
-def _search_options() -> dict[str, Any]:
-    parameters = inspect.signature(classic).parameters.values()
+def _search_options(recipe: str) -> dict[str, Any]:
+    parameters = inspect.signature(PIPELINES.get(recipe, vectors)).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not None}
 
 

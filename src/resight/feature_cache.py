@@ -19,18 +19,19 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from resight.collection import Collection, create_collection, open_collection
+from resight.collection import DESCRIPTOR, Collection, create_collection, open_collection, with_absolute_paths
 from resight.derived import CODEBOOK
 from resight.evaluation.benchmark import Benchmark
 from resight.progress import Progress, silent
-from resight.ranking.recipes import settings_of
+from resight.ranking.settings import Settings, settings_of
 from resight.store.folder import DERIVED, LOCK, derived_path, faults
 from resight.store.lock import write_lock
 from resight.store.stamp import new_stamp, write_stamp
 
 ENVIRONMENT = "RESIGHT_CACHE"
 EXTRACTING = ("images/colour.py", "images/decode.py", "features/local_features.py", "ingest.py")
-INDEXING = ("index", "matching", "ranking", "derived.py", "collection.py")
+DESCRIBING = ("features/backbone.py", "features/global_descriptor.py", "features/pooling.py", "features/checkpoints")
+INDEXING = ("index", "matching", "ranking", "derived.py", "state.py", "global_index.py", "collection.py")
 
 
 def cache_folder() -> Path:
@@ -62,11 +63,13 @@ def cached_collection(
 
     Raises as `Collection.add` does, and `KeyboardInterrupt` when stopped; what was read until then is kept.
     """
-    path = _place(folder, benchmark, photos, recipe, parameters)
+    parameters = with_absolute_paths(parameters)
+    settings = settings_of(recipe, parameters)
+    path = _place(folder, benchmark, photos, settings, parameters)
     if not path.exists():
         with faults("make", path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-        _make(path, recipe, parameters)
+        _make(path, settings, parameters)
     collection = open_collection(path)
     if collection.add(photos, progress=progress).interrupted:
         raise KeyboardInterrupt
@@ -74,22 +77,26 @@ def cached_collection(
 
 
 def _place(
-    folder: Path, benchmark: Benchmark, photos: Sequence[Path], recipe: str, parameters: Mapping[str, Any]
+    folder: Path, benchmark: Benchmark, photos: Sequence[Path], settings: Settings, parameters: Mapping[str, Any]
 ) -> Path:
-    settings = settings_of(recipe, parameters)
     names = [os.fspath(photo.absolute()) for photo in photos]
-    features = _key(benchmark.checksum, names, recipe, asdict(settings.encoder), program_hash(EXTRACTING))
-    codebook = _key(settings.words, program_hash(INDEXING))
+    extracted: list[Any] = [program_hash(EXTRACTING)]
+    if settings.local is not None:
+        extracted.append(asdict(settings.local.encoder))
+    if settings.descriptor is not None:
+        extracted += [settings.descriptor.fingerprint, program_hash(DESCRIBING)]
+    features = _key(benchmark.checksum, names, settings.recipe, extracted)
+    codebook = _key(None if settings.local is None else settings.local.words, program_hash(INDEXING))
     return folder / f"{benchmark.name}-{features}-{codebook}-{_key(dict(parameters))}.resight"
 
 
-def _make(path: Path, recipe: str, parameters: Mapping[str, Any]) -> None:
+def _make(path: Path, settings: Settings, parameters: Mapping[str, Any]) -> None:
     """An empty collection, or one with the features, and where possible the codebook, of one that shares them."""
     same_codebook = path.name.rpartition("-")[0]
     same_features = same_codebook.rpartition("-")[0]
     known = _newest(path.parent, same_codebook) or _newest(path.parent, same_features)
     if known is None:
-        create_collection(path, recipe, parameters)
+        create_collection(path, settings.recipe, parameters)
         return
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     learnt = derived_path(known, CODEBOOK)
@@ -99,7 +106,8 @@ def _make(path: Path, recipe: str, parameters: Mapping[str, Any]) -> None:
             if known.name.startswith(same_codebook) and learnt.exists():
                 derived_path(partial, CODEBOOK).parent.mkdir()
                 shutil.copy(learnt, derived_path(partial, CODEBOOK))
-        write_stamp(partial, new_stamp(recipe, parameters, {}))
+        models = {} if settings.descriptor is None else {DESCRIPTOR: settings.descriptor.fingerprint}
+        write_stamp(partial, new_stamp(settings.recipe, parameters, models))
         with faults("make", path):
             partial.rename(path)
     finally:

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from resight.errors import ImageError
-from resight.features.local_features import RootSift, pack
+from resight.features.global_descriptor import GlobalDescriptor, batches
+from resight.features.local_features import SIFT_DIM, empty_features, pack
 from resight.images import scan as disk
 from resight.images.decode import decode
 from resight.images.loader import map_ordered
 from resight.images.scan import Problem, Scan, content_hash
 from resight.progress import Progress, silent
-from resight.ranking.recipes import ClassicSettings
+from resight.ranking.settings import Settings
 from resight.store.records import Photo, escape_path, images_batch, local_batch
 from resight.store.tables import Tables
 from resight.store.writer import Writer
+from resight.types import Float32
 
 BATCH_PHOTOS = 64
 BATCH_SECONDS = 10.0
+DESCRIBED = 16  # photos that wait decoded for the network, which takes those of one size together
+NOTHING = pack(empty_features(SIFT_DIM))  # the local features of recipes that have none
 RETRIED = "unreadable"  # a file that could not be opened may open next time without having changed
 
 
@@ -51,17 +57,19 @@ class _Known:
 
 @dataclass(frozen=True)
 class _Read:
-    """One file, read: a `Photo` without its row, and its packed features unless it could not be decoded."""
+    """One file, read: a `Photo` without its row, and its packed features unless it could not be decoded; `pixels` wait
+    for the network that makes `vector` of them.
+    """
 
     photo: Photo
     packed: bytes | None
     count: int
     known: bool
+    pixels: Any = None
+    vector: Float32 | None = None
 
 
-def ingest(
-    writer: Writer, scan: Scan, settings: ClassicSettings, *, jobs: int = 0, progress: Progress = silent
-) -> Report:
+def ingest(writer: Writer, scan: Scan, settings: Settings, *, jobs: int = 0, progress: Progress = silent) -> Report:
     """Bring the photos of `scan` into the collection. A photo that cannot be decoded is remembered with its error and
     read again only when its file changes.
 
@@ -73,12 +81,14 @@ def ingest(
     ids = _ids(work, known)
     batch: list[_Read] = []
     started = time.monotonic()
-    encoder = settings.encoder
+    descriptor = settings.descriptor if work else None
 
     def read(photo: disk.Photo) -> _Read | None:
-        return _read(photo, ids[photo.path], known.get(photo.path), encoder)
+        return _read(photo, ids[photo.path], known.get(photo.path), settings)
 
-    results = map_ordered(read, work, jobs=jobs)
+    results = map_ordered(read, work, jobs=jobs, ahead=None if descriptor is None else DESCRIBED)
+    if descriptor is not None:
+        results = _described(results, descriptor, required=settings.local is None)
     try:
         for done, result in enumerate(results, 1):
             if result is None:
@@ -127,18 +137,20 @@ def _ids(work: list[disk.Photo], known: dict[str, _Known]) -> dict[str, str]:
     return ids
 
 
-def _read(photo: disk.Photo, id_: str, known: _Known | None, encoder: RootSift) -> _Read | None:
-    """Read and encode one file; None when its content is what the collection has already."""
-    sha256, width, height, taken_at, packed, count = "", 0, 0, None, None, 0
+def _read(photo: disk.Photo, id_: str, known: _Known | None, settings: Settings) -> _Read | None:
+    """Read one file and encode it locally; None when its content is what the collection has already."""
+    sha256, width, height, taken_at, packed, count, pixels = "", 0, 0, None, None, 0, None
     error: ImageError | None = None
     try:
         sha256 = content_hash(photo.path)
         if known is not None and known.sha256 == sha256 and known.error_kind != RETRIED:
             return None
-        decoded = decode(photo.path, max_side=encoder.max_side)
+        decoded = decode(photo.path, max_side=settings.max_side)
         width, height, taken_at = decoded.width, decoded.height, decoded.taken_at
-        features = encoder(decoded.pixels).scaled(1 / decoded.scale)
-        packed, count = pack(features), len(features)
+        packed, pixels = NOTHING, None if settings.vector is None else decoded.pixels
+        if settings.local is not None:
+            features = settings.local.encoder(decoded.pixels).scaled(1 / decoded.scale)
+            packed, count = pack(features), len(features)
     except ImageError as problem:
         error = problem
     stored = Photo(
@@ -155,7 +167,25 @@ def _read(photo: disk.Photo, id_: str, known: _Known | None, encoder: RootSift) 
         error_kind=error.kind if error else None,
         error=str(error) if error else None,
     )
-    return _Read(stored, packed, count, known is not None)
+    return _Read(stored, packed, count, known is not None, pixels)
+
+
+def _described(results: Iterator[_Read | None], descriptor: GlobalDescriptor, required: bool) -> Iterator[_Read | None]:
+    """`results` with their vectors. One that the network cannot take is an error if vectors are `required`."""
+    for group in batches(results, DESCRIBED):
+        images = [read for read in group if read is not None and read.pixels is not None]
+        found = dict(zip(map(id, images), descriptor.describe([read.pixels for read in images]), strict=True))
+        for read in group:
+            yield read if id(read) not in found else _with_vector(read, found[id(read)], required)
+
+
+def _with_vector(read: _Read, vector: Float32 | ImageError, required: bool) -> _Read:
+    if not isinstance(vector, ImageError):
+        return replace(read, pixels=None, vector=vector)
+    if not required:
+        return replace(read, pixels=None)
+    failed = replace(read.photo, error_kind=vector.kind, error=f"{escape_path(read.photo.path)}: {vector}")
+    return replace(read, pixels=None, photo=failed, packed=None)
 
 
 def _store(writer: Writer, batch: list[_Read], report: Report) -> None:
@@ -166,7 +196,8 @@ def _store(writer: Writer, batch: list[_Read], report: Report) -> None:
     photos = [replace(read.photo, row=first + i) for i, read in enumerate(batch)]
     good = [(photo.row, read.count, read.packed) for photo, read in zip(photos, batch, strict=True) if read.packed]
     rows, counts, packed = zip(*good, strict=True) if good else ((), (), ())
-    writer.append_photos(images_batch(photos), local_batch(rows, counts, packed))
+    vectors = [read.vector for read in batch]
+    writer.append_photos(images_batch(photos, vectors, writer.tables.dim), local_batch(rows, counts, packed))
     for read in batch:
         photo = read.photo
         if photo.error_kind is not None:

@@ -71,6 +71,13 @@ def test_arcface(reference):
 
 
 @needs_reference
+def test_curricularface(reference):
+    x, weight, classes = (torch.tensor(reference[f"curricular_{part}"]) for part in ("in", "w", "y"))
+    logits, _ = losses.curricularface_logits(x, weight, classes, 0.0, 0.15, 30)
+    np.testing.assert_allclose(logits.numpy(), reference["curricular_logits"], atol=1e-5)
+
+
+@needs_reference
 def test_fire(reference):
     loss = losses.decorrelation(torch.tensor(reference["dec_in"]))
     assert loss.item() == pytest.approx(float(reference["dec_loss"]), abs=1e-6)
@@ -135,6 +142,39 @@ def test_average_precision_is_its_formula():
         aps.append(ap)
     loss = losses.average_precision(torch.tensor(scores), torch.tensor(labels), bins, -1, 1)
     assert loss.item() == pytest.approx(1 - np.mean(aps))
+
+
+@pytest.mark.parametrize("kind", ["arcface", "curricularface"])
+def test_class_losses_are_their_formulas(kind):
+    rng = np.random.default_rng(4)
+    x, weight, classes = rng.standard_normal((12, 5)), rng.standard_normal((7, 5)), rng.integers(0, 7, 12)
+    x[0], x[1] = -weight[classes[0]], weight[classes[1]]  # the angle 0, and one beyond pi - margin
+    progress = 0.3
+    for _ in range(2):
+        angle = np.array([[math.acos(np.clip(a @ b / np.linalg.norm(a) / np.linalg.norm(b), -1, 1)) for b in weight]
+                          for a in x])  # fmt: skip
+        own = [math.cos(angle[i, c]) for i, c in enumerate(classes)]
+        moved = 0.9 * progress + 0.1 * sum(own) / 12
+        expected, hard = np.cos(angle), 0
+        for i, c in enumerate(classes):
+            within = angle[i, c] + 0.4 <= math.pi
+            for j in range(7):
+                if j == c:
+                    outside = own[i] if kind == "arcface" else own[i] - 0.4 * math.sin(0.4)
+                    expected[i, j] = math.cos(angle[i, c] + 0.4) if within else outside
+                elif kind == "curricularface" and math.cos(angle[i, j]) > math.cos(angle[i, c] + 0.4):
+                    expected[i, j] *= moved + expected[i, j]
+                    hard += 1
+        arguments = [torch.tensor(part) for part in (x, weight, classes)]
+        if kind == "arcface":
+            logits = losses.arcface_logits(*arguments, 0.4, 20)
+        else:
+            assert 0 < hard < 72
+            logits, progress = losses.curricularface_logits(*arguments, progress, 0.4, 20, 0.9)
+            assert progress.item() == pytest.approx(moved)
+            progress = progress.item()
+        np.testing.assert_allclose(logits.numpy(), 20 * expected, atol=1e-4)
+        x = x[::-1].copy()
 
 
 def test_superfeature_is_its_formula():

@@ -389,9 +389,9 @@ def test_open_what_is_not_there(tmp_path):
 def test_create_and_reopen(tmp_path):
     path = tmp_path / "c.resight"
     made = open_or_create(path, None, {"words": 64})
-    assert made.settings.words == 64
-    assert open_or_create(path).settings.words == 64
-    assert open_or_create(path, "classic", {"words": 64}).settings.words == 64
+    assert made.settings.local.words == 64
+    assert open_or_create(path).settings.local.words == 64
+    assert open_or_create(path, "classic", {"words": 64}).settings.local.words == 64
     with pytest.raises(StampMismatch, match="words = 64, not with = 65"):
         open_or_create(path, None, {"words": 65})
     with pytest.raises(StampMismatch, match="recipe classic, not with recipe other"):

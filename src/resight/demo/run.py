@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from resight.answers import report_query, write_report
-from resight.collection import Answer, Collection, open_or_create
+from resight.collection import Collection, open_or_create
+from resight.collection_types import Answer
 from resight.demo import build_world
 from resight.evaluation.metrics import rectangle_ap
 from resight.progress import Progress, silent

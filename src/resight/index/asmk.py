@@ -19,7 +19,7 @@ from resight.index.aggregation import Aggregated, aggregate, image_blocks, join
 from resight.index.asmk_scoring import Float64, Kernel, Snapshot, best, score_blocks
 from resight.index.codebook import Codebook, words_for
 from resight.index.inverted import Segment, build, merge_small
-from resight.index.tensor_file import read_tensors, write_tensors
+from resight.store.tensor_file import read_tensors, write_tensors
 from resight.types import Bool, Int64, Ranking, as_array
 
 __all__ = ["Aggregated", "Asmk", "Codebook", "aggregate", "words_for"]

@@ -17,7 +17,7 @@ import numpy as np
 
 from resight.errors import ArrayError, UsageError
 from resight.index.asmk_kernels import counting_order
-from resight.index.tensor_file import read_tensors, write_tensors
+from resight.store.tensor_file import read_tensors, write_tensors
 from resight.types import Float32, Int64, as_array
 
 FORMAT = "resight-codebook-1"

@@ -12,6 +12,7 @@ from numba import config, njit, types
 from numpy.typing import NDArray
 
 from resight.errors import ArrayError, UsageError
+from resight.index.half_precision import half_products, widen
 from resight.types import Float32, Int64, Ranking, as_array
 
 QUERY_BLOCK = 1024
@@ -23,22 +24,27 @@ SLACK = 16  # candidates beyond k whose scores are computed again, so that round
 class ExactIndex:
     """Vectors (N, D) float32 by row number, searched without approximation; score = inner product.
 
+    `half`: they are kept as float16, half the memory, rounded to 11 significant bits; queries and sums are not rounded.
+
     A search sees the vectors of one moment, also while another thread adds or removes. Memory: the vectors, up to half
-    as much again after additions, and some 8 MiB per search, 16 MiB at D = 2048 when rows are filtered.
+    as much again after additions, and some 8 MiB per search, 16 MiB at D = 2048 when rows are filtered or halved.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, *, half: bool = False) -> None:
         if dim < 1:
             raise UsageError(f"dim={dim}: vectors need at least one dimension")
-        self.dim = dim
-        self._buffer = np.empty((0, dim), np.float32)  # rows beyond the held ones are room to grow
-        self._held: tuple[Int64, Float32] = (np.empty(0, np.int64), self._buffer)
+        self.dim, self.half = dim, half
+        self._buffer = np.empty((0, dim), _dtype(half))  # rows beyond the held ones are room to grow
+        self._held: tuple[Int64, NDArray[Any]] = (np.empty(0, np.int64), self._buffer)
 
     @staticmethod
-    def over(vectors: Any) -> ExactIndex:
-        """An index over `vectors` (N, D) as rows 0 to N - 1. Float32 arrays, memory maps too, are used in place."""
-        checked = _finite(vectors, None)
-        index = ExactIndex(checked.shape[1])
+    def over(vectors: Any, *, half: bool = False) -> ExactIndex:
+        """An index over `vectors` (N, D) as rows 0 to N - 1.
+
+        Float32 arrays, with `half` float16 arrays, memory maps too, are used in place.
+        """
+        checked = finite_vectors(vectors, None, half)
+        index = ExactIndex(checked.shape[1], half=half)
         index._held = (np.arange(len(checked)), checked)
         return index
 
@@ -54,9 +60,9 @@ class ExactIndex:
         """Add `vectors` (n, D) under `rows` (n,), in any order.
 
         Raises `UsageError` when a row is in the index already: that is `update`; `ArrayError` on other shapes, negative
-        or repeated rows, NaN or infinity.
+        or repeated rows, NaN or infinity, and with `half` values beyond 65504.
         """
-        rows, vectors = self._checked(rows, vectors)
+        rows, vectors = checked_entries(rows, vectors, self.dim, self.half)
         held = rows[np.isin(rows, self._held[0])]
         if len(held):
             raise UsageError(f"row {held[0]} is in the index already: use update to replace it")
@@ -72,7 +78,7 @@ class ExactIndex:
 
     def update(self, rows: Any, vectors: Any) -> None:
         """Replace the vectors of `rows`; a row that is not in the index is added. Arguments as for `add`."""
-        rows, vectors = self._checked(rows, vectors)
+        rows, vectors = checked_entries(rows, vectors, self.dim, self.half)
         self._drop(rows)
         self._insert(rows, vectors)
 
@@ -85,7 +91,7 @@ class ExactIndex:
         """
         if k < 1:
             raise UsageError(f"{k} results were asked for: give at least 1")
-        points = _finite(queries, self.dim)
+        points = finite_vectors(queries, self.dim)
         rows, vectors = self._held
         chosen = None if allowed is None else _positions(rows, as_array("allowed", allowed, np.int64, (None,)))
         width = min(k, len(rows) if chosen is None else len(chosen))
@@ -96,22 +102,11 @@ class ExactIndex:
             ids[span] = rows[positions]
         return Ranking(ids, scores)
 
-    def _checked(self, rows: Any, vectors: Any) -> tuple[Int64, Float32]:
-        vectors = _finite(vectors, self.dim)
-        rows = as_array("rows", rows, np.int64, (len(vectors),))
-        order = np.argsort(rows, kind="stable")
-        if len(rows) and rows[order[0]] < 0:
-            raise ArrayError(f"rows hold {rows[order[0]]}: rows start at 0")
-        repeated = np.flatnonzero(np.diff(rows[order]) == 0)
-        if len(repeated):
-            raise ArrayError(f"row {rows[order[repeated[0]]]} is given twice")
-        return rows[order], vectors[order]
-
-    def _insert(self, new_rows: Int64, new: Float32) -> None:
+    def _insert(self, new_rows: Int64, new: NDArray[Any]) -> None:
         rows, vectors = self._held
         total = len(rows) + len(new)
         if vectors.base is not self._buffer or total > len(self._buffer):
-            self._buffer = np.empty((total + total // 2, self.dim), np.float32)
+            self._buffer = np.empty((total + total // 2, self.dim), _dtype(self.half))
             self._buffer[: len(rows)] = vectors
         joined = np.concatenate([rows, new_rows])
         self._buffer[len(rows) : total] = new  # beyond what a search in progress reads
@@ -127,12 +122,32 @@ class ExactIndex:
             self._held = (self._held[0][kept], self._buffer[:])
 
 
-def _finite(vectors: Any, dim: int | None) -> Float32:
-    array: Float32 = as_array("vectors", vectors, np.float32, (None, dim))
+def checked_entries(rows: Any, vectors: Any, dim: int, half: bool) -> tuple[Int64, NDArray[Any]]:
+    """`rows` (n,) int64 ascending and their `vectors` (n, D), float32 or, for `half`, float16; errors as of `add`."""
+    vectors = finite_vectors(vectors, dim, half)
+    rows = as_array("rows", rows, np.int64, (len(vectors),))
+    order = np.argsort(rows, kind="stable")
+    if len(rows) and rows[order[0]] < 0:
+        raise ArrayError(f"rows hold {rows[order[0]]}: rows start at 0")
+    repeated = np.flatnonzero(np.diff(rows[order]) == 0)
+    if len(repeated):
+        raise ArrayError(f"row {rows[order[repeated[0]]]} is given twice")
+    return rows[order], vectors[order]
+
+
+def _dtype(half: bool) -> type[np.floating[Any]]:
+    return np.float16 if half else np.float32
+
+
+def finite_vectors(vectors: Any, dim: int | None, half: bool = False) -> NDArray[Any]:
+    """`vectors` (n, D) as float32, float16 where `half`. Raises `ArrayError` when they are not, or not finite."""
+    with np.errstate(over="ignore"):  # what becomes infinite is refused below
+        array = as_array("vectors", vectors, _dtype(half), (None, dim))
     for start in range(0, len(array), VECTOR_BLOCK):
         finite = np.isfinite(array[start : start + VECTOR_BLOCK]).all(axis=1)
         if not finite.all():
-            raise ArrayError(f"vector {start + int(np.argmin(finite))} holds NaN or infinity")
+            beyond = ", or a value beyond 65504, the largest in half precision" if half else ""
+            raise ArrayError(f"vector {start + int(np.argmin(finite))} holds NaN or infinity{beyond}")
     return array
 
 
@@ -140,13 +155,15 @@ def _positions(rows: Int64, allowed: Int64) -> Int64:
     return np.flatnonzero(np.isin(rows, allowed))
 
 
-def _best(queries: Float32, vectors: Float32, chosen: Int64 | None, k: int) -> tuple[Int64, Float32]:
+def _best(queries: Float32, vectors: NDArray[Any], chosen: Int64 | None, k: int) -> tuple[Int64, Float32]:
     """Positions and scores (Q, k) of the best of `vectors`, or of those `chosen`, best first."""
     count = len(vectors) if chosen is None else len(chosen)
     width = min(k + SLACK, count)
     scores = np.full((len(queries), width), -np.inf, np.float32)
     places = np.full((len(queries), width), count, np.int64)
     product = np.empty(len(queries) * min(VECTOR_BLOCK, count), np.float32)
+    halved = vectors.dtype == np.float16
+    wide = np.empty((min(VECTOR_BLOCK, count) if halved else 0, vectors.shape[1]), np.float32)
     threads = config.NUMBA_NUM_THREADS
     bounds = np.linspace(0, len(queries), min(threads, 1 + len(queries) // QUERIES_PER_THREAD) + 1).astype(int)
     shares = list(itertools.pairwise(bounds.tolist()))
@@ -154,6 +171,8 @@ def _best(queries: Float32, vectors: Float32, chosen: Int64 | None, k: int) -> t
         for start in range(0, count, VECTOR_BLOCK):
             span = slice(start, min(start + VECTOR_BLOCK, count))
             block = vectors[span] if chosen is None else vectors[chosen[span]]
+            if halved:
+                block = widen(block.view(np.uint16), wide[: len(block)])
             found = product[: len(block) * len(queries)].reshape(len(block), len(queries))
             np.matmul(block, queries.T, out=found)  # with few queries faster than its transpose
             _run(
@@ -162,7 +181,10 @@ def _best(queries: Float32, vectors: Float32, chosen: Int64 | None, k: int) -> t
         positions = places if chosen is None else chosen[places]
         # By position, so that a vector wanted by many queries is read from memory once.
         parts = np.array_split(np.argsort(positions, axis=None, kind="stable"), threads)
-        _run(pool, inner_products, ((queries, vectors, positions, part, scores) for part in parts))
+        if halved:
+            _run(pool, half_products, ((queries, vectors.view(np.uint16), positions, part, scores) for part in parts))
+        else:
+            _run(pool, inner_products, ((queries, vectors, positions, part, scores) for part in parts))
     order = np.lexsort((positions, -scores), axis=1)[:, :k]
     return np.take_along_axis(positions, order, 1), np.take_along_axis(scores, order, 1)
 

@@ -6,8 +6,9 @@ that a collection full of copies still knows what chance looks like.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,15 @@ from resight.ranking.search import stack
 from resight.ranking.verification import Verifier, evidence
 from resight.types import Float32, Int64
 
+Bonus: TypeAlias = Callable[[Int64, Int64], Float32]
+
+SAMPLED = 1000  # vectors whose pairs are looked at
 QUERIES = 32  # random photos that are searched for
 PAIRS = 300  # of their pairs that are verified
 FEWEST = 20  # pairs below which their statistics are not worth using
 PROVEN = 5.0  # significance from which a pair surely shows one thing
 LEAST_THRESHOLD = 24.0  # geometry of which chance gives one in 100, or a similarity that no chance reaches
+CHANGE = 0.1  # share of photos that may come or go before it is learnt anew
 FALSE_RATE = 1e-4  # unrelated pairs that may pass the threshold
 
 
@@ -31,12 +36,19 @@ class Confidence:
     """Scale of the similarities of unrelated pairs, and the `threshold` on the final score of a match.
 
     `location` and `scale`: median and robust standard deviation of their similarities; `pairs`: how many were used.
+    `photos` and `made_from`: size of the collection, and fingerprint of what similarities depend on, when learnt.
     """
 
     location: float
     scale: float
     threshold: float
     pairs: int
+    photos: int = 0
+    made_from: str = ""
+
+    def fits(self, photos: int, made_from: str) -> bool:
+        """Whether it is still good for a collection of so many photos: up to a tenth came or went."""
+        return self.made_from == made_from and abs(photos - self.photos) <= CHANGE * self.photos
 
     def standardise(self, similarity: Any) -> Any:
         """Similarities in standard deviations above those of unrelated photos."""
@@ -46,26 +58,49 @@ class Confidence:
 UNKNOWN = Confidence(location=0.0, scale=1.0, threshold=LEAST_THRESHOLD, pairs=0)
 
 
-def calibrate(index: Asmk, verifier: Verifier, *, seed: int = 0) -> Confidence:
+def calibrate(index: Asmk, verifier: Verifier, *, seed: int = 0, bonus: Bonus | None = None) -> Confidence:
     """Learn the `Confidence` of a collection from random pairs of its photos.
 
-    Peak memory: 32 similarities per photo. With fewer than 20 unrelated pairs only the scale of all pairs is used, and
-    the threshold is the least one, which asks for geometric proof.
+    `bonus` gives what else than local features adds to their standardised similarity: of query rows (n,) and all rows
+    of the index (N,), (n, N) float32. Peak memory: 32 similarities per photo. With fewer than 20 unrelated pairs only
+    the scale of all pairs is used, and the threshold is the least one, which asks for geometric proof.
     """
     rng = np.random.default_rng(seed)
     rows = index.rows
     if len(rows) < 2:
-        return UNKNOWN
+        return replace(UNKNOWN, photos=len(rows), made_from=index.codebook.fingerprint)
     queries = np.sort(rng.choice(len(rows), min(QUERIES, len(rows)), replace=False))
     similarity, first, second = _similarities(index, verifier, rows, queries)
+    more = np.zeros(len(similarity))
+    if bonus is not None:
+        more = bonus(rows[queries], rows)[np.searchsorted(queries, first), second].astype(np.float64)
     strongest = np.argsort(-similarity, kind="stable")[:PAIRS]
     chosen = np.union1d(strongest, rng.choice(len(similarity), min(PAIRS, len(similarity)), replace=False))
     proofs = _verify(verifier, rows, first[chosen], second[chosen])
     proven = np.zeros(len(similarity), bool)
     proven[chosen] = [proof.significance > PROVEN for proof in proofs]
-    geometry = np.zeros(len(similarity))
-    geometry[chosen] = [evidence(proof) for proof in proofs]
-    return _fit(similarity, geometry, proven)
+    more[chosen] += [evidence(proof) for proof in proofs]
+    return replace(_fit(similarity, more, proven), photos=len(rows), made_from=index.codebook.fingerprint)
+
+
+def calibrate_vectors(vectors: Float32, made_from: str = "", *, seed: int = 0) -> Confidence:
+    """Learn the `Confidence` of global descriptors (N, D), L2-normalised, from random pairs.
+
+    No geometry proves these pairs, but few of a collection's pairs show one thing, and statistics of ranks do not see
+    them. The threshold is one that chance passes once in 10 000 pairs.
+    """
+    rng = np.random.default_rng(seed)
+    known = replace(UNKNOWN, photos=len(vectors), made_from=made_from)
+    if len(vectors) < FEWEST:
+        return known
+    first = np.sort(rng.choice(len(vectors), min(SAMPLED, len(vectors)), replace=False))
+    products = vectors[first] @ vectors[np.sort(rng.choice(len(vectors), min(SAMPLED, len(vectors)), replace=False))].T
+    cosines = products[products < 1 - 1e-6].astype(np.float64)  # without photos and copies of themselves
+    if len(cosines) < FEWEST:
+        return known
+    location, scale = _location_and_scale(cosines)
+    threshold = _tail((cosines - location) / scale)
+    return replace(known, location=location, scale=scale, threshold=threshold, pairs=len(cosines))
 
 
 def _similarities(index: Asmk, verifier: Verifier, rows: Int64, queries: Int64) -> tuple[Float32, Int64, Int64]:
@@ -85,16 +120,20 @@ def _verify(verifier: Verifier, rows: Int64, first: Int64, second: Int64) -> lis
     return [proofs[i] for i in range(len(first))]
 
 
-def _fit(similarity: Float32, geometry: NDArray[np.float64], proven: NDArray[np.bool_]) -> Confidence:
+def _fit(similarity: Float32, more: NDArray[np.float64], proven: NDArray[np.bool_]) -> Confidence:
     unrelated = similarity[~proven]
     if len(unrelated) < FEWEST:
         scale = float(similarity.mean())
         return Confidence(0.0, scale if scale > 0 else 1.0, LEAST_THRESHOLD, len(unrelated))
-    location = float(np.median(unrelated))
-    spread = 1.4826 * float(np.median(np.abs(unrelated - location)))
-    scale = spread or float(unrelated.std()) or 1.0
-    scores = (unrelated - location) / scale + geometry[~proven]
+    location, scale = _location_and_scale(unrelated)
+    scores = (unrelated - location) / scale + more[~proven]
     return Confidence(location, scale, max(LEAST_THRESHOLD, _tail(scores)), len(unrelated))
+
+
+def _location_and_scale(values: NDArray[Any]) -> tuple[float, float]:
+    location = float(np.median(values))
+    spread = 1.4826 * float(np.median(np.abs(values - location)))
+    return location, spread or float(values.std()) or 1.0
 
 
 def _tail(scores: NDArray[np.float64]) -> float:

@@ -37,7 +37,7 @@ def alpha_expansion(queries: Float32, vectors: Float32, n: int, alpha: float = 3
     Raises as `average_expansion` does, and `UsageError` for a negative `alpha`.
     """
     queries = checked_vectors("queries", queries)
-    return _moved(queries, vectors, neighbours(queries, vectors, n), alpha)
+    return expand(queries, vectors, neighbours(queries, vectors, n), alpha)
 
 
 def database_augmentation(vectors: Float32, n: int, alpha: float = 0.0, *, count_self: bool = False) -> Float32:
@@ -49,12 +49,12 @@ def database_augmentation(vectors: Float32, n: int, alpha: float = 0.0, *, count
     """
     vectors = checked_vectors("vectors", vectors)
     if not count_self:
-        return _moved(vectors, vectors, build_knn_graph(vectors, n), alpha)
+        return expand(vectors, vectors, build_knn_graph(vectors, n), alpha)
     graph = build_knn_graph(vectors, n)
     own = np.arange(len(vectors), dtype=graph.ids.dtype)[:, None]
     similarity = np.einsum("nd,nd->n", vectors, vectors)[:, None]
     ids, weights = np.hstack((own, graph.ids[:, : n - 1])), np.hstack((similarity, graph.weights[:, : n - 1]))
-    return _moved(vectors, vectors, KnnGraph(ids, weights), alpha)
+    return expand(vectors, vectors, KnnGraph(ids, weights), alpha)
 
 
 def verified_expansion(
@@ -80,11 +80,16 @@ def verified_expansion(
     return _sum(queries, vectors, np.where(counts > 0, ids, -1), np.ones(ids.shape, np.float32))
 
 
-def _moved(queries: Float32, vectors: Float32, near: KnnGraph, alpha: float) -> Float32:
+def expand(queries: Float32, vectors: Float32, near: KnnGraph, alpha: float) -> Float32:
+    """Each query plus the `vectors` (N, D) that `near` (Q, k) lists, weighted as in `alpha_expansion`: (Q, D)."""
     if not alpha >= 0:
         raise UsageError(f"alpha={alpha} must be 0 or more: it is the power of a similarity")
-    weights = np.maximum(near.weights, np.float32(0)) ** np.float32(alpha)
-    return _sum(queries, vectors, near.ids, weights)
+    return _sum(queries, vectors, near.ids, source_weights(near, alpha))
+
+
+def source_weights(near: KnnGraph, alpha: float) -> Float32:
+    """What each neighbour in `near` weighs in an expansion, (Q, k): its similarity, if positive, to the power."""
+    return np.asarray(np.maximum(near.weights, np.float32(0)) ** np.float32(alpha), np.float32)
 
 
 def _sum(queries: Float32, vectors: Float32, ids: NDArray[Any], weights: Float32) -> Float32:

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
 from resight.errors import UsageError
 from resight.index.asmk import Asmk
-from resight.ranking.pipeline import composable
-from resight.types import Evidence, Int64, LocalFeatures, Queries, Ranking
+from resight.ranking.pipeline import composable, explain, need
+from resight.types import Evidence, Float32, Int64, LocalFeatures, Queries, Ranking, Stage
+
+
+class Scale(Protocol):
+    """Turns similarities into standard deviations above those of unrelated photos."""
+
+    def standardise(self, similarity: Any) -> Any: ...
+
+
+class VectorIndex(Protocol):
+    """Nearest neighbours by inner product: `resight.index.exact`, `resight.index.approximate`."""
+
+    def __len__(self) -> int: ...
+
+    def search(self, queries: Any, k: int, allowed: Any = None) -> Ranking: ...
 
 
 @composable
@@ -40,6 +55,72 @@ class AsmkSearch:
         rank, score = int(place[0]) + 1, float(ranking.scores[0, place[0]])
         summary = f"local features alone put it at rank {rank} of {len(ranking.ids[0])}, similarity {score:.3f}"
         return (Evidence("AsmkSearch", summary, {"rank": rank, "similarity": score}),)
+
+
+@composable
+@dataclass(frozen=True, eq=False)
+class GlobalSearch:
+    """Rank the database by the inner product of global descriptors.
+
+    `scale`: standardises the scores; None leaves the inner products. `allowed`: ascending rows that may be returned,
+    (n,) int64; None for all. `top`: how many, None for all. Online: one search in the index.
+    """
+
+    index: VectorIndex
+    scale: Scale | None = None
+    allowed: Int64 | None = None
+    top: int | None = None
+
+    def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
+        if ranking is not None:
+            raise UsageError("GlobalSearch searches the whole database: put it first, other stages behind it")
+        count = max(len(self.index), 1)
+        found = self.index.search(global_vectors(queries), min(self.top or count, count), self.allowed)
+        return found if self.scale is None else Ranking(found.ids, self.scale.standardise(found.scores))
+
+    def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
+        """The cosine of result `row` and its rank in this stage."""
+        found = self.index.search(global_vectors(queries)[query : query + 1], max(len(self.index), 1), self.allowed)
+        place = np.flatnonzero(found.ids[0] == row)
+        if not len(place):
+            return (Evidence("GlobalSearch", "it has no global descriptor", {}),)
+        rank, cosine = int(place[0]) + 1, float(found.scores[0, place[0]])
+        summary = f"the photo as a whole puts it at rank {rank} of {len(found.ids[0])}, cosine {cosine:.3f}"
+        return (Evidence("GlobalSearch", summary, {"rank": rank, "cosine": cosine}),)
+
+
+@composable
+@dataclass(frozen=True, eq=False)
+class Standardised:
+    """Scores in standard deviations above unrelated photos, so that those of two searches can be added."""
+
+    scale: Scale
+
+    def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
+        ranking = need(ranking, "Standardised")
+        return Ranking(ranking.ids, self.scale.standardise(ranking.scores))
+
+
+@composable
+@dataclass(frozen=True, eq=False)
+class Anew:
+    """A stage that searches, in the middle of a pipeline: it does not look at the ranking so far."""
+
+    stage: Stage
+
+    def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
+        return self.stage(queries, None)
+
+    def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
+        """What the stage itself says."""
+        return explain(self.stage, queries, query, row, None)
+
+
+def global_vectors(queries: Queries) -> Float32:
+    """The global descriptors of `queries`, (Q, D). Raises `UsageError` when they carry none."""
+    if queries.vectors is None:
+        raise UsageError("these queries carry no global descriptors: describe them with the collection's network first")
+    return queries.vectors
 
 
 def local_features(queries: Queries) -> tuple[LocalFeatures, ...]:

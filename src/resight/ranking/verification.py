@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from resight.errors import UsageError
 from resight.matching.geometry import Model, Verification, verify_many
 from resight.ranking.pipeline import composable, need, reorder
-from resight.ranking.search import local_features
-from resight.types import Evidence, Int64, LocalFeatures, Queries, Ranking
+from resight.ranking.search import Scale, local_features
+from resight.types import Evidence, Float32, Int64, LocalFeatures, Queries, Ranking
 
 WEIGHT = 4.0  # standard deviations of similarity that a factor of 10 in improbability is worth
 ONSET = -4.0  # significance from which geometry counts; of unrelated candidates on Holidays, 1 in 160 passes it
@@ -26,12 +26,6 @@ CEILING = 8.0  # beyond, more inliers say no more about being the same thing
 REMEMBERED = 64  # queries whose verifications are kept: some 30 MB
 
 FeatureSource = Callable[[Int64], Sequence[LocalFeatures]]
-
-
-class Scale(Protocol):
-    """Turns similarities into standard deviations above those of unrelated photos."""
-
-    def standardise(self, similarity: Any) -> Any: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,12 +83,13 @@ class SpatialRerank:
     """Add the geometric evidence of the first `top` results of every query to their standardised similarity.
 
     Nothing is dropped; evidence is never negative, so results behind `top` stay behind. Online: a query needs the
-    features of `top` photos.
+    features of `top` photos. `strict`: order these by their inliers alone, as most papers do, and worse on real photos.
     """
 
     verifier: Verifier
     scale: Scale
     top: int = 100
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if self.top < 1:
@@ -105,14 +100,24 @@ class SpatialRerank:
         ids, scores = ranking.ids.copy(), self.scale.standardise(ranking.scores)
         for q, query in enumerate(local_features(queries)):
             head = ids[q, : self.top][ids[q, : self.top] >= 0]
-            found = [evidence(verification) for verification in self.verifier(query, head)]
-            ids[q, : len(head)], scores[q, : len(head)] = reorder(head, scores[q, : len(head)] + found)
+            proofs = self.verifier(query, head)
+            if self.strict:
+                scores[q, : len(head)] = _above(scores[q], [proof.inliers for proof in proofs])
+            else:
+                scores[q, : len(head)] += [evidence(proof) for proof in proofs]
+            ids[q, : len(head)], scores[q, : len(head)] = reorder(head, scores[q, : len(head)])
         return Ranking(ids, scores)
 
     def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
         """The inliers and the transform between the query and result `row`."""
         verification = self.verifier(local_features(queries)[query], [row])[0]
         return (Evidence("SpatialRerank", describe(verification), {"verification": verification}),)
+
+
+def _above(scores: Float32, inliers: list[int]) -> Any:
+    """Scores (n,) of the first results: their inliers, equal ones in the order they came in, all above the rest."""
+    ties = np.arange(len(inliers), 0, -1) / (len(inliers) + 1)
+    return max(float(scores[0]), 0.0) + 1 + np.array(inliers) + ties if inliers else []
 
 
 def describe(verification: Verification) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from resight.errors import ArrayError, UsageError
-from resight.types import as_array
+from resight.types import Float32, as_array
 
 IMAGES_SCHEMA = pa.schema(
     [
@@ -33,6 +33,7 @@ IMAGES_SCHEMA = pa.schema(
         pa.field("tags", pa.list_(pa.string())),
     ]
 )
+GLOBAL = "global"  # the column of global descriptors, only in collections whose recipe has them
 # Blobs lie outside the columns: one image is a single read, and rows and counts are scanned without touching them.
 LOCAL_SCHEMA = pa.schema(
     [
@@ -42,6 +43,13 @@ LOCAL_SCHEMA = pa.schema(
         pa.field("packed", pa.large_binary(), metadata={"lance-encoding:blob": "true"}),
     ]
 )
+
+
+def images_schema(dim: int | None = None) -> pa.Schema:
+    """Columns of table `images`; with `dim`, global descriptors of that dimension, null where a photo has none."""
+    if dim is None:
+        return IMAGES_SCHEMA
+    return IMAGES_SCHEMA.append(pa.field(GLOBAL, pa.list_(pa.float32(), dim)))
 
 
 @dataclass(frozen=True)
@@ -75,8 +83,12 @@ def escape_path(path: str | bytes) -> str:
     return re.sub("[\udc80-\udcff]", lambda found: f"%{ord(found[0]) - 0xDC00:02X}", text)
 
 
-def images_batch(photos: Sequence[Photo]) -> pa.Table:
+def images_batch(
+    photos: Sequence[Photo], vectors: Sequence[Float32 | None] | None = None, dim: int | None = None
+) -> pa.Table:
     """Photos as a batch of table `images`: `uri` is the escaped path, `path_bytes` the path to open the file by.
+
+    `vectors`: the global descriptor (`dim`,) of each photo or None, for a collection that keeps them.
 
     Raises `UsageError` when a value does not fit its column, such as an id that is not valid text.
     """
@@ -88,9 +100,17 @@ def images_batch(photos: Sequence[Photo]) -> pa.Table:
         record["tags"] = list(photo.tags)
         records.append(record)
     try:
-        return pa.Table.from_pylist(records, schema=IMAGES_SCHEMA)
+        table = pa.Table.from_pylist(records, schema=IMAGES_SCHEMA)
+        return table if dim is None else table.append_column(GLOBAL, _vector_column(vectors or (), dim))
     except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
         raise UsageError(f"a photo cannot be stored: {error}") from error
+
+
+def _vector_column(vectors: Sequence[Float32 | None], dim: int) -> pa.Array:
+    blank = np.zeros(dim, np.float32)
+    flat = np.concatenate([blank if vector is None else vector for vector in vectors] or [blank[:0]])
+    absent = pa.array([vector is None for vector in vectors], pa.bool_())
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), dim, mask=absent)
 
 
 def local_batch(rows: Any, counts: Any, packed: Sequence[bytes]) -> pa.Table:

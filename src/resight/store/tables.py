@@ -23,9 +23,9 @@ import pyarrow as pa
 
 from resight.errors import CollectionError, UsageError
 from resight.store.folder import DERIVED, IMAGES, LOCAL, collection_folder, faults, lance_faults, table_uri
-from resight.store.records import IMAGES_SCHEMA, LOCAL_SCHEMA
+from resight.store.records import GLOBAL, IMAGES_SCHEMA, LOCAL_SCHEMA, images_schema
 from resight.store.stamp import Stamp, read_stamp, write_stamp
-from resight.types import Bool, Int64, as_array
+from resight.types import Bool, Float32, Int64, as_array
 
 STORAGE_VERSION = "2.1"  # pinned: collections must not change format with the version of Lance that made them
 NEXT_ROW = "resight.next_row"
@@ -83,8 +83,12 @@ class Tables:
         return max(int(kept), int(self.rows[-1]) + 1 if len(self.rows) else 0)
 
     def images(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Table `images`, or some `columns` of it, sorted by row. Raises `UsageError` on an unknown column."""
-        names = list(self.images_dataset.schema.names if columns is None else columns)
+        """Table `images` without its vectors, or some `columns` of it, sorted by row.
+
+        Raises `UsageError` on an unknown column.
+        """
+        every = [name for name in self.images_dataset.schema.names if name != GLOBAL]
+        names = list(every if columns is None else columns)
         if unknown := sorted(set(names) - set(self.images_dataset.schema.names)):
             raise UsageError(
                 f"table images has no column {unknown[0]!r}: it has {', '.join(self.images_dataset.schema.names)}"
@@ -92,6 +96,30 @@ class Tables:
         with lance_faults("read", self.images_dataset.uri):
             table = self.images_dataset.to_table(columns=sorted({*names, "row"}))
         return table.sort_by("row").select(names)
+
+    @property
+    def dim(self) -> int | None:
+        """Dimension of the global descriptors, None where the collection keeps none."""
+        schema = self.images_dataset.schema
+        return schema.field(GLOBAL).type.list_size if GLOBAL in schema.names else None
+
+    def vectors(self) -> tuple[Int64, Float32]:
+        """The rows that have a global descriptor, ascending, (N,) int64, and the descriptors, (N, D) float32.
+
+        Raises `UsageError` when the collection keeps none, `CollectionError` when they cannot be read or hold NaN.
+        """
+        if self.dim is None:
+            raise UsageError(f"{self.folder} keeps no global descriptors: index its photos with a recipe that has them")
+        with lance_faults("read", self.images_dataset.uri):
+            table = self.images_dataset.to_table(columns=["row", GLOBAL], filter=f"{GLOBAL} IS NOT NULL")
+        rows = table["row"].to_numpy()
+        order = np.argsort(rows, kind="stable")
+        parts = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table[GLOBAL].chunks]
+        flat = np.concatenate(parts) if parts else np.empty(0, np.float32)
+        matrix = flat.astype(np.float32, copy=False).reshape(len(rows), self.dim)
+        if not np.isfinite(matrix).all():
+            raise CollectionError(f"the global descriptors of {self.folder} are damaged: index the photos anew")
+        return rows[order], matrix[order]
 
     def counts(self, rows: Any) -> Int64:
         """Number of local features of each of `rows` (n,) int64. Raises as `local` does."""
@@ -153,11 +181,11 @@ class Tables:
         return places
 
 
-def create(path: str | os.PathLike[str], stamp: Stamp) -> Tables:
+def create(path: str | os.PathLike[str], stamp: Stamp, dim: int | None = None) -> Tables:
     """Make an empty collection at `path`, all or nothing: it is built beside it and moved there in one step.
 
-    Raises `UsageError` when something is there already or the parent folder is missing, and `CollectionError` when
-    the disk refuses.
+    `dim`: dimension of the global descriptors, None for a collection without. Raises `UsageError` when something is
+    there already or the parent folder is missing, and `CollectionError` when the disk refuses.
     """
     folder = collection_folder(path)
     _require_free(folder)
@@ -167,7 +195,7 @@ def create(path: str | os.PathLike[str], stamp: Stamp) -> Tables:
             scratch.mkdir()
             (scratch / DERIVED).mkdir()
         write_stamp(scratch, stamp)
-        for name, schema in ((IMAGES, IMAGES_SCHEMA), (LOCAL, LOCAL_SCHEMA)):
+        for name, schema in ((IMAGES, images_schema(dim)), (LOCAL, LOCAL_SCHEMA)):
             with lance_faults("make", folder):
                 lance.write_dataset(
                     schema.empty_table(), table_uri(scratch, name), data_storage_version=STORAGE_VERSION

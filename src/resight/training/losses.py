@@ -88,20 +88,38 @@ def arcface_logits(x: Tensor, weight: Tensor, classes: Tensor, margin: float = 0
     The margin, in radians, is added to the angle of the true class where the sum is at most pi (Deng et al., CVPR
     2019). The defaults are DELG's (Cao et al., ECCV 2020), where scale is the root of 2048 dimensions.
     """
-    if x.ndim != 2 or weight.ndim != 2 or x.shape[1] != weight.shape[1] or classes.shape != x.shape[:1]:
-        shapes = (tuple(x.shape), tuple(weight.shape), tuple(classes.shape))
-        raise ArrayError(f"rows, weights and classes have shapes {shapes}, expected (n, D), (C, D), (n,)")
-    cosine = (functional.normalize(x) @ functional.normalize(weight).T).clamp(-1, 1)
-    true = functional.one_hot(classes, len(weight)).bool()
-    # cos(a + m) from the cosine alone: the gradient of acos is infinite at 1
-    sine = (1 - cosine.square()).clamp(min=1e-12).sqrt()
-    moved = cosine * math.cos(margin) - sine * math.sin(margin)
-    return scale * torch.where(true & (cosine >= -math.cos(margin)), moved, cosine)
+    cosine, true = _class_cosines(x, weight, classes)
+    return scale * torch.where(true & (cosine >= -math.cos(margin)), _turned(cosine, margin), cosine)
 
 
 def arcface(x: Tensor, weight: Tensor, classes: Tensor, margin: float = 0.1, scale: float = 45.25) -> Tensor:
     """Cross entropy of `arcface_logits`, mean over the rows."""
     return functional.cross_entropy(arcface_logits(x, weight, classes, margin, scale), classes)
+
+
+def curricularface_logits(
+    x: Tensor,
+    weight: Tensor,
+    classes: Tensor,
+    progress: Tensor | float,
+    margin: float = 0.15,
+    scale: float = 30.0,
+    momentum: float = 0.99,
+) -> tuple[Tensor, Tensor]:
+    """Logits (n, C) as of `arcface_logits`, but hard negatives count more as training goes on, and the new `progress`.
+
+    `progress`, 0 before the first batch, is the running mean of the cosines of the true classes, this batch included
+    with weight 1 - `momentum`. A false class whose cosine c exceeds cos(angle + margin) of the true one gets c ·
+    (progress + c). Where angle + margin exceeds pi, margin · sin(margin) is taken from the true cosine instead (Huang
+    et al., CVPR 2020). The defaults are those of the PyTorch port of DELG.
+    """
+    cosine, true = _class_cosines(x, weight, classes)
+    target = cosine.gather(1, classes[:, None])
+    moved = _turned(target, margin)
+    reached = torch.where(target > -math.cos(margin), moved, target - margin * math.sin(margin))
+    advanced = momentum * progress + (1 - momentum) * target.detach().mean()
+    hard = cosine * (advanced + cosine)
+    return scale * torch.where(true, reached, torch.where(cosine > moved, hard, cosine)), advanced
 
 
 def superfeature(
@@ -152,6 +170,33 @@ def decorrelation(attention: Tensor, weight: float = 0.1) -> Tensor:
     cosine = maps @ maps.transpose(1, 2)
     same = torch.eye(maps.shape[1], dtype=torch.bool, device=maps.device)
     return weight * cosine[:, ~same].mean(dim=1).sum()
+
+
+def deep_similarity(scores: Tensor, cosine: Tensor, matching: Tensor, delta: float = 0.2) -> Tensor:
+    """Mean over pairs of |score - (cosine + delta)| where they match, |score - (cosine - delta)| where not.
+
+    `scores`, `cosine` and the booleans `matching` have shape (n,); with delta 0 every score is to be the cosine (Garcia
+    and Vogiatzis, Image and Vision Computing 2019).
+    """
+    if scores.ndim != 1 or cosine.shape != scores.shape or matching.shape != scores.shape:
+        shapes = f"{tuple(scores.shape)}, {tuple(cosine.shape)} and {tuple(matching.shape)}"
+        raise ArrayError(f"scores, cosines and matches have shapes {shapes}, expected (n,) three times")
+    return (scores - cosine - torch.where(matching, delta, -delta)).abs().mean()
+
+
+def _class_cosines(x: Tensor, weight: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines (n, C) of rows and class weights, and which of them are of the true class."""
+    if x.ndim != 2 or weight.ndim != 2 or x.shape[1] != weight.shape[1] or classes.shape != x.shape[:1]:
+        shapes = (tuple(x.shape), tuple(weight.shape), tuple(classes.shape))
+        raise ArrayError(f"rows, weights and classes have shapes {shapes}, expected (n, D), (C, D), (n,)")
+    cosine = (functional.normalize(x) @ functional.normalize(weight).T).clamp(-1, 1)
+    return cosine, functional.one_hot(classes, len(weight)).bool()
+
+
+def _turned(cosine: Tensor, margin: float) -> Tensor:
+    """cos(angle + margin), from the cosine alone: the gradient of acos is infinite at 1."""
+    sine = (1 - cosine.square()).clamp(min=1e-12).sqrt()
+    return cosine * math.cos(margin) - sine * math.sin(margin)
 
 
 def _tuples(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ import pytest
 from resight.errors import ArrayError, UsageError
 from resight.index import exact
 from resight.index.exact import ExactIndex
+from resight.index.half_precision import half_products, widen
 
 
 def vectors(n, dim=8, seed=0):
@@ -124,6 +125,65 @@ def test_memory_maps_are_searched_in_place(tmp_path):
     index = ExactIndex.over(mapped)
     assert np.shares_memory(index._held[1], mapped)
     assert index.search(mapped[:3], 1).ids.tolist() == [[0], [1], [2]]
+
+
+def every_half():
+    bits = np.arange(2**16, dtype=np.uint16)
+    return bits[np.isfinite(bits.view(np.float16))].reshape(1, -1)
+
+
+def test_every_half_is_widened_exactly():
+    halves = every_half()
+    wide = widen(halves, np.empty(halves.shape, np.float32))
+    assert wide.tobytes() == halves.view(np.float16).astype(np.float32).tobytes()
+
+
+def test_products_of_every_half():
+    halves = np.ascontiguousarray(every_half()[0, ::-1])[:, None]
+    scores = np.empty((1, len(halves)), np.float32)
+    positions = np.arange(len(halves))[None]
+    half_products(np.full((1, 1), 0.5, np.float32), halves, positions, positions[0], scores)
+    assert np.array_equal(scores[0], halves[:, 0].view(np.float16).astype(np.float32) / 2)
+
+
+@pytest.mark.parametrize("k", [1, 10, 300])
+def test_half_precision_rounds_the_vectors_only(k, monkeypatch):
+    monkeypatch.setattr(exact, "VECTOR_BLOCK", 64)
+    database, queries = vectors(300, 33), vectors(10, 33, seed=1)
+    half, rounded = ExactIndex.over(database, half=True), ExactIndex.over(database.astype(np.float16))
+    for allowed in (None, np.arange(0, 300, 3)):
+        ranking, expected = (index.search(queries, k, allowed) for index in (half, rounded))
+        assert np.array_equal(ranking.ids, expected.ids)
+        np.testing.assert_allclose(ranking.scores, expected.scores, atol=1e-7)
+    assert not np.array_equal(ranking.scores, ExactIndex.over(database).search(queries, k, allowed).scores)
+
+
+def test_half_precision_grows_and_shrinks():
+    database, queries = vectors(100), vectors(4, seed=1)
+    index = ExactIndex(8, half=True)
+    for part in np.array_split(np.random.default_rng(2).permutation(100), 7):
+        index.add(part, database[part])
+    index.remove([3, 50])
+    index.update([3], database[3:4])
+    kept = np.delete(np.arange(100), 50)
+    rounded = database.astype(np.float16).astype(np.float32)
+    assert index.search(queries, 99).ids.tolist() == slow_search(queries, kept, rounded[kept], 99)
+    assert index._held[1].dtype == np.float16
+
+
+def test_half_precision_takes_halves_in_place():
+    database = vectors(50).astype(np.float16)
+    index = ExactIndex.over(database, half=True)
+    assert np.shares_memory(index._held[1], database)
+    assert index.search(database[:3], 1).ids.tolist() == [[0], [1], [2]]
+
+
+def test_half_precision_refuses_what_it_cannot_hold():
+    index = ExactIndex(2, half=True)
+    index.add([1], [[65504.0, 0]])
+    with pytest.raises(ArrayError, match="vector 1 holds NaN or infinity, or a value beyond 65504"):
+        index.update([1, 2], [[0, 0], [70000.0, 0]])
+    assert index.search([[1e6, 0]], 1).scores[0, 0] == pytest.approx(65504e6)  # queries stay float32
 
 
 def test_nothing_to_search():

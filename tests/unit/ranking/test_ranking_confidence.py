@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from resight.index.asmk import Asmk, Codebook
-from resight.ranking.confidence import LEAST_THRESHOLD, UNKNOWN, Confidence, calibrate
+from resight.ranking.confidence import LEAST_THRESHOLD, UNKNOWN, Confidence, calibrate, calibrate_vectors
 from resight.ranking.search import stack
 from resight.ranking.verification import Verifier
 from resight.types import LocalFeatures
@@ -79,7 +79,8 @@ def test_copies_pass_the_threshold_and_strangers_do_not():
 
 def test_few_photos_ask_for_geometry():
     rng = np.random.default_rng(3)
-    assert calibrated([image(rng)]) == UNKNOWN
+    alone = calibrated([image(rng)])
+    assert (alone.threshold, alone.pairs, alone.photos) == (UNKNOWN.threshold, 0, 1)
     few = calibrated([image(rng) for _ in range(3)])
     assert (few.threshold, few.pairs, few.location) == (LEAST_THRESHOLD, 6, 0.0)
     assert few.scale > 0
@@ -94,6 +95,40 @@ def test_photos_that_share_nothing():
     index.add(*stack(tuple(rows), DIM))
     learnt = calibrate(index, Verifier(lambda asked: [rows[row] for row in asked]))
     assert (learnt.location, learnt.scale) == (0.0, 1.0)
+
+
+def test_it_is_learnt_anew_when_a_tenth_of_the_photos_changed_or_the_codebook():
+    known = Confidence(0.0, 1.0, 24.0, 100, photos=100, made_from="words")
+    assert known.fits(100, "words")
+    assert known.fits(110, "words")
+    assert known.fits(90, "words")
+    assert not known.fits(111, "words")
+    assert not known.fits(89, "words")
+    assert not known.fits(100, "other words")
+
+
+def test_vectors_know_what_chance_looks_like():
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(600, 32)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    learnt = calibrate_vectors(vectors, "net")
+    cosines = (vectors @ vectors.T)[np.triu_indices(600, 1)]
+    assert (learnt.photos, learnt.made_from) == (600, "net")
+    assert abs(learnt.location - np.median(cosines)) < 0.01
+    assert abs(learnt.scale - cosines.std()) < 0.01
+    passing = (learnt.standardise(cosines) > learnt.threshold).mean()
+    assert passing < 1e-3
+    assert learnt.threshold < learnt.standardise(0.95)
+    assert calibrate_vectors(vectors[:5]).pairs == 0
+
+
+def test_what_else_counts_moves_only_the_threshold():
+    rng = np.random.default_rng(4)
+    rows = [image(rng) for _ in range(30)]
+    plain = calibrated(rows)
+    lifted = calibrated(rows, bonus=lambda queries, every: np.full((len(queries), len(every)), 50, np.float32))
+    assert (lifted.location, lifted.scale) == (plain.location, plain.scale)
+    assert lifted.threshold > plain.threshold + 20
 
 
 def test_the_same_seed_gives_the_same_numbers():

@@ -10,8 +10,9 @@ from resight.index.asmk import Asmk, Codebook
 from resight.matching.geometry import verify
 from resight.ranking.confidence import UNKNOWN, Confidence
 from resight.ranking.hamming import HammingExpansion, within
-from resight.ranking.recipes import ClassicSettings, Resources, classic, settings_of
+from resight.ranking.recipes import Resources, classic
 from resight.ranking.search import AsmkSearch, local_features, restrict, stack
+from resight.ranking.settings import ClassicSettings, GlobalSettings, Settings, settings_of
 from resight.ranking.verification import CEILING, ONSET, WEIGHT, SpatialRerank, Verifier, describe, evidence
 from resight.types import LocalFeatures, Queries, Ranking
 
@@ -229,7 +230,7 @@ def test_within_keeps_what_lies_in_the_frame(world, verifier):
 
 
 def test_classic_puts_the_stages_together(world, verifier, queries):
-    resources = Resources(world[2], verifier, UNKNOWN)
+    resources = Resources(verifier, UNKNOWN, world[2])
     names = [type(stage).__name__ for stage in classic(resources).stages]
     assert names == ["AsmkSearch", "SpatialRerank", "HammingExpansion", "SpatialRerank"]
     assert len(classic(resources, expand=False).stages) == 2
@@ -240,10 +241,14 @@ def test_classic_puts_the_stages_together(world, verifier, queries):
 
 
 def test_settings_come_from_the_recipe():
-    assert settings_of("classic", {}) == ClassicSettings()
-    made = settings_of("classic", {"count": 50, "words": 9, "binary": False, "contrast": 0})
-    assert (made.encoder.count, made.words, made.binary, made.contrast) == (50, 9, False, 0)
-    assert settings_of("classic", {"words": None}).words is None
+    assert settings_of("classic", {}) == Settings("classic", ClassicSettings(), None)
+    made = settings_of("classic", {"count": 50, "words": 9, "binary": False, "contrast": 0, "idf": True}).local
+    assert (made.encoder.count, made.words, made.binary, made.contrast, made.idf) == (50, 9, False, 0, True)
+    assert settings_of("classic", {"words": None}).local.words is None
+    gem = settings_of("gem", {"backbone": "net.onnx", "scales": [1, 0.5], "p": 4})
+    assert gem == Settings("gem", None, GlobalSettings(backbone="net.onnx", scales=(1.0, 0.5), p=4))
+    both = settings_of("hybrid", {"max_side": 600, "count": 9})
+    assert (both.local.max_side, both.vector.max_side, both.local.count, both.max_side) == (600, 600, 9, 600)
 
 
 @pytest.mark.parametrize(
@@ -260,6 +265,16 @@ def test_settings_come_from_the_recipe():
         ("classic", {"query_multiple": 0}, "query_multiple=0"),
         ("classic", {"count": 0}, "count=0"),
         ("classic", {"contrast": None}, "contrast=None"),
+        ("classic", {"backbone": "net.onnx"}, "no setting 'backbone'"),
+        ("gem", {"words": 3}, "no setting 'words'"),
+        ("gem", {"scales": [1, "2"]}, "scales="),
+        ("gem", {"scales": []}, "scales=.*at least one"),
+        ("gem", {"scales": [0]}, "scales=.*positive"),
+        ("gem", {"pool": "best"}, "pool='best'"),
+        ("gem", {"p": 0}, "p=0"),
+        ("gem", {"whiten": "yes"}, "whiten='yes'"),
+        ("gem", {"whiten_dim": 0}, "whiten_dim=0"),
+        ("gem", {"backbone": "a.onnx", "weights": "b.pth"}, "a backbone or weights, not both"),
     ],
 )
 def test_settings_that_cannot_be(recipe, parameters, message):

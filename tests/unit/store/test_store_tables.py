@@ -189,7 +189,7 @@ def test_a_column_added_later_is_kept_through_all_writes(make):
         append(writer, ["a", "d"])
         writer.remove_rows([1])
         writer.tidy()
-    table = open_tables(folder).images()
+    table = open_tables(folder).images(["id", "global"])
     assert table["id"].to_pylist() == ["c", "a", "d"]
     assert table["global"].to_pylist() == [None] * 3
 

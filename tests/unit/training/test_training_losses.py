@@ -71,6 +71,27 @@ def test_arcface_is_the_cross_entropy_of_its_logits():
     assert torch.isfinite(weight.grad).all()  # the cosine is exactly 1 for two rows
 
 
+def test_progress_of_curricularface_is_no_path_of_gradients():
+    x, weight = torch.eye(3).requires_grad_(), torch.eye(3)[:2].clone().requires_grad_()
+    logits, progress = losses.curricularface_logits(x, weight, torch.tensor([0, 1, 1]), 0.5)
+    assert not progress.requires_grad
+    assert progress.item() == pytest.approx(0.99 * 0.5 + 0.01 * 2 / 3)
+    logits.logsumexp(1).sum().backward()
+    assert torch.isfinite(x.grad).all()
+    assert torch.isfinite(weight.grad).all()
+
+
+def settled_curricularface(x, weight, classes):
+    return losses.curricularface_logits(x, weight, classes, 0.2, momentum=1.0)[0]  # else differences see it move
+
+
+@pytest.mark.parametrize("logits", [losses.arcface_logits, settled_curricularface])
+def test_gradients_of_class_logits(logits, rows):
+    weight = torch.randn(5, 4, generator=torch.Generator().manual_seed(2)).double().requires_grad_()
+    classes = torch.tensor([0, 1, 2, 3, 4, 0, 1])
+    assert torch.autograd.gradcheck(lambda w: logits(rows, w, classes), (weight,))
+
+
 def test_superfeature_ratio_and_its_fault():
     query = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     positive = torch.tensor([[0.8, 0.6], [0.6, 0.8], [-1.0, 0.0]])
@@ -118,6 +139,8 @@ def test_bad_arguments(rows):
         losses.average_precision(scores, scores >= 0, form="other")
     with pytest.raises(ArrayError, match=r"\(C, D\)"):
         losses.arcface(rows, rows[:, :2], LABELS)
+    with pytest.raises(ArrayError, match=r"\(C, D\)"):
+        losses.curricularface_logits(rows, rows, LABELS[:2], 0.0)
     with pytest.raises(ArrayError, match="negatives"):
         losses.superfeature(rows)
     with pytest.raises(ArrayError, match="N of at least 2"):

@@ -1,0 +1,209 @@
+"""Pairs of photos that show the same thing or not: what learned similarities are trained on."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from resight.errors import ArrayError, UsageError
+from resight.graph.knn_graph import neighbours
+from resight.store.folder import faults
+from resight.types import Bool, Float32, Int64, as_array
+
+COLUMNS = ("left", "right", "matching")
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Photos `left` and `right` (M,) int64, as rows, and whether they show the same thing, `matching` (M,) bool.
+
+    Raises `ArrayError` on unequal lengths, negative rows, and a photo paired with itself.
+    """
+
+    left: Int64
+    right: Int64
+    matching: Bool
+
+    def __post_init__(self) -> None:
+        left = as_array("Pairs.left", self.left, np.int64, (None,))
+        right = as_array("Pairs.right", self.right, np.int64, left.shape)
+        matching = as_array("Pairs.matching", self.matching, np.bool_, left.shape)
+        if len(left) and min(left.min(), right.min()) < 0:
+            raise ArrayError(f"pairs name row {min(left.min(), right.min())}: rows start at 0")
+        if (left == right).any():
+            raise ArrayError(f"pair {int(np.argmax(left == right))} joins row {left[left == right][0]} with itself")
+        for name, value in (("left", left), ("right", right), ("matching", matching)):
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def select(self, index: Any) -> Pairs:
+        """The pairs at `index`, an integer or boolean array, in that order."""
+        return Pairs(self.left[index], self.right[index], self.matching[index])
+
+    def both_ways(self) -> Pairs:
+        """Every pair, and behind them every pair the other way round: the learned similarities are not symmetric."""
+        left, right = np.concatenate((self.left, self.right)), np.concatenate((self.right, self.left))
+        return Pairs(left, right, np.concatenate((self.matching, self.matching)))
+
+    def check(self, rows: int) -> None:
+        """Raise unless these pairs can train: `ArrayError` where they name a row from `rows` on, `UsageError` where
+        they do not hold at least one matching and one non-matching pair."""
+        highest = max(self.left.max(initial=-1), self.right.max(initial=-1))
+        if highest >= rows:
+            raise ArrayError(f"the pairs name row {highest}, but there are descriptors for rows 0 to {rows - 1}")
+        match = int(self.matching.sum())
+        if not 0 < match < len(self):
+            raise UsageError(
+                f"{match} matching and {len(self) - match} non-matching pairs cannot train a similarity: "
+                "at least one of each is needed, and some hundred of each to be of use"
+            )
+
+
+def join(*parts: Pairs) -> Pairs:
+    """All pairs of all parts, in order."""
+    names = ("left", "right", "matching")
+    return Pairs(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def pairs_from_groups(
+    groups: Any, *, partners: int = 20, random: int = 20, near: int = 0, vectors: Float32 | None = None, seed: int = 0
+) -> Pairs:
+    """Pairs of N photos from what each shows: `groups` (N,) int64, -1 for a photo that matches nothing known.
+
+    Every photo is left of at most `partners` matching pairs and of up to `random` non-matching ones with any other
+    photo, and of `near` with those non-matching ones whose `vectors` (N, D) have the highest inner product, so that
+    what is hard is among them. Photos of group -1 are only ever on the right. Memory: 17 bytes a pair, and with `near`
+    8 (near + size of the largest group) bytes a photo. Raises `UsageError` when `near` comes without `vectors`.
+    """
+    groups = as_array("groups", groups, np.int64, (None,))
+    if min(partners, random, near) < 0 or (near and vectors is None):
+        raise UsageError(f"partners={partners}, random={random}, near={near}: none below 0, and near needs vectors")
+    rng = np.random.default_rng(seed)
+    parts = [_matching(groups, partners, rng), _random(groups, random, rng)]
+    if near and vectors is not None:
+        parts.append(_near(groups, near, as_array("vectors", vectors, np.float32, (len(groups), None))))
+    return join(*parts)
+
+
+def read_pairs(path: str | Path, ids: Mapping[str, int]) -> Pairs:
+    """Pairs from a CSV file with columns `left`, `right` (photo ids) and `matching` (1 or 0); other columns are free.
+
+    Raises `UsageError`, naming the line, on an unknown id or a `matching` that is neither, `CollectionError` when the
+    file cannot be read.
+    """
+    left, right, matching = [], [], []
+    with faults("read", Path(path)), open(path, newline="", encoding="utf-8-sig") as file:
+        try:
+            lines = csv.DictReader(file)
+            missing = set(COLUMNS) - set(lines.fieldnames or ())
+            if missing:
+                raise UsageError(f"{path} has no column {', '.join(sorted(missing))}: it needs left,right,matching")
+            for line in lines:
+                place = f"line {lines.line_num} of {path}"
+                left.append(_row(line["left"], ids, place))
+                right.append(_row(line["right"], ids, place))
+                if left[-1] == right[-1]:
+                    raise UsageError(f"{place} pairs {line['left']} with itself")
+                if line["matching"] not in ("0", "1"):
+                    raise UsageError(f"{place} has matching = {line['matching']!r}: give 1 or 0")
+                matching.append(line["matching"] == "1")
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UsageError(f"{path} is not a CSV file in UTF-8: {error}") from error
+    return Pairs(np.array(left, np.int64), np.array(right, np.int64), np.array(matching, np.bool_))
+
+
+def split(pairs: Pairs, share: float = 0.25, seed: int = 0) -> tuple[Pairs, Pairs]:
+    """Pairs for training and pairs for validation, without a photo in common.
+
+    Photos that matching pairs join stay on one side; about `share` of these groups are held back, and pairs between the
+    two sides are dropped. Raises `UsageError` when either side ends without a matching or a non-matching pair.
+    """
+    if not 0 < share < 1:
+        raise UsageError(f"share={share} of the pairs cannot be held back: give a number between 0 and 1")
+    rows = 1 + int(max(pairs.left.max(initial=-1), pairs.right.max(initial=-1)))
+    pairs.check(rows)
+    joined = pairs.select(pairs.matching)
+    links = coo_array((np.ones(len(joined)), (joined.left, joined.right)), shape=(rows, rows))
+    _, group = connected_components(links, directed=False)
+    used = np.unique(group[np.concatenate((joined.left, joined.right))])
+    held = np.random.default_rng(seed).random(group.max() + 1) < share
+    # of the groups that matter exactly the share, so that few groups do not all fall on one side
+    order = np.random.default_rng(seed).permutation(used)
+    held[used] = np.isin(used, order[: max(1, round(share * len(used)))])
+    sides = held[group[pairs.left]], held[group[pairs.right]]
+    train, validation = pairs.select(~sides[0] & ~sides[1]), pairs.select(sides[0] & sides[1])
+    for name, part in (("training", train), ("validation", validation)):
+        match = int(part.matching.sum())
+        if not 0 < match < len(part):
+            raise UsageError(
+                f"too few pairs: {name} would have {match} matching and {len(part) - match} non-matching ones, "
+                f"of {len(used)} groups of matching photos; give more"
+            )
+    return train, validation
+
+
+def triplets(pairs: Pairs, per: int = 1, seed: int = 0) -> Int64:
+    """Rows (T, 3) of a photo, one that matches it and one that does not: `per` for each matching pair.
+
+    The third is drawn from the non-matching pairs with the same `left`; matching pairs whose left photo has none are
+    passed over. Shuffled. Raises `UsageError` when no triplet can be made.
+    """
+    if per < 1:
+        raise UsageError(f"per={per}: at least one triplet is needed for a pair")
+    match, other = pairs.select(pairs.matching), pairs.select(~pairs.matching)
+    other = other.select(np.argsort(other.left, kind="stable"))
+    first, last = (np.searchsorted(other.left, match.left, side) for side in ("left", "right"))
+    chosen = np.repeat(np.flatnonzero(last > first), per)
+    if not len(chosen):
+        raise UsageError("no photo is left of a matching and of a non-matching pair: triplets need both")
+    rng = np.random.default_rng(seed)
+    worse = other.right[rng.integers(first[chosen], last[chosen])]
+    made = np.stack((match.left[chosen], match.right[chosen], worse), axis=1)
+    return made[rng.permutation(len(made))]
+
+
+def _matching(groups: Int64, partners: int, rng: np.random.Generator) -> Pairs:
+    """Each photo with up to `partners` others of its group: the next ones in a random circular order."""
+    order = rng.permutation(len(groups))
+    order = order[np.argsort(groups[order], kind="stable")]
+    order = order[groups[order] >= 0]
+    _, start, size = np.unique(groups[order], return_index=True, return_counts=True)
+    start, size = np.repeat(start, size), np.repeat(size, size)
+    place = np.arange(len(order)) - start
+    taken = np.minimum(size - 1, partners)
+    photo = np.repeat(np.arange(len(order)), taken)
+    step = np.arange(len(photo)) - np.repeat(taken.cumsum() - taken, taken) + 1
+    partner = start[photo] + (place[photo] + step) % size[photo]
+    return Pairs(order[photo], order[partner], np.ones(len(photo), np.bool_))
+
+
+def _random(groups: Int64, count: int, rng: np.random.Generator) -> Pairs:
+    left = np.repeat(np.flatnonzero(groups >= 0), count)
+    right = rng.integers(len(groups), size=len(left)) if len(left) else left
+    unlike = np.unique(np.stack((left, right), axis=1)[groups[left] != groups[right]], axis=0)
+    return Pairs(unlike[:, 0], unlike[:, 1], np.zeros(len(unlike), np.bool_))
+
+
+def _near(groups: Int64, count: int, vectors: Float32) -> Pairs:
+    asked = np.flatnonzero(groups >= 0)
+    largest = int(np.unique(groups[asked], return_counts=True)[1].max(initial=0))
+    ids = neighbours(vectors[asked], vectors, min(count + largest, len(vectors))).ids.astype(np.int64)
+    unlike = (ids >= 0) & (groups[ids] != groups[asked][:, None])
+    unlike &= unlike.cumsum(axis=1) <= count
+    row, slot = np.nonzero(unlike)
+    return Pairs(asked[row], ids[row, slot], np.zeros(len(row), np.bool_))
+
+
+def _row(id_: str | None, ids: Mapping[str, int], place: str) -> int:
+    if id_ is None or id_ not in ids:
+        raise UsageError(f"{place} names photo {id_!r}, which is not in the collection")
+    return ids[id_]
