@@ -67,9 +67,7 @@ def main() -> None:
     options = parser.parse_args()
     vectors, ids = np.load(options.vectors), np.array(options.ids.read_text().split(), int)
     tables = [scores(vectors[part], ids[part] // 100, vectors[~part], ids[~part]) for part in halves(ids // 100)]
-    print(
-        "\n\n| learnt | odd groups, measured on even | even, measured on odd | mean of the two | mean of ten random halves |"
-    )
+    print("\n\n| learnt | odd groups, measured on even | even, measured on odd | mean | mean of ten random halves |")
     print("|---|---|---|---|---|")
     for name in tables[0]:
         columns = [table[name] for table in tables]

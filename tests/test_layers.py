@@ -20,8 +20,33 @@ LAYERS = (
     {"evaluation"},
     {"training"},
     {"ingest", "derived", "global_index", "state", "collection", "collection_types", "checkup", "duplicates", "answers"}
-    | {"whiten", "refine", "train_similarity", "feature_cache", "evaluate", "evaluate_photos", "reproduce"},
-    {"console", "cli", "cli_evaluate", "cli_models", "cli_refine", "cli_train", "cli_whiten", "demo", "serving"},
+    | {
+        "whiten",
+        "graph_index",
+        "labelled",
+        "learned_similarity",
+        "refine",
+        "refine_graph",
+        "refine_report",
+        "train_similarity",
+        "feature_cache",
+        "evaluate",
+        "evaluate_photos",
+        "reproduce",
+    },
+    {
+        "console",
+        "cli",
+        "cli_evaluate",
+        "cli_experiment",
+        "cli_graph",
+        "cli_models",
+        "cli_refine",
+        "cli_train",
+        "cli_whiten",
+        "demo",
+        "serving",
+    },
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FAMILY = (LAYERS[0], LAYERS[8], LAYERS[9])  # these may import each other

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import resight
-from resight import cli_evaluate, cli_whiten, console
+from resight import cli_evaluate, cli_experiment, cli_graph, cli_models, cli_whiten, console
 from resight.errors import ResightError
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ def index(
         Path | None, typer.Option(help="Network of the global descriptor: an ONNX file, or a Hugging Face folder.")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Published checkpoint of the global descriptor.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="A csv file of photo,label: labelled photos to keep beside the collection.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe.")
     ] = None,
@@ -73,6 +76,8 @@ def index(
         given = {name: str(path) for name, path in files.items() if path is not None}
         collection = open_or_create(to, recipe, {**cli_evaluate.settings(set_ or []), **given})
         _add(collection, found, jobs=jobs, codebook=words, json=json)
+        if labels is not None:
+            _label(collection, labels, json)
 
 
 @app.command()
@@ -110,6 +115,10 @@ def search(
     box: BoxText = None,
     top: Top = 20,
     where: Annotated[str | None, typer.Option(help="An SQL condition, such as \"taken_at > '2020'\".")] = None,
+    recipe: Annotated[str | None, typer.Option(help="How to rank, such as explore-exploit; else as indexed.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the recipe.")
+    ] = None,
     json: Json = False,
     html: Annotated[Path | None, typer.Option(help="Write a report with the proofs as pictures.")] = None,
 ) -> None:
@@ -119,7 +128,8 @@ def search(
 
     with console.one_sentence():
         collection = resight.open(name)
-        answer = collection.search(image, None if box is None else Box.parse(box), top, where)
+        part = None if box is None else Box.parse(box)
+        answer = collection.search(image, part, top, where, recipe, **cli_evaluate.settings(set_ or []))
         if html is not None:
             write_report(html, _page(collection, answer, report_query(collection, answer)))
         if json:
@@ -137,6 +147,7 @@ def explain(
     result_id: Annotated[str, typer.Argument(help="The id of the result.")],
     out: Annotated[Path | None, typer.Option(help="Write the matched features as a picture.")] = None,
     box: BoxText = None,
+    recipe: Annotated[str | None, typer.Option(help="As for `resight search`.")] = None,
     json: Json = False,
 ) -> None:
     """Say, and draw, why a photo was found."""
@@ -145,7 +156,7 @@ def explain(
 
     with console.one_sentence():
         collection = resight.open(name)
-        explanation = collection.explain(image, result_id, None if box is None else Box.parse(box))
+        explanation = collection.explain(image, result_id, None if box is None else Box.parse(box), recipe)
         if out is not None:
             save_picture(out, match_picture(collection, explanation.query, explanation.result))
         if json:
@@ -246,6 +257,9 @@ def demo(
 
 
 cli_evaluate.register(app)
+cli_experiment.register(app)
+cli_graph.register(app)
+cli_models.register(app)
 cli_whiten.register(app)
 
 
@@ -273,6 +287,15 @@ def _add(collection: Collection, found: Scan, *, json: bool, **options: Any) -> 
         console.leave_interrupted("stopped: what was read is indexed; run the same command again for the rest")
     if not len(collection.tables.feature_rows):
         raise ResightError(f"none of the files given to {collection.path} can be read as a photo: add some that can")
+
+
+def _label(collection: Collection, path: Path, json: bool) -> None:
+    with console.progress(json) as progress:
+        count, problems = collection.add_labels(path, progress=progress)
+    if not json:
+        console.say(f"{collection.path.name}: {_photos(count)} with labels beside it")
+    for problem in problems:
+        console.warn(problem.message)
 
 
 def _print_report(collection: Collection, report: Report, json: bool) -> None:

@@ -28,10 +28,12 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     benchmark: Annotated[str, typer.Argument(metavar="BENCHMARK:PATH", help="As `resight benchmarks` lists them.")],
-    recipe: Annotated[str | None, typer.Option(help="classic, colour-histogram; for --features: search, ...")] = None,
+    recipe: Annotated[str | None, typer.Option(help="classic, gem, hybrid, ...; for --features: search, ...")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe.")
     ] = None,
+    backbone: Annotated[str | None, typer.Option(help="Network of a global descriptor, as for `resight index`.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Published checkpoint of a global descriptor.")] = None,
     photos: Annotated[str | None, typer.Option(help="The folder of the photos, where it is not PATH.")] = None,
     features: Annotated[str | None, typer.Option(help="Descriptors of the database, instead of photos.")] = None,
     query_features: Annotated[
@@ -57,7 +59,7 @@ def evaluate(
             benchmark=name,
             path=path,
             recipe=chosen,
-            settings=settings(set_ or []),
+            settings={**settings(set_ or []), **_given(backbone=backbone, weights=weights)},
             photos=photos,
             features=features,
             query_features=query_features,
@@ -170,6 +172,10 @@ def settings(pairs: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise UsageError(f"--set {pair}: {value!r} is no value, give a number, true or false") from error
     return values
+
+
+def _given(**files: str | None) -> dict[str, Any]:
+    return {name: path for name, path in files.items() if path is not None}
 
 
 def _page(run: Run, evaluation: Evaluation, comparisons: Mapping[str, Comparison]) -> str:

@@ -19,16 +19,21 @@ from resight.features.global_descriptor import GlobalDescriptor
 from resight.features.local_features import SIFT_DIM, empty_features
 from resight.features.whitening import Whitening
 from resight.global_index import Vectors, given
+from resight.graph_index import GraphReport, build_graphs, follow_graphs, neighbourhood, tune
 from resight.images.decode import Decoded, decode
-from resight.images.scan import Scan, scan
+from resight.images.scan import Problem, Scan, scan
 from resight.images.transform import decode_crop, pixel_box
 from resight.index.asmk import Codebook
 from resight.ingest import Report, ingest, missing_files
+from resight.labelled import add_labels, training_photos
 from resight.matching.geometry import Verification
 from resight.progress import Progress, silent
+from resight.ranking.automatic import Automatic
+from resight.ranking.graph_recipes import GRAPH_RECIPES, Neighbourhood
 from resight.ranking.pipeline import Pipeline
-from resight.ranking.recipes import PIPELINES, Resources, vectors
-from resight.ranking.settings import Settings, settings_of
+from resight.ranking.recipes import PIPELINES, Resources, call_recipe, vectors
+from resight.ranking.search import Only
+from resight.ranking.settings import MODEL_FILES, RECIPES, Settings, settings_of
 from resight.state import State, load_state, sync_state
 from resight.store.folder import lance_faults
 from resight.store.records import escape_path
@@ -38,7 +43,7 @@ from resight.store.writer import Writer, writing
 from resight.types import Box, Float32, Int64, LocalFeatures
 
 DESCRIPTOR = "descriptor"  # name of the network in the stamp's models
-MODEL_FILES = ("backbone", "weights")  # settings that name a file
+RECIPES_OF_COLLECTIONS = (*RECIPES, *GRAPH_RECIPES)
 VERIFIED = 100  # candidates that geometry looks at
 
 
@@ -162,13 +167,14 @@ class Collection:
         box: Box | None = None,
         top: int = 20,
         where: str | None = None,
+        recipe: str | None = None,
         **options: Any,
     ) -> Answer:
         """Find the photos that show what `image` shows (a path, an id or a `Query`), best first.
 
         `box`: the part of it to look for, in its pixels. `where`: an SQL condition on table `images`, such as
-        `taken_at > '2020'`. `options`: of the recipe (`resight.ranking.recipes.classic`). An indexed photo is not its
-        own result. Raises as `query` does, `CollectionError` when nothing has been indexed, `UsageError` on a bad
+        `taken_at > '2020'`. `recipe`: another way to rank what the collection keeps (`pipeline`). `options`: of the
+        recipe. An indexed photo is not its own result. Raises as `query` and `pipeline` do, and `UsageError` on a bad
         condition or number.
         """
         if top < 1:
@@ -176,14 +182,16 @@ class Collection:
         started = time.perf_counter()
         query = image if isinstance(image, Query) else self.query(image, box)
         read = time.perf_counter()
-        ranking = self.pipeline(where, **options)(query.queries())
+        ranking = self.pipeline(where, recipe, **options)(query.queries())
         ids, scores = ranking.ids[0], ranking.scores[0]
         kept = np.flatnonzero((ids >= 0) & (ids != query.row))[:top]
         results = self._results(query, ids[kept], scores[kept])
         seconds = (read - started, time.perf_counter() - read)
         return Answer(query, results, self.threshold, self.pending, seconds, self.settings.local is not None)
 
-    def explain(self, image: str | os.PathLike[str] | Query, id: str, box: Box | None = None) -> Explanation:
+    def explain(
+        self, image: str | os.PathLike[str] | Query, id: str, box: Box | None = None, recipe: str | None = None
+    ) -> Explanation:
         """Why photo `id` does or does not answer a query: its score, and what every stage has to say.
 
         Raises `UsageError` when there is no such photo, or it has no features.
@@ -192,7 +200,7 @@ class Collection:
         row = self.row_of(id)
         if row not in self.tables.feature_rows:
             raise UsageError(f"{id} could not be read when it was indexed ({self.photo(row)['error']})")
-        pipeline = self.pipeline()
+        pipeline = self.pipeline(None, recipe)
         ranking = pipeline(query.queries())
         place = np.flatnonzero(ranking.ids[0] == row)
         score = ranking.scores[0, place] if len(place) else np.zeros(1, np.float32)
@@ -200,8 +208,12 @@ class Collection:
         (result,) = self._results(query, np.array([row]), score, first=rank)
         return Explanation(query, result, pipeline.explain(query.queries(), 0, row))
 
-    def pipeline(self, where: str | None = None, **options: Any) -> Pipeline:
-        """The stages of the collection's recipe. Raises `CollectionError` when nothing has been indexed yet."""
+    def pipeline(self, where: str | None = None, recipe: str | None = None, **options: Any) -> Pipeline:
+        """The stages of a recipe: the collection's own, or one of `RECIPES_OF_COLLECTIONS` that its features allow.
+
+        Raises `CollectionError` when nothing has been indexed yet, `UsageError` for a recipe or option that there is
+        not, or one that needs what the collection lacks.
+        """
         state = self.state
         index = state.local.index if self.settings.local is not None else self._whole().index
         if index is None or not len(index):
@@ -211,11 +223,50 @@ class Collection:
         allowed = None if where is None else self._where(where)
         if self.stale:  # rows that this snapshot of the tables does not know have no features to verify
             allowed = self.tables.feature_rows if allowed is None else np.intersect1d(allowed, self.tables.feature_rows)
+        name = recipe or self.stamp.recipe
+        if name not in RECIPES_OF_COLLECTIONS:
+            raise UsageError(f"recipe {name!r} is unknown: choose one of {', '.join(RECIPES_OF_COLLECTIONS)}")
+        if name in GRAPH_RECIPES:
+            return self._graph_pipeline(name, allowed, options)
         resources = Resources(self._verifier, state.local.confidence, state.local.index)
         if state.vectors is not None:
             whole = state.vectors
             resources = replace(resources, vectors=whole.index, vector_confidence=whole.confidence)
-        return PIPELINES.get(self.stamp.recipe, vectors)(resources, allowed=allowed, **options)
+        return call_recipe(name, PIPELINES.get(name, vectors), resources, {**options, "allowed": allowed})
+
+    def build_graph(
+        self, k: int = 50, *, verified: bool = False, offline: bool = False, progress: Progress = silent
+    ) -> list[GraphReport]:
+        """Build and store the kNN graph that recipes follow; see `resight.graph_index.build_graphs`."""
+        verifier = self._verifier if self.settings.local is not None else None
+        with writing(self.path, "build the graph"):
+            return build_graphs(
+                self.path, self._whole(), verifier, k=k, verified=verified, offline=offline, progress=progress
+            )
+
+    def tune(self) -> Automatic:
+        """Choose the options of graph recipes for this collection, without labels, and search with them from now on."""
+        with writing(self.path, "tune"):
+            return tune(self.path, self._whole())
+
+    def add_labels(self, path: Path, *, progress: Progress = silent) -> tuple[int, list[Problem]]:
+        """Keep labelled photos beside the collection, for semi-supervised recipes; see `resight.labelled`.
+
+        Raises `UsageError` without global descriptors, by which labels are followed.
+        """
+        if self.descriptor is None:
+            raise UsageError(f"{self.path} has no global descriptors, by which labels are followed: see recipe gem")
+        return add_labels(self.path, self.descriptor, path, progress=progress)
+
+    def neighbourhood(self) -> Neighbourhood:
+        """What graph recipes work on. Raises `UsageError` without global descriptors."""
+        whole = self._whole()
+        verifier = self._verifier if self.settings.local is not None else None
+        return neighbourhood(self.path, whole, verifier, training_photos(self.path, whole))
+
+    def _graph_pipeline(self, name: str, allowed: Int64 | None, options: Mapping[str, Any]) -> Pipeline:
+        pipeline: Pipeline = call_recipe(name, GRAPH_RECIPES[name], self.neighbourhood(), options)
+        return pipeline if allowed is None else Pipeline((*pipeline.stages, Only(allowed)))
 
     @property
     def threshold(self) -> float:
@@ -310,9 +361,9 @@ class Collection:
         """The global descriptor of a query. One too small for the network counts nothing beside local features."""
         if self.descriptor is None:
             return None
-        vector = self.descriptor.describe([decoded.pixels])[0]
+        vector: Float32 | ImageError = self.descriptor.describe([decoded.pixels])[0]
         if not isinstance(vector, ImageError):
-            return self._whole().whiten(vector[None])[0]
+            return np.asarray(self._whole().whiten(vector[None])[0])
         if self.settings.local is None:
             raise type(vector)(f"{escape_path(path)}: {vector}")
         return np.zeros(self._whole().matrix.shape[1], np.float32)
@@ -365,6 +416,8 @@ class Collection:
     ) -> None:
         tables = writer.tables
         state = sync_state(tables, self.settings, codebook=codebook, whitening=whitening, progress=progress)
+        if state.vectors is not None:
+            follow_graphs(self.path, state.vectors)
         self.tables, self._state, self._verifier, self._ids = tables, state, verifier(tables), None
 
 

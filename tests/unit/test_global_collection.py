@@ -7,10 +7,10 @@ import shutil
 
 import numpy as np
 import pytest
-from onnx_factory import write_network
 from PIL import Image
 from typer.testing import CliRunner
 
+from onnx_factory import write_network
 from photo_factory import SMALL, make_photos
 from resight.checkup import check_collection, repair_collection
 from resight.cli import app
@@ -71,7 +71,7 @@ def test_evidence_of_a_global_search(gem):
     assert "cosine" in explanation.evidence[0].summary
 
 
-def test_removed_and_changed_photos(gem, made, tmp_path):
+def test_removed_and_changed_photos(gem, tmp_path):
     collection = open_collection(gem)
     ids = sorted(collection.ids)
     collection.remove(ids[:2])
@@ -92,7 +92,7 @@ def test_removed_and_changed_photos(gem, made, tmp_path):
 
 
 def test_hybrid_keeps_both_and_thin_photos_their_local_features(made, tmp_path):
-    base, photos, _ = made
+    base, _, _ = made
     shutil.copytree(base / "both.resight", tmp_path / "both.resight")
     collection = open_collection(tmp_path / "both.resight")
     stages = [item.stage for item in collection.explain(*sorted(collection.ids)[:2]).evidence]
@@ -109,7 +109,7 @@ def test_hybrid_keeps_both_and_thin_photos_their_local_features(made, tmp_path):
 
 
 def test_weight_zero_is_classic_before_verification(made):
-    base, photos, _ = made
+    base, _, _ = made
     both = open_collection(base / "both.resight")
     query = both.query(sorted(both.ids)[4]).queries()
     fused = both.pipeline(weight=0.0, expand=False)(query)

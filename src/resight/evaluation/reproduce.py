@@ -3,8 +3,9 @@
 A file holds `table`, `title`, `source`, `tolerance`, `columns`, `rows` and `files`. A column names a benchmark, its
 `path`, the `level` of the score, and optionally `photos` and `distractors`. A row has a `name`, a `recipe`, its
 `settings`, optionally `features`, `query_features` and `distractors` (files of descriptors), the number of `stages`
-that count, what else it `needs`, and `published` scores per column. All paths are relative to one
-data folder; `{benchmark}` in a path stands for the column's benchmark. `files` says where a file comes from.
+that count, what else it `needs`, and `published` scores per column. All paths, the settings `backbone` and `weights`
+among them, are relative to one data folder; `{benchmark}` in a path stands for the column's benchmark. `files` says
+where a file comes from.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from resight.errors import UsageError
 from resight.evaluation.experiment import Evaluation, Run
 from resight.evaluation.ground_truth import KNOWN
 from resight.evaluation.results import scaled
+from resight.ranking.settings import MODEL_FILES
 
 CLOSE = 3.0  # tolerances within which a score that is not OK is close
 MEMORY = "memory"  # a column that is not a score: GB for a million photos
@@ -61,7 +63,10 @@ class Cell:
         paths: dict[str, Any] = {
             name: str(data / value) for name in names if (value := getattr(self.run, name)) is not None
         }
-        return replace(self.run, **paths)
+        settings = {
+            name: str(data / value) if name in MODEL_FILES else value for name, value in self.run.settings.items()
+        }
+        return replace(self.run, settings=settings, **paths)
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +205,8 @@ def _row(table: Any, columns: Mapping[str, dict[str, str]], sources: Mapping[str
             raise UsageError(f"{what} has a score in column {column!r}, which the table does not have")
         run = _run(what, row, columns[column])
         files_needed = (run.path, run.photos, run.features, run.query_features, run.distractors)
-        extra = [str(path).format(benchmark=run.benchmark) for path in row.get("needs") or ()]
+        models = [str(run.settings[name]) for name in MODEL_FILES if name in run.settings]
+        extra = [*models, *(str(path).format(benchmark=run.benchmark) for path in row.get("needs") or ())]
         cells.append(
             Cell(
                 table=str(table["table"]),
@@ -241,7 +247,8 @@ def _run(what: str, row: Mapping[str, Any], column: Mapping[str, str]) -> Run:
     )
     if "distractors" in column and distractors is None:
         raise UsageError(f"{what} has a score with distractors and names no file of their descriptors")
-    for path in (run.path, run.photos, run.features, run.query_features, run.distractors):
+    models = [str(run.settings[name]) for name in MODEL_FILES if name in run.settings]
+    for path in (run.path, run.photos, run.features, run.query_features, run.distractors, *models):
         _inside(what, path)
     return run
 

@@ -1,13 +1,13 @@
-"""Recipes for feature files: descriptors of queries and a database to rankings, without photos.
+"""Feature files instead of photos: descriptors of queries and a database to rankings, by a recipe for them.
 
-A recipe is a function of queries (Q, D) and a `Database`; its keyword arguments are its settings. All rank the
-distractors too. Descriptors are used as they are: normalise them before writing the file.
+All recipes (`resight.evaluation.feature_recipes`) rank the distractors too. Descriptors are used as they are: normalise
+them before writing the file.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,60 +17,18 @@ import numpy as np
 from resight.errors import UsageError
 from resight.evaluation.benchmark import Benchmark, with_distractors
 from resight.evaluation.feature_files import Features, read_features
-from resight.evaluation.streaming import rank_blocks, stream_vectors
-from resight.graph.knn_graph import build_knn_graph, neighbours
-from resight.graph.traversal import explore_exploit
-from resight.ranking.expansion import alpha_expansion, average_expansion
+from resight.evaluation.feature_recipes import FEATURE_RECIPES, Database
+from resight.evaluation.streaming import stream_vectors
 from resight.types import Float32, Queries, Ranking
 
-
-@dataclass(frozen=True, eq=False)
-class Database:
-    """Descriptors of a benchmark's own photos, `vectors` (N, D), and a file of distractors behind them."""
-
-    vectors: Float32
-    distractors: Path | None = None
-
-    def blocks(self) -> Iterator[Float32]:
-        """All descriptors in row order, a block at a time."""
-        yield self.vectors
-        if self.distractors is not None:
-            yield from stream_vectors(self.distractors, self.vectors.shape[1])
-
-    def all(self) -> Float32:
-        """All descriptors at once, (N, D): what recipes that need a graph hold in memory."""
-        return self.vectors if self.distractors is None else np.concatenate(list(self.blocks()))
-
-
-def search(queries: Float32, database: Database, *, k: int | None = None) -> Ranking:
-    """The `k` best rows by inner product (all by default), a block of the database at a time."""
-    return rank_blocks(queries, database.blocks(), k)
-
-
-def search_average(queries: Float32, database: Database, *, n: int = 10) -> Ranking:
-    """Average query expansion with the `n` nearest, then search (Chum et al., ICCV 2007)."""
-    return rank_blocks(average_expansion(queries, database.all(), n), database.blocks())
-
-
-def search_alpha(queries: Float32, database: Database, *, n: int = 50, alpha: float = 3.0) -> Ranking:
-    """Alpha query expansion with the `n` nearest, then search (Radenovic et al., TPAMI 2019)."""
-    return rank_blocks(alpha_expansion(queries, database.all(), n, alpha), database.blocks())
-
-
-def traverse(
-    queries: Float32, database: Database, *, k: int = 50, threshold: float = 0.42, limit: int = 1000
-) -> Ranking:
-    """Explore-exploit traversal of the graph of `k` neighbours (Chang et al., CVPR 2019)."""
-    vectors = database.all()
-    return explore_exploit(neighbours(queries, vectors, k), build_knn_graph(vectors, k), threshold, limit)
-
-
-FEATURE_RECIPES: dict[str, Callable[..., Ranking]] = {
-    "search": search,
-    "average-expansion": search_average,
-    "alpha-expansion": search_alpha,
-    "explore-exploit": traverse,
-}
+__all__ = [
+    "FEATURE_RECIPES",
+    "Database",
+    "FeatureSearch",
+    "check_feature_recipe",
+    "check_settings",
+    "read_for_benchmark",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +45,7 @@ class FeatureSearch:
     def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
         if queries.vectors is None or ranking is not None:
             raise UsageError(f"recipe {self.name} searches the whole database with descriptors: put it first")
-        return FEATURE_RECIPES[self.name](queries.vectors, self.database, **self.settings)
+        return FEATURE_RECIPES[self.name](queries, self.database, **self.settings)
 
 
 def check_feature_recipe(name: str, settings: Mapping[str, Any]) -> None:

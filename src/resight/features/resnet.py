@@ -240,7 +240,8 @@ def _check_options(architecture: str, stage: str, last_stride: int, dilation: in
 
 def _initialise(module: nn.Module) -> None:
     for name, inner in module.named_modules():
-        if isinstance(inner, nn.Conv2d) and not name.startswith("attention."):
+        # on the device "meta" there is nothing to fill, and torch would import a second's worth of modules for it
+        if isinstance(inner, nn.Conv2d) and not inner.weight.is_meta and not name.startswith("attention."):
             nn.init.kaiming_normal_(inner.weight, mode="fan_out", nonlinearity="relu")
 
 

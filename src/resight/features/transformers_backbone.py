@@ -38,13 +38,14 @@ def open_transformers(folder: Path) -> Backbone:
 
     tokens = run(np.zeros((1, 3, side, side), np.float32)).shape[1]
     extra = _for_any_size(run, side, patch)
+    forward: Callable[[Float32], Float32] = partial(run, **extra) if extra else run
     mean, std = _statistics(folder)
     return Backbone(
         name=folder.resolve().name,
         channels=int(config.hidden_size),
         stride=patch,
         sha256=_weights_sha256(folder),
-        forward=partial(run, **(extra or {})),
+        forward=forward,
         output="tokens",
         mean=mean,
         std=std,
@@ -82,10 +83,11 @@ def _int(folder: Path, config: Any, name: str) -> int:
     return value
 
 
-def _for_any_size(run: Callable[..., Float32], side: int, patch: int) -> dict[str, bool] | None:
+def _for_any_size(run: Callable[..., Float32], side: int, patch: int) -> dict[str, Any] | None:
     """The option with which the model takes images of any size, None where it takes one size only."""
     image = np.zeros((1, 3, side + patch, side), np.float32)
-    for extra in ({}, {"interpolate_pos_encoding": True}):
+    options: tuple[dict[str, Any], ...] = ({}, {"interpolate_pos_encoding": True})
+    for extra in options:
         try:
             run(image, **extra)
         except (ValueError, TypeError, RuntimeError):  # what models of other sizes or without the option raise

@@ -37,7 +37,7 @@ class Vgg16(nn.Module):
         self.channels = inputs
         self.stride = 32 if pool5 else 16
         for layer in self.features:
-            if isinstance(layer, nn.Conv2d):
+            if isinstance(layer, nn.Conv2d) and not layer.weight.is_meta:
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 

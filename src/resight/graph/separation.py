@@ -12,12 +12,15 @@ from typing import Any, Literal
 import numpy as np
 import scipy.sparse
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from resight.errors import ArrayError, UsageError
 from resight.graph.propagation_matrix import Propagation, propagation_matrix, query_rows
 from resight.types import Float32, KnnGraph
+
+Float64 = NDArray[np.float64]
 
 Precision = Literal["float32", "bfloat16"]
 NOISE = 1e-5  # deviation of the off-diagonal weights at the start
@@ -79,11 +82,12 @@ class _Unit(torch.autograd.Function):
 
 
 @dataclass(frozen=True, eq=False)
-class _Index:
-    """What `extend` needs of an embedded collection: the input of every layer (N, D) and the degrees (N,)."""
+class EmbeddedIndex:
+    """What `extend` needs of an embedded collection: the `inputs` of all layers, each (N, D) float32, first of them
+    the descriptors, and the `degrees` (N,) float64 of its graph."""
 
     inputs: tuple[Float32, ...]
-    degrees: np.ndarray
+    degrees: Float64
 
 
 class SimilaritySeparation(nn.Module):
@@ -114,7 +118,7 @@ class SimilaritySeparation(nn.Module):
         self.dim, self.residual, self.precision = dim, float(residual), precision
         self.weights = nn.ParameterList([_identity(dim, rng) for _ in range(layers)])
         self.biases = nn.ParameterList([torch.zeros(dim) for _ in range(layers)])
-        self._index: _Index | None = None
+        self._index: EmbeddedIndex | None = None
 
     @property
     def layers(self) -> int:
@@ -149,7 +153,7 @@ class SimilaritySeparation(nn.Module):
             states = self._states(as_tensor(x, self.device), [mixing] * self.layers)
             last: Tensor = states.pop()
             embedded: Float32 = functional.normalize(last).cpu().numpy()
-        self._index = _Index((x, *(state.cpu().numpy() for state in states)), propagation.degrees)
+        self._index = EmbeddedIndex((x, *(state.cpu().numpy() for state in states)), propagation.degrees)
         return embedded
 
     def extend(self, queries: Float32, query_graph: KnnGraph) -> Float32:
@@ -159,21 +163,34 @@ class SimilaritySeparation(nn.Module):
         and collection, where edges lead from queries to the collection only. A query costs kq D + L D² operations.
         Raises `UsageError` before `embed`, otherwise as `query_rows` does.
         """
-        if self._index is None:
-            raise UsageError("there is no collection to extend: call embed on it first")
+        known = self.index
         queries = self._checked(queries)
-        joined = query_rows(queries, query_graph, self._index.inputs[0], self._index.degrees)
+        joined = query_rows(queries, query_graph, known.inputs[0], known.degrees)
         own = torch.from_numpy(joined.own)[:, None].to(self.device)
         before: Tensor | None = None
         with torch.no_grad():
             h = as_tensor(queries, self.device)
-            for layer, index in enumerate(self._index.inputs):
-                mixed = torch.from_numpy(joined.matrix @ index).to(self.device).addcmul_(h, own)
+            for layer, inputs in enumerate(known.inputs):
+                mixed = torch.from_numpy(joined.matrix @ inputs).to(self.device).addcmul_(h, own)
                 z = self._dense(mixed, self.weights[layer]) + self.biases[layer]
                 h = self._activated(z, before)
                 before = z
             embedded: Float32 = functional.normalize(h).cpu().numpy()
         return embedded
+
+    @property
+    def index(self) -> EmbeddedIndex:
+        """What is kept of the collection that was last embedded. Raises `UsageError` before `embed`."""
+        if self._index is None:
+            raise UsageError("there is no collection to extend: call embed on it first")
+        return self._index
+
+    def attach(self, index: EmbeddedIndex) -> None:
+        """Take up `index`, kept from an `embed` of this model. Raises `ArrayError` when it does not fit the model."""
+        shape = (len(index.degrees), self.dim)
+        if len(index.inputs) != self.layers or any(part.shape != shape for part in index.inputs):
+            raise ArrayError(f"an index of a model of {self.layers} layers needs as many arrays {shape}")
+        self._index = index
 
     def _states(self, x: Tensor, mixings: Sequence[Mixing]) -> list[Tensor]:
         """h_1 ... h_L before normalisation."""
@@ -206,6 +223,18 @@ class SimilaritySeparation(nn.Module):
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ArrayError(f"vectors have shape {x.shape}, expected (any, {self.dim}) for this model")
         return np.ascontiguousarray(x, np.float32)
+
+
+def smoothed(x: Float32, propagation: Propagation, layers: int, residual: float, device: torch.device) -> Float32:
+    """What a network embeds `x` (N, D) as before training, but for its noise, which moves it by about 1e-5: (N, D)."""
+    mixing = Mixing.build(propagation.matrix, device, symmetric=True)
+    h, before = as_tensor(x, device), None
+    for _ in range(layers):
+        z = mixing.of(h)
+        h = functional.elu(z) if before is None else torch.add(before, functional.elu(z), alpha=residual)
+        before = z
+    unit: Float32 = functional.normalize(h).cpu().numpy()
+    return unit
 
 
 def as_tensor(x: Float32, device: torch.device) -> Tensor:

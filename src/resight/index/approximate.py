@@ -32,7 +32,7 @@ from resight.index.inverted_lists import (
     write_list,
 )
 from resight.store.tensor_file import read_tensors, write_tensors
-from resight.types import Float32, Int64, Ranking, as_array
+from resight.types import Bool, Float32, Int64, Ranking, as_array
 
 FORMAT = "resight approximate index 1"
 OUTGROWN = 2  # lists are learnt anew when there are so many times the vectors that they were measured on
@@ -91,7 +91,7 @@ class ApproximateIndex:
         """
         rows, vectors = checked_entries(rows, vectors, self.dim, self.half)
         with self._lock:
-            held = rows[np.isin(rows, self._rows)]
+            held = rows[_among(rows, self._rows)]
             if len(held):
                 raise UsageError(f"row {held[0]} is in the index already: use update to replace it")
             self._insert(rows, vectors)
@@ -100,7 +100,7 @@ class ApproximateIndex:
         """Take `rows` (n,) out. Raises `UsageError` when a row is not in the index."""
         rows = as_array("rows", rows, np.int64, (None,))
         with self._lock:
-            absent = rows[~np.isin(rows, self._rows)]
+            absent = rows[~_among(rows, self._rows)]
             if len(absent):
                 raise UsageError(f"row {absent[0]} is not in the index: nothing was removed")
             self._drop(rows)
@@ -126,7 +126,7 @@ class ApproximateIndex:
         chosen = None if allowed is None else np.unique(as_array("allowed", allowed, np.int64, (None,)))
         with self._lock:
             if chosen is not None:
-                chosen = chosen[np.isin(chosen, self._rows)]
+                chosen = chosen[_among(chosen, self._rows)]
             count = len(self._rows) if chosen is None else len(chosen)
             width = min(k, count)
             if not width or not len(points):
@@ -137,7 +137,7 @@ class ApproximateIndex:
         return Ranking(np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1))
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file, whole or not at all, with a checksum. Peak memory: the vectors once more.
+        """Write a safetensors file, whole or not at all, with a checksum. Peak memory: three times the vectors.
 
         Raises `CollectionError` when that cannot be done.
         """
@@ -200,6 +200,14 @@ def choose_index(count: int, dim: int) -> ExactIndex | ApproximateIndex:
     if count * dim <= HALF_VALUES:
         return ExactIndex(dim, half=True)
     return ApproximateIndex(dim)
+
+
+def _among(wanted: Int64, rows: Int64) -> Bool:
+    """Which of `wanted` (n,) are in `rows` (N,) ascending: with few of them far faster than `np.isin`."""
+    if not len(rows):
+        return np.zeros(len(wanted), bool)
+    places = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
+    return np.asarray(rows[places] == wanted)
 
 
 def _slices(rows: Int64, vectors: Any) -> Blocks:

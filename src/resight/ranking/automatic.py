@@ -3,19 +3,21 @@
 Nobody tunes a search of holiday photos by hand, and no setting suits all collections: where each thing has three
 photos, an expansion by ten mixes in strangers. So settings are tried on groups of photos that belong together beyond
 doubt: those that a verified graph joins, or else mutual neighbours that stand out. The latter are found with one
-half of the descriptors' dimensions and the settings tried with the other half, as what chance did to one it did not do
-to the other.
+half of the descriptors' dimensions, and the settings tried with dimensions of the other half, as what chance did to
+one it did not do to the other. What belongs together beyond doubt is also easy to find, and then every setting looks
+good; so only as many of these dimensions are used as make nearest neighbours fail as often as they do in earnest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from resight.errors import ArrayError
@@ -31,25 +33,30 @@ from resight.ranking.vector_database import VectorDatabase
 from resight.types import Float32, Int64, KnnGraph, Queries, Ranking, Stage
 
 FEWEST = 10  # queries below which nothing is chosen
-MOST = 200  # queries that are tried; a tenth of a point of mAP is noise then anyway
+MOST = 100  # queries that are tried
+TOP = 1000  # results of each that are looked at
 WIDTH = 50  # neighbours per node of the graphs that are tried
+HARD = 0.8  # mAP of nearest neighbours at which settings are tried
+FEWEST_DIMENSIONS = 16
 MUTUAL = 10  # neighbours among which an edge of the groups must be, from both sides
 BACKGROUND = 0.95  # share of random photos that are less like a photo than its background
 CLOSER = 0.7  # of the distance to the background: nearer, a mutual neighbour stands out
 QUANTILES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0)  # of edge weights, tried as thresholds
 EXPANSIONS = {"n": (1, 2, 3, 5, 10, 20, 50), "alpha": (0.0, 1.0, 3.0, 6.0)}
-DIFFUSIONS = {"k": (3, 5, 10, 20, 50), "seeds": (1, 2, 5, 10), "alpha": (0.5, 0.9, 0.99)}
+DIFFUSIONS = {"k": (5, 10, 20, 50), "seeds": (1, 2, 5, 10), "alpha": (0.5, 0.9, 0.99)}
 
+Float64 = NDArray[np.float64]
 Settings = Mapping[str, float]
 Source = Literal["verified pairs", "mutual neighbours"]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What suits a collection best of all that was `tried`: settings and their score, mAP on the groups.
+    """What suits a collection, of all that was `tried`: settings and their score, mAP on the groups. Of settings that
+    are within a standard error of the best, it is those that change the ranking least.
 
-    `plain`: score of nearest neighbours alone. `worthwhile`: the method scores above it; else do without. `reason`: one
-    sentence for people.
+    `plain`: score of nearest neighbours alone. `worthwhile`: the gain over it is more than twice its standard error;
+    else do without. `reason`: one sentence for people.
     """
 
     method: str
@@ -83,59 +90,76 @@ class _Trial:
     group: Int64
     asked: Int64
 
-    def score(self, stage: Stage | None) -> float:
-        """mAP of nearest neighbours, re-ranked by `stage`."""
-        search = GlobalSearch(self.database.index)
+    def score(self, stage: Stage | None) -> Float64:
+        """Average precision (Q,) of nearest neighbours, re-ranked by `stage`, among the first `TOP` results."""
+        search = GlobalSearch(self.database.index, top=TOP)
         queries = Queries(vectors=self.database.vectors[self.asked], rows=self.asked)
-        return _mean_average_precision(Pipeline((search, stage) if stage else (search,))(queries), self)
+        return _average_precision(Pipeline((search, stage) if stage else (search,))(queries), self)
 
 
 def choose_settings(vectors: Float32, verified: KnnGraph | None = None, *, least: int = 20, seed: int = 0) -> Automatic:
     """Settings that suit the collection `vectors` (N, D) float32, L2-normalised: `n` and `alpha` of `QueryExpansion`,
     the `threshold` of `ExploreExploit` over a graph of 50 neighbours, and `k`, `seeds` and `alpha` of `Diffusion`.
 
-    `verified` (N, k): a verified graph; its edges of at least `least` inliers make the groups. Tries 99 settings with
-    at most 200 queries. Memory: two graphs of 50 neighbours and 20 N bytes per query.
+    `verified` (N, k): a verified graph; its edges of at least `least` inliers make the groups. Tries 87 settings with
+    at most 100 queries. Memory: two graphs of 50 neighbours and 20 N bytes per query.
     Where fewer than 10 photos are in a group, nothing is chosen: all settings are those of the smallest step, and not
     worthwhile. Raises `ArrayError` for values that are not finite or a graph of another size.
     """
     vectors = checked_vectors("vectors", vectors)
     rng = np.random.default_rng(seed)
-    if verified is None:
-        first, second = _halves(vectors, rng)
-        source: Source = "mutual neighbours"
-        group, tried = _groups(len(vectors), *_outstanding(first, rng)), second
-    else:
-        if len(verified) != len(vectors):
-            raise ArrayError(f"the verified graph has {len(verified)} nodes, expected one for each of {len(vectors)}")
-        rows, slots = np.nonzero(verified.weights >= least)
-        source = "verified pairs"
-        group, tried = _groups(len(vectors), rows, verified.ids[rows, slots]), vectors
-    members = np.flatnonzero(group >= 0)
-    asked = np.sort(rng.choice(members, min(MOST, len(members)), replace=False)) if len(members) >= FEWEST else None
-    trial = _Trial(VectorDatabase.over(tried), build_knn_graph(tried, WIDTH), group, np.arange(0))
-    if asked is not None:
-        trial = _Trial(trial.database, trial.graph, group, asked)
-    plain = trial.score(None) if len(trial.asked) else 0.0
+    if verified is not None and len(verified) != len(vectors):
+        raise ArrayError(f"the verified graph has {len(verified)} nodes, expected one for each of {len(vectors)}")
+    trial = _mutual_trial(vectors, rng) if verified is None else _verified_trial(vectors, verified, least, rng)
+    graph = trial.graph if trial.database.vectors is vectors else build_knn_graph(vectors, WIDTH)
+    plain = trial.score(None)
     return Automatic(
         _expansion(trial, plain),
-        _traversal(trial, plain, build_knn_graph(vectors, WIDTH) if verified is None else trial.graph),
+        _traversal(trial, plain, graph),
         _diffusion(trial, plain),
-        source,
-        int(group.max(initial=-1)) + 1,
-        len(members),
+        "mutual neighbours" if verified is None else "verified pairs",
+        int(trial.group.max(initial=-1)) + 1,
+        int(np.count_nonzero(trial.group >= 0)),
         len(trial.asked),
     )
 
 
-def _expansion(trial: _Trial, plain: float) -> Choice:
+def _mutual_trial(vectors: Float32, rng: np.random.Generator) -> _Trial:
+    order = rng.permutation(vectors.shape[1])
+    middle = len(order) // 2
+    group = _groups(len(vectors), *_outstanding(_unit(vectors[:, order[:middle]]), rng))
+    asked = _asked(group, rng)
+    count = len(order) - middle
+    while True:
+        tried = _unit(vectors[:, order[middle : middle + count]])
+        trial = _Trial(VectorDatabase.over(tried), build_knn_graph(tried, WIDTH), group, asked)
+        if not len(asked) or count // 2 < FEWEST_DIMENSIONS or trial.score(None).mean() <= HARD:
+            return trial
+        count //= 2
+
+
+def _verified_trial(vectors: Float32, verified: KnnGraph, least: int, rng: np.random.Generator) -> _Trial:
+    rows, slots = np.nonzero(verified.weights >= least)
+    group = _groups(len(vectors), rows, verified.ids[rows, slots])
+    return _Trial(VectorDatabase.over(vectors), build_knn_graph(vectors, WIDTH), group, _asked(group, rng))
+
+
+def _asked(group: Int64, rng: np.random.Generator) -> Int64:
+    """The photos that ask, ascending; none where too few are in a group."""
+    members = np.flatnonzero(group >= 0)
+    if len(members) < FEWEST:
+        return members[:0]
+    return np.sort(rng.choice(members, min(MOST, len(members)), replace=False))
+
+
+def _expansion(trial: _Trial, plain: Float64) -> Choice:
     def stage(n: int, alpha: float) -> Stage:
         return QueryExpansion(trial.database, n, alpha)
 
     return _best("query expansion", trial, plain, stage, _grid(EXPANSIONS))
 
 
-def _traversal(trial: _Trial, plain: float, graph: KnnGraph) -> Choice:
+def _traversal(trial: _Trial, plain: Float64, graph: KnnGraph) -> Choice:
     """Thresholds are tried as quantiles of the weights, since those of `graph`, of the whole descriptors, differ."""
     edges = adjacency(trial.graph)
 
@@ -145,10 +169,10 @@ def _traversal(trial: _Trial, plain: float, graph: KnnGraph) -> Choice:
     best = _best("explore-exploit", trial, plain, stage, ({"quantile": q} for q in QUANTILES))
     tried = tuple(({"threshold": _quantile(graph, s["quantile"])}, score) for s, score in best.tried)
     chosen = {"threshold": _quantile(graph, best.settings["quantile"])}
-    return Choice(best.method, chosen, best.score, plain, tried, best.worthwhile, _reason(best, chosen))
+    return replace(best, settings=chosen, tried=tried, reason=_reason(best, chosen))
 
 
-def _diffusion(trial: _Trial, plain: float) -> Choice:
+def _diffusion(trial: _Trial, plain: Float64) -> Choice:
     flows = {k: normalise(affinity(cut(trial.graph, int(k)))) for k in DIFFUSIONS["k"]}
 
     def stage(k: int, seeds: int, alpha: float) -> Stage:
@@ -161,30 +185,33 @@ def _grid(values: Mapping[str, tuple[float, ...]]) -> Iterable[Settings]:
     return (dict(zip(values, each, strict=True)) for each in product(*values.values()))
 
 
-def _best(method: str, trial: _Trial, plain: float, stage: Callable[..., Stage], grid: Iterable[Settings]) -> Choice:
-    """The first of the best settings; the grid goes from the smallest step on."""
-    tried = tuple((each, trial.score(stage(**each)) if len(trial.asked) else 0.0) for each in grid)
-    settings, score = max(tried, key=lambda each: each[1])
-    choice = Choice(method, settings, score, plain, tried, score > plain, "")
-    return Choice(method, settings, score, plain, tried, score > plain, _reason(choice, settings))
+def _best(method: str, trial: _Trial, plain: Float64, stage: Callable[..., Stage], grid: Iterable[Settings]) -> Choice:
+    """The first settings that are not surely worse than the best: the grid goes from the smallest step on."""
+    scores = [(each, trial.score(stage(**each))) for each in grid]
+    best = max((score for _, score in scores), key=_mean)
+    settings, chosen = next(each for each in scores if not _sure(best - each[1], 1.0))
+    tried = tuple((each, _mean(score)) for each, score in scores)
+    choice = Choice(method, settings, _mean(chosen), _mean(plain), tried, _sure(chosen - plain, 2.0), "")
+    return replace(choice, reason=_reason(choice, settings))
+
+
+def _sure(difference: Float64, errors: float) -> bool:
+    """Whether a mean difference (Q,) is above so many of its standard errors."""
+    return len(difference) > 0 and float(difference.mean()) > errors * float(difference.std()) / len(difference) ** 0.5
+
+
+def _mean(values: Float64) -> float:
+    return float(values.mean()) if len(values) else 0.0
 
 
 def _reason(choice: Choice, settings: Settings) -> str:
-    if not choice.tried or choice.plain == 0.0:
+    if choice.plain == 0.0:
         return "too few photos belong together beyond doubt: use nearest neighbours alone"
     words = ", ".join(f"{name}={value:.4g}" for name, value in settings.items())
     scores = f"mAP {choice.score:.3f}, {choice.plain:.3f} without, on groups found without labels"
-    return f"{words} is the best of {len(choice.tried)} ({scores})" + (
-        "" if choice.worthwhile else f": {choice.method} does not help this collection"
+    return f"{words} of {len(choice.tried)} settings ({scores})" + (
+        "" if choice.worthwhile else f", but no sure gain: do without {choice.method}"
     )
-
-
-def _halves(vectors: Float32, rng: np.random.Generator) -> tuple[Float32, Float32]:
-    """The same photos, described by one random half of the dimensions and by the other; all dimensions if only one."""
-    order = rng.permutation(vectors.shape[1])
-    middle = len(order) // 2
-    parts = (order[:middle], order[middle:]) if middle else (order, order)
-    return _unit(vectors[:, np.sort(parts[0])]), _unit(vectors[:, np.sort(parts[1])])
 
 
 def _unit(vectors: Float32) -> Float32:
@@ -214,14 +241,14 @@ def _groups(nodes: int, rows: Int64, others: Any) -> Int64:
     return group
 
 
-def _mean_average_precision(ranking: Ranking, trial: _Trial) -> float:
-    """Mean over the queries of the precision at every photo of their group, which they themselves do not count to."""
+def _average_precision(ranking: Ranking, trial: _Trial) -> Float64:
+    """Mean precision at every other photo of a query's group, (Q,)."""
     ids, asked = ranking.ids, trial.asked[:, None]
     counted = (ids >= 0) & (ids != asked)
     relevant = counted & (trial.group[ids] == trial.group[asked])
     precision = np.cumsum(relevant, axis=1) / np.maximum(np.cumsum(counted, axis=1), 1)
-    sizes = np.bincount(trial.group[trial.group >= 0])[trial.group[trial.asked]] - 1
-    return float(((precision * relevant).sum(axis=1) / sizes).mean())
+    sizes = np.bincount(trial.group[trial.group >= 0], minlength=1)[trial.group[trial.asked]] - 1
+    return np.asarray((precision * relevant).sum(axis=1) / sizes)
 
 
 def _quantile(graph: KnnGraph, share: float) -> float:

@@ -5,9 +5,10 @@ Which features a recipe needs is said in `resight.ranking.settings`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -102,6 +103,16 @@ def _need(part: T | None) -> T:
     if part is None:
         raise UsageError("this collection was not made for the recipe: its features are missing")
     return part
+
+
+def call_recipe(name: str, recipe: Callable[..., Pipeline], what: Any, options: Mapping[str, Any]) -> Pipeline:
+    """`recipe(what, **options)`. Raises `UsageError`, naming the options there are, for one that the recipe lacks."""
+    parameters = inspect.signature(recipe).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    if unknown := [option for option in options if option not in known]:
+        public = ", ".join(option for option in known if option != "allowed")
+        raise UsageError(f"recipe {name} has no option {unknown[0]!r}: it has {public or 'none'}")
+    return recipe(what, **options)
 
 
 PIPELINES: dict[str, Callable[..., Pipeline]] = {"classic": classic, "hybrid": hybrid}

@@ -103,6 +103,17 @@ class Standardised:
 
 @composable
 @dataclass(frozen=True, eq=False)
+class Only:
+    """Keep the results in `allowed`, ascending rows (n,) int64, in their order."""
+
+    allowed: Int64
+
+    def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
+        return restrict(need(ranking, "Only"), self.allowed)
+
+
+@composable
+@dataclass(frozen=True, eq=False)
 class Anew:
     """A stage that searches, in the middle of a pipeline: it does not look at the ranking so far."""
 

@@ -14,6 +14,7 @@ from resight.features.local_features import RootSift
 from resight.features.pooling import class_token, gem, mac, rmac, smooth_regional_gem, spoc
 from resight.index.asmk import Asmk, Codebook
 
+MODEL_FILES = ("backbone", "weights")  # settings that name a file
 WHITENINGS = ("none", "pca", "zca")
 POOLS = ("gem", "mac", "spoc", "rmac", "regional-gem", "class-token")
 CHECKPOINT_RECIPES = ("rmac", "gem", "ap-gem", "solar", "delg")  # those with published weights for torch
@@ -59,8 +60,9 @@ class GlobalSettings:
     """How a photo becomes one vector.
 
     `backbone`: an ONNX file, or the folder of a Hugging Face model; or `weights`: a published checkpoint of torch.
-    `pool`: one of `POOLS`, with power `p` for GeM. `scales`: sizes relative to the photo whose longer side was brought
-    to at most `max_side` pixels. `whiten`: a whitening learnt without labels from the collection's own vectors, one of
+    `pool`: one of `POOLS`, with power `p` for GeM; a checkpoint brings its own. `scales`: sizes relative to the photo
+    whose longer side was brought to at most `max_side` pixels; none for the checkpoint's published ones, or the photo
+    as it is. `whiten`: a whitening learnt without labels from the collection's own vectors, one of
     `WHITENINGS`; `whiten_dim`: dimensions that PCA keeps, None for all; `half`: search in half precision, which takes
     half the memory.
     """
@@ -69,7 +71,7 @@ class GlobalSettings:
     weights: str = ""
     pool: str = "gem"
     p: float = 3.0
-    scales: tuple[float, ...] = (1.0,)
+    scales: tuple[float, ...] = ()
     max_side: int = 1024
     whiten: str = "none"
     whiten_dim: int | None = None
@@ -82,8 +84,8 @@ class GlobalSettings:
             raise UsageError(f"whiten={self.whiten!r}: choose one of {', '.join(WHITENINGS)}")
         if not (math.isfinite(self.p) and self.p > 0):
             raise UsageError(f"p={self.p}: the generalised mean needs a positive p")
-        if not self.scales or not all(math.isfinite(scale) and scale > 0 for scale in self.scales):
-            raise UsageError(f"scales={list(self.scales)}: give at least one, all positive")
+        if not all(math.isfinite(scale) and scale > 0 for scale in self.scales):
+            raise UsageError(f"scales={list(self.scales)}: all must be positive")
         if self.max_side < 1 or (self.whiten_dim is not None and self.whiten_dim < 1):
             raise UsageError(f"max_side={self.max_side} and whiten_dim={self.whiten_dim} must be at least 1")
         if bool(self.backbone) and bool(self.weights):
@@ -118,8 +120,8 @@ GLOBAL_DEFAULTS: Mapping[str, GlobalSettings] = {
     "gem": GlobalSettings(),
     "rmac": GlobalSettings(pool="rmac"),
     "ap-gem": GlobalSettings(),
-    "solar": GlobalSettings(scales=(1.0, math.sqrt(2), math.sqrt(0.5))),
-    "delg": GlobalSettings(scales=(math.sqrt(0.5), 1.0, math.sqrt(2))),
+    "solar": GlobalSettings(),
+    "delg": GlobalSettings(),
     "frozen": GlobalSettings(pool="class-token"),
     "hybrid": GlobalSettings(scales=(1.0, math.sqrt(2)), whiten="zca"),
 }
@@ -148,7 +150,12 @@ def open_descriptor(recipe: str, settings: GlobalSettings) -> GlobalDescriptor:
     if settings.weights:
         from resight.features.checkpoints import load_descriptor
 
-        return load_descriptor(settings.weights, recipe=recipe, scales=settings.scales, max_side=settings.max_side)
+        return load_descriptor(
+            settings.weights,
+            recipe=recipe if recipe in CHECKPOINT_RECIPES else None,
+            scales=settings.scales or None,
+            max_side=settings.max_side,
+        )
     if not settings.backbone:
         raise UsageError(f"recipe {recipe} needs a network: give --backbone FILE.onnx" + _or_weights(recipe))
     if recipe in ("ap-gem", "solar", "delg"):
@@ -157,7 +164,7 @@ def open_descriptor(recipe: str, settings: GlobalSettings) -> GlobalDescriptor:
 
     backbone = open_backbone(settings.backbone)
     pool, name = _pool(settings, backbone.output)
-    return GlobalDescriptor(backbone, pool, name, scales=settings.scales, max_side=settings.max_side)
+    return GlobalDescriptor(backbone, pool, name, scales=settings.scales or (1.0,), max_side=settings.max_side)
 
 
 def _pool(settings: GlobalSettings, output: str) -> tuple[Any, str]:

@@ -56,7 +56,7 @@ class SimilarityRerank:
             if len(found):
                 head, tail = slice(0, len(found)), slice(len(found), int((ids[q] >= 0).sum()))
                 ids[q, head], scores[q, head] = reorder(found, self._score(query[None], found))
-                scores[q, tail] += min(0.0, scores[q, head].min() - scores[q, tail].max(initial=-np.inf))
+                scores[q, tail] = _below(scores[q, tail], scores[q, head].min())
         return Ranking(ids, scores)
 
     def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
@@ -75,6 +75,13 @@ class SimilarityRerank:
             raise UsageError(f"row {found[~known][0]} has no descriptor to compare: rank photos that have one")
         scores: Float32 = self.similarity.score(query, self.vectors[places])[0]
         return scores
+
+
+def _below(scores: Float32, ceiling: Any) -> Float32:
+    """Descending `scores`, all moved down alike until none is above `ceiling`."""
+    if not len(scores) or scores[0] <= ceiling:
+        return scores
+    return np.asarray(np.minimum(scores - (scores[0] - ceiling), ceiling), np.float32)  # the sum may round up
 
 
 def deep_similarity(

@@ -181,7 +181,8 @@ def deep_similarity(scores: Tensor, cosine: Tensor, matching: Tensor, delta: flo
     if scores.ndim != 1 or cosine.shape != scores.shape or matching.shape != scores.shape:
         shapes = f"{tuple(scores.shape)}, {tuple(cosine.shape)} and {tuple(matching.shape)}"
         raise ArrayError(f"scores, cosines and matches have shapes {shapes}, expected (n,) three times")
-    return (scores - cosine - torch.where(matching, delta, -delta)).abs().mean()
+    sign = 2 * matching.to(scores.dtype) - 1
+    return (scores - cosine - delta * sign).abs().mean()
 
 
 def _class_cosines(x: Tensor, weight: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from resight.errors import UsageError
 from resight.graph.propagation_matrix import Propagation, propagation_matrix
-from resight.graph.separation import Mixing, Precision, SimilaritySeparation, as_tensor
+from resight.graph.separation import Mixing, Precision, SimilaritySeparation, as_tensor, smoothed
 from resight.training.separation_batches import batches, neighbourhood
 from resight.training.separation_beta import Percentile, similarity_percentile
 from resight.training.separation_files import Progressed, fingerprint, read_checkpoint, write_checkpoint
@@ -26,6 +26,7 @@ from resight.types import Float32, KnnGraph
 WATCH_EVERY = 5
 CHECKPOINT_EVERY = 10
 BATCH_NEIGHBOURS = 16
+DIVERGED = 0.01  # share by which a loss may exceed that at the start
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ class _Run:
     def all_epochs(
         self, state: Progressed, path: Path | None, data: str, on_epoch: Callable[[Epoch], None] | None
     ) -> Literal["done", "patience", "diverged"]:
-        """Train; `state` follows. `state.kept` is the best state with a watch, else the last good one."""
+        """Train; `state` follows. With a watch `state.kept` is the best state, else the last one known to be good."""
         whole = None
         if self.settings.batch is None:
             mixing = Mixing.build(self.propagation.matrix, self.model.device, symmetric=True)
@@ -189,11 +190,13 @@ class _Run:
         while (number := len(state.epochs) + 1) <= self.settings.epochs:
             if patience is not None and number - 1 - state.best >= patience:
                 return "patience"
-            started = time.perf_counter()
-            loss = self._batched(number, state.beta[0]) if whole is None else self._whole(*whole, state)
+            started, before = time.perf_counter(), _weights(self.model)
+            loss = self._batched(number, state.beta[0]) if whole is None else self._whole(*whole, state.beta[0])
             start = state.epochs[0][1] if state.epochs else loss
-            if not np.isfinite(loss) or loss > start + 0.01 * abs(start) or not _finite(self.model):
+            if not np.isfinite(loss) or loss > start + DIVERGED * abs(start):
                 return "diverged"
+            if self.watch is None:
+                state.kept, state.best = before, number - 1
             found = self._look(number, state)
             epoch = Epoch(number, loss, state.beta[0], found, time.perf_counter() - started)
             state.epochs.append((epoch.number, epoch.loss, epoch.beta, epoch.found_again, epoch.seconds))
@@ -201,18 +204,23 @@ class _Run:
                 on_epoch(epoch)
             if path is not None and (number % CHECKPOINT_EVERY == 0 or number == self.settings.epochs):
                 write_checkpoint(path, data, self.model, self.optimizer, state)
+        if self.watch is None:
+            if not all(bool(torch.isfinite(weight).all()) for weight in self.model.parameters()):
+                return "diverged"
+            state.kept, state.best = _weights(self.model), len(state.epochs)
         return "done"
 
-    def _whole(self, x: Tensor, mixing: Mixing, state: Progressed) -> float:
-        """One step over all pairs; its loss."""
+    def _whole(self, x: Tensor, mixing: Mixing, beta: float) -> float:
+        """One step over all pairs; the loss before it."""
         self.optimizer.zero_grad()
         precision = torch.bfloat16 if self.settings.precision == "bfloat16" else None
         embedded = self.model(x, [mixing] * self.model.layers)
-        loss = similarity_separation(embedded, state.beta[0], precision=precision)
+        loss = similarity_separation(embedded, beta, precision=precision)
+        sound = _all_unit(embedded.detach())
         del embedded  # its memory is needed for the gradient
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        return float(loss.detach())
+        return float(loss.detach()) if sound else np.nan
 
     def _batched(self, number: int, beta: float) -> float:
         """Steps over batches of all rows; the mean of their losses."""
@@ -225,15 +233,12 @@ class _Run:
             loss = sampled_loss(embedded, beta, len(self.X))
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-            losses.append(float(loss.detach()))
+            losses.append(float(loss.detach()) if _all_unit(embedded.detach()) else np.nan)
         return float(np.mean(losses))
 
     def _look(self, number: int, state: Progressed) -> float | None:
-        """Keep the new weights where they are the best, or where nothing tells which are."""
-        if self.watch is None:
-            state.kept, state.best = _weights(self.model), number
-            return None
-        if number % WATCH_EVERY and number != self.settings.epochs:
+        """How well hidden neighbours are found, where that is watched and due; keep the weights if best."""
+        if self.watch is None or (number % WATCH_EVERY and number != self.settings.epochs):
             return None
         found = found_again(self.model, self.X, self.watch)
         if found > state.best_found:
@@ -247,7 +252,8 @@ def _beta(
     """Beta and its error."""
     if settings.beta is not None:
         return settings.beta, 0.0
-    found = similarity_percentile(model.embed(X, propagation), settings.beta_percentile, seed=settings.seed)
+    start = smoothed(X, propagation, settings.layers, settings.residual, model.device)
+    found = similarity_percentile(start, settings.beta_percentile, seed=settings.seed)
     # All similarities of a collection can be 1: beta must stay below for there to be a far side.
     return min(found.value, 1 - 1e-6), found.error
 
@@ -256,8 +262,9 @@ def _weights(model: SimilaritySeparation) -> list[Tensor]:
     return [parameter.detach().clone() for parameter in model.parameters()]
 
 
-def _finite(model: SimilaritySeparation) -> bool:
-    return all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
+def _all_unit(e: Tensor) -> bool:
+    """Whether rows `e` are L2-normalised: weights that are too large overflow into zeros, which have a finite loss."""
+    return bool((torch.linalg.vector_norm(e, dim=1) - 1).abs().max() < 0.01)
 
 
 def _device(name: str) -> torch.device:

@@ -43,8 +43,8 @@ def loss_and_gradient(
     """The loss of rows `e` (N, D) and its gradient (N, D), exact in either `method`.
 
     "direct" computes every similarity once and both its gradients; "closed" the closed form and corrections for
-    negative similarities; "auto" chooses by a sample. `precision`: a type to round the factors of every product to, such
-    as bfloat16; None keeps that of `e`.
+    negative similarities; "auto" chooses by a sample. `precision`: a type to round the factors of products to, such as
+    bfloat16; None keeps that of `e`.
     Memory beyond the result: three blocks of 2048 x 2048, for "closed" D x D as well. Time grows with N² D.
     Raises `UsageError` unless beta lies strictly within -1 and 1, `ArrayError` for another shape.
     """
@@ -83,7 +83,9 @@ def check_beta(beta: float) -> None:
 
 class _Loss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, e: Tensor, beta: float, alpha: float, method: Method, precision: torch.dtype | None) -> Tensor:
+    def forward(
+        ctx: Any, e: Tensor, beta: float, alpha: float, method: Method, precision: torch.dtype | None
+    ) -> Tensor:
         loss, gradient = loss_and_gradient(e.detach(), beta, alpha, method=method, precision=precision)
         ctx.save_for_backward(gradient)
         return e.new_tensor(loss)

@@ -12,6 +12,18 @@ OUTSIDE = Protocol(crop="whole", ap="rectangle", junk="none", own_photo="absent"
 INSIDE = Protocol(crop="whole", ap="rectangle", junk="own", own_photo="junk")
 
 
+# For 40 photos that have nothing to do with each other; the defaults are for collections.
+SMALL = {
+    "average-expansion": {"n": 1},
+    "alpha-expansion": {"n": 1},
+    "alpha-augmentation": {"n": 1, "query_n": 1},
+    "explore-exploit": {"k": 5},
+    "super-global": {"k": 2},
+    **{name: {"k": 4, "seeds": 1, "alpha": 0.5} for name in ("diffusion", "spectral-ranking", "hybrid-diffusion")},
+    "offline-diffusion": {"k": 4, "candidates": 10, "seeds": 1, "alpha": 0.5},
+}
+
+
 def unit(*shape: int, seed: int = 0) -> np.ndarray:
     x = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
     return x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -27,7 +39,7 @@ def bench(inside: bool) -> Benchmark:
 @pytest.mark.parametrize("recipe", FEATURE_RECIPES)
 def test_every_recipe_finds_a_copy_of_the_query_first(recipe: str) -> None:
     x = unit(40, 16)
-    settings = {"n": 1} if "expansion" in recipe else {"k": 5} if recipe == "explore-exploit" else {}
+    settings = SMALL.get(recipe, {})
     ranking = FeatureSearch(Database(x), recipe, settings)(Queries(vectors=x[7:9]))
     assert ranking.ids[:, 0].tolist() == [7, 8]
 

@@ -4,14 +4,15 @@ import json
 
 import numpy as np
 import pytest
-from onnx_factory import STRIDE, write_network
 
+from onnx_factory import STRIDE, write_network
 from resight.errors import UsageError
 from resight.features.backbone import IMAGENET_MEAN, file_sha256, open_backbone
 
 
 @pytest.mark.parametrize(
-    ("output", "stride", "shape"), [("maps", STRIDE, (2, 16, 5, 8)), ("vectors", 0, (2, 16)), ("tokens", 8, (2, 41, 16))]
+    ("output", "stride", "shape"),
+    [("maps", STRIDE, (2, 16, 5, 8)), ("vectors", 0, (2, 16)), ("tokens", 8, (2, 41, 16))],
 )
 def test_what_a_network_gives_is_found_out(tmp_path, output, stride, shape):
     path = write_network(tmp_path / "net.onnx", output=output)

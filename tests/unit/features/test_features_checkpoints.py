@@ -483,7 +483,12 @@ def test_parameters_are_weights_too(tmp_path: Path) -> None:
 
 def test_options_of_the_trunk_reach_it(tmp_path: Path) -> None:
     found = read_checkpoint(save(trunk().state_dict(), tmp_path / "net.pth"))
-    assert build_trunk(found, last_stride=1, dilation=2).stride == 16
+    net = build_trunk(found, last_stride=1, dilation=2)
+    assert net.stride == 16
+    assert all(parameter.requires_grad for parameter in net.parameters())
+    with torch.no_grad():
+        net.conv1.weight.zero_()  # training changes the network, not what was read
+    assert found.trunk["conv1.weight"].any()
 
 
 def test_missing_and_unknown_weights_are_listed(tmp_path: Path) -> None:

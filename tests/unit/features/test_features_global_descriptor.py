@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from onnx_factory import write_network
 
+from onnx_factory import write_network
 from resight.errors import ArrayError, UsageError
 from resight.features import global_descriptor
 from resight.features.backbone import open_backbone
@@ -133,7 +133,7 @@ def test_settings_that_cannot_be(networks):
         GlobalDescriptor(maps, gem, scales=())
     with pytest.raises(UsageError, match="max_side=4"):
         GlobalDescriptor(maps, gem, max_side=4)
-    with pytest.raises(UsageError, match="takes 8 channels.*gives 16.*another architecture"):
+    with pytest.raises(UsageError, match=r"takes 8 channels.*gives 16.*another architecture"):
         GlobalDescriptor(maps, gem, linear=Linear(np.eye(8, dtype=np.float32)))
     with pytest.raises(UsageError, match="whitening is for descriptors of 5"):
         GlobalDescriptor(maps, gem, whitening=fit_pca(np.random.default_rng(0).normal(size=(20, 5))))

@@ -6,7 +6,7 @@ import torch
 from resight.errors import ArrayError, UsageError
 from resight.graph.knn_graph import build_knn_graph, neighbours
 from resight.graph.propagation_matrix import listed_graph, propagation_matrix, query_rows
-from resight.graph.separation import Mixing, SimilaritySeparation
+from resight.graph.separation import Mixing, SimilaritySeparation, smoothed
 from resight.types import KnnGraph
 
 torch.set_num_threads(1)
@@ -87,6 +87,25 @@ def test_queries_as_rows_of_the_joint_matrix(vectors, rng):
             both = model(torch.from_numpy(np.vstack([queries, vectors])), [mixing] * layers).numpy()
         np.testing.assert_allclose(extended, both[:6], atol=1e-6)
         np.testing.assert_allclose(index, both[6:], atol=1e-6)
+
+
+def test_an_index_that_was_kept(vectors, rng):
+    model, other = SimilaritySeparation(12), SimilaritySeparation(12)
+    graph, queries = build_knn_graph(vectors, 4), unit(rng, 3, 12)
+    near = neighbours(queries, vectors, 3)
+    model.embed(vectors, graph)
+    other.attach(model.index)
+    np.testing.assert_array_equal(other.extend(queries, near), model.extend(queries, near))
+    for misfit in (SimilaritySeparation(12, 3), SimilaritySeparation(11)):
+        with pytest.raises(ArrayError, match="as many arrays"):
+            misfit.attach(model.index)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_an_untrained_network_smooths(vectors, layers):
+    model, propagation = SimilaritySeparation(12, layers), propagation_matrix(vectors, build_knn_graph(vectors, 4))
+    plain = smoothed(vectors, propagation, layers, 0.3, model.device)
+    np.testing.assert_allclose(model.embed(vectors, propagation), plain, atol=1e-4)
 
 
 def test_a_query_does_not_depend_on_other_queries(vectors, rng):

@@ -74,13 +74,13 @@ def test_expected_sampled_gradient_is_the_exact_one():
     torch.testing.assert_close(torch.autograd.grad(mean, e)[0], exact)
 
 
-def test_bfloat16_loss_is_close(monkeypatch):
+def test_bfloat16_loss_is_close():
     e = embeddings(60, 16).float()
     exact, gradient = loss_and_gradient(e, 0.2, method="direct")
     for method in ("direct", "closed"):
         rounded, rounded_gradient = loss_and_gradient(e, 0.2, method=method, precision=torch.bfloat16)
         assert rounded == pytest.approx(exact, rel=0.01)
-        assert torch.nn.functional.cosine_similarity(gradient, rounded_gradient).min() > 0.99
+        assert torch.nn.functional.cosine_similarity(gradient, rounded_gradient).min() > 0.98
 
 
 @pytest.mark.parametrize("beta", [-1, 1, 1.5, np.nan])
@@ -225,7 +225,7 @@ def test_training_separates_groups(world):
     assert epochs[-1].loss < epochs[0].loss
     assert {epoch.beta for epoch in epochs} == {epochs[0].beta}
     start = SimilaritySeparation(32).embed(vectors, graph)
-    assert epochs[0].beta == pytest.approx(np.percentile(start @ start.T, 98), abs=1e-6)
+    assert epochs[0].beta == pytest.approx(np.percentile(start @ start.T, 98), abs=2e-5)
 
 
 def test_a_fitted_model_answers_queries_at_once(world):
@@ -299,14 +299,16 @@ def test_training_stops_where_hidden_neighbours_are_found_best(world):
     assert torch.equal(best.weights[0], trained.model.weights[0])
 
 
-def test_a_diverging_loss_keeps_the_last_good_state(world):
+@pytest.mark.parametrize(("rate", "batch"), [(0.3, None), (1e12, None), (1e30, None), (1e12, 50), (1e30, 50)])
+def test_a_diverging_loss_keeps_the_last_good_state(world, rate, batch):
     vectors, _, graph = world
-    trained = train_separation(vectors, graph, SeparationSettings(epochs=50, learning_rate=1e12))
+    settings = SeparationSettings(epochs=50, learning_rate=rate, batch=batch)
+    trained = train_separation(vectors, graph, settings)
     assert trained.stopped == "diverged"
     assert len(trained.epochs) < 50
-    assert np.isfinite(trained.model.embed(vectors, graph)).all()
+    assert trained.best == 0
+    assert torch.equal(trained.model.weights[0], SimilaritySeparation(32).weights[0])
     assert all(np.isfinite(epoch.loss) for epoch in trained.epochs)
-    assert torch.equal(trained.model.weights[0], SimilaritySeparation(32).weights[0]) or trained.best > 0
 
 
 def test_no_epochs_give_the_network_of_the_start(world):

@@ -116,28 +116,20 @@ def build_trunk(checkpoint: Checkpoint, *, last_stride: int = 2, dilation: int =
         if "h.weight" not in state:
             raise UsageError(f"{checkpoint.path} lacks {name}.h.weight")
         attention[name.removeprefix("attention.")] = len(state["h.weight"])
-    trunk: ResNet | Vgg16
-    if checkpoint.architecture == "vgg16":
-        trunk = Vgg16(width=checkpoint.width)
-    else:
-        trunk = ResNet(
-            checkpoint.architecture,
-            checkpoint.stage,
-            last_stride=last_stride,
-            dilation=dilation,
-            attention=attention,
-            width=checkpoint.width,
-        )
-    weights = dict(checkpoint.trunk)
+    with torch.device("meta"):  # random weights would take longer to make than those of the file to read
+        trunk = _empty_trunk(checkpoint, attention, last_stride, dilation)
+    weights = {name: torch.zeros((), dtype=torch.int64) for name in trunk.state_dict() if name.endswith(COUNTER)}
+    weights |= {name: tensor.clone() for name, tensor in checkpoint.trunk.items()}
     for block, state in blocks.items():
-        weights |= {f"{block}.{name}": tensor for name, tensor in state.items()}
-    load_weights(trunk, weights, checkpoint.path)
+        weights |= {f"{block}.{name}": tensor.clone() for name, tensor in state.items()}
+    load_weights(trunk, weights, checkpoint.path, assign=True)
     return trunk.eval()
 
 
-def load_weights(module: nn.Module, weights: State, path: Path) -> tuple[str, ...]:
+def load_weights(module: nn.Module, weights: State, path: Path, *, assign: bool = False) -> tuple[str, ...]:
     """Fill `module` with `weights` of the file `path`; gives the names that it has no place for.
 
+    They are copied, or with `assign` become the weights of the module themselves.
     Raises `UsageError` when a weight of the module is missing or of another shape; counters of batches may be missing.
     """
     expected = module.state_dict()
@@ -148,8 +140,18 @@ def load_weights(module: nn.Module, weights: State, path: Path) -> tuple[str, ..
         if name in expected and tensor.shape != expected[name].shape:
             got, wanted = tuple(tensor.shape), tuple(expected[name].shape)
             raise UsageError(f"{path}: {name} has shape {got}, expected {wanted}: it is of another architecture")
-    module.load_state_dict({name: tensor for name, tensor in weights.items() if name in expected}, strict=False)
+    known = {name: tensor for name, tensor in weights.items() if name in expected}
+    module.load_state_dict(known, strict=False, assign=assign)
     return tuple(name for name in weights if name not in expected)
+
+
+def _empty_trunk(
+    checkpoint: Checkpoint, attention: Mapping[str, int], last_stride: int, dilation: int
+) -> ResNet | Vgg16:
+    name, stage, width = checkpoint.architecture, checkpoint.stage, checkpoint.width
+    if name == "vgg16":
+        return Vgg16(width=width)
+    return ResNet(name, stage, last_stride=last_stride, dilation=dilation, attention=attention, width=width)
 
 
 @cache

@@ -1,0 +1,96 @@
+"""The command `resight refine`: reads arguments, calls the library, prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import resight
+from resight import console
+
+if TYPE_CHECKING:
+    from resight.collection import Collection
+    from resight.refine import Drift, Refinement
+    from resight.training.separation import Epoch
+
+METHODS = ("separation",)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(refine)
+
+
+def refine(
+    name: Annotated[str, typer.Argument(metavar="NAME.resight", help="The collection.")],
+    method: Annotated[str, typer.Option(help="separation")] = "separation",
+    verified: Annotated[bool, typer.Option(help="Join only photos that geometry proves to show one thing.")] = False,
+    k: Annotated[
+        int | None, typer.Option(help="Neighbours per photo; as many as stand out if not given.", min=1)
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Most epochs to train.", min=0)] = 200,
+    seed: Annotated[int, typer.Option(help="Of the training.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="Where to train: cpu, cuda.")] = "cpu",
+    retrain: Annotated[bool, typer.Option(help="Train anew, although there are refined descriptors.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page with figures of the training.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Refine the global descriptors of a collection by their neighbours; run it again to take in new photos."""
+    from resight.errors import UsageError
+    from resight.refine import drift, extend_refinement, load_refinement, refinement_exists
+
+    with console.one_sentence():
+        if method not in METHODS:
+            raise UsageError(f"method {method!r} is unknown: choose one of {', '.join(METHODS)}")
+        collection = resight.open(name)
+        if refinement_exists(collection) and not retrain:
+            refinement = extend_refinement(collection, load_refinement(collection))
+        else:
+            refinement = _train(collection, verified, k, epochs, seed, device, json)
+        moved = drift(collection, refinement)
+        if html is not None:
+            from resight.answers import write_report
+            from resight.refine_report import refinement_page
+
+            write_report(html, refinement_page(collection, refinement))
+        _print(refinement, moved, name, html, json)
+
+
+def _train(
+    collection: Collection, verified: bool, k: int | None, epochs: int, seed: int, device: str, quiet: bool
+) -> Refinement:
+    from resight.refine import fingerprint
+    from resight.refine import refine as train
+    from resight.refine_graph import verified_graph
+
+    with console.progress(quiet) as progress:
+
+        def show(epoch: Epoch) -> None:
+            progress("training", epoch.number, epochs)
+
+        graph = verified_graph(collection, key=fingerprint(collection), progress=progress) if verified else None
+        return train(collection, k=k, verified=graph, epochs=epochs, seed=seed, device=device, on_epoch=show)
+
+
+def _print(refinement: Refinement, moved: Drift, name: str, html: Path | None, json: bool) -> None:
+    from dataclasses import asdict
+
+    facts = refinement.facts
+    if json:
+        console.print_json({"photos": len(refinement.rows), **facts, "drift": asdict(moved)})
+        return
+    edges = "verified neighbours" if facts["verified"] else "neighbours"
+    console.say(
+        f"{len(refinement.rows)} photos refined, trained on {facts['photos']} with {facts['neighbours']} {edges}"
+    )
+    console.say(f"epoch {facts['best']} of {len(facts['epochs'])} was kept, beta {facts['beta']:.3f}")
+    if facts["stopped"] == "diverged":
+        console.warn("the loss diverged: the last good state was kept")
+    if moved.new or moved.gone:
+        console.say(f"since the training {moved.new} photos came and {moved.gone} went")
+    if moved.retrain:
+        console.warn(f"{moved.retrain}: run resight refine {name} --retrain")
+    if html is not None:
+        console.say(f"report: {html}")

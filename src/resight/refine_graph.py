@@ -1,0 +1,72 @@
+"""Which photos a refinement joins: as many as stand out, or those that geometry proves to show one thing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from resight.collection import Collection
+from resight.derived import verifier
+from resight.errors import UsageError
+from resight.graph.knn_graph import build_knn_graph
+from resight.graph.verified import build_verified_graph
+from resight.progress import Progress, silent
+from resight.ranking.confidence import PROVEN
+from resight.store.folder import derived_path
+from resight.types import Float32, Int64, KnnGraph
+
+MOST_NEIGHBOURS = 50
+STRANGERS = 0.05  # unrelated photos that may stand out from the rest of a row
+SAMPLED = 1000
+CANDIDATES = 20  # nearest photos that geometry looks at
+VERIFIED = "verified_graph.log"  # while it is being built
+
+
+def standing_out(vectors: Float32) -> int:
+    """How many photos stand out from the rest of a photo's similarities, on average: 1 to 50; no labels are needed.
+
+    A photo stands out when its similarity is so many standard deviations above the mean of its row (N,) that of N
+    normal ones 0.05 would be. Looks at 1000 rows. Memory: 4 N bytes for each of them.
+    """
+    from scipy.stats import norm
+
+    rows = np.sort(np.random.default_rng(0).permutation(len(vectors))[:SAMPLED])
+    products = vectors[rows] @ vectors.T
+    own = np.arange(len(rows))
+    products[own, rows] = np.nan
+    mean, deviation = np.nanmean(products, axis=1, keepdims=True), np.nanstd(products, axis=1, keepdims=True)
+    far = mean + norm.isf(STRANGERS / len(vectors)) * deviation
+    products[own, rows] = -np.inf
+    count = round(float((products > far).sum(axis=1).mean()))
+    return int(np.clip(count, 1, min(MOST_NEIGHBOURS, len(vectors) - 1)))
+
+
+def verified_graph(collection: Collection, *, key: str, k: int = CANDIDATES, progress: Progress = silent) -> KnnGraph:
+    """The graph of photos of `collection` that geometry proves to show one thing, among their `k` nearest.
+
+    Nodes are the photos with descriptors, in row order; weights are inlier counts. A run that is stopped goes on
+    where `key`, what the descriptors depend on, is the same.
+    Raises `UsageError` for a collection without local features.
+    """
+    if collection.settings.local is None:
+        raise UsageError(f"{collection.path} keeps no local features to verify: use a recipe such as hybrid")
+    rows, vectors = collection.vectors()
+    verify = verifier(collection.tables)
+    path = derived_path(collection.path, VERIFIED)
+
+    def inliers(node: int, others: Int64) -> Int64:
+        query = verify.features(rows[[node]])[0]
+        proofs = verify(query, rows[others])
+        return np.array([proof.inliers if proof.significance > PROVEN else 0 for proof in proofs], np.int64)
+
+    candidates = build_knn_graph(vectors, min(k, len(rows) - 1))
+    graph = build_verified_graph(candidates, inliers, path=path, key=key, jobs=1, progress=progress)
+    path.unlink(missing_ok=True)
+    return graph
+
+
+def listed_pairs(graph: KnnGraph) -> Int64:
+    """Pairs (P, 2) int64 of rows, i < j ascending, where either lists the other."""
+    rows, slots = np.nonzero(graph.ids >= 0)
+    columns = graph.ids[rows, slots].astype(np.int64)
+    keys = np.unique(np.minimum(rows, columns) * len(graph) + np.maximum(rows, columns))
+    return np.stack([keys // len(graph), keys % len(graph)], axis=1)

@@ -1,0 +1,115 @@
+"""Figures of guided similarity separation, as PNG bytes: its loss, what training does, and studies of its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resight.errors import ArrayError, UsageError
+from resight.types import Float32, as_array
+from resight.viz.curves import COLOURS, SOFT, _figure, _legend, _png
+
+Float64 = NDArray[np.float64]
+SAMPLE = 1500
+BINS = 200
+
+
+def loss_over_similarity(beta: float) -> bytes:
+    """The loss of a pair and its gradient over the pair's similarity from -1 to 1.
+
+    Raises `UsageError` unless beta lies within -1 and 1.
+    """
+    if not -1 < beta < 1:
+        raise UsageError(f"beta={beta} must lie between -1 and 1")
+    s = np.linspace(-1, 1, 401)
+    kept = np.maximum(s, 0)
+    figure, axes = _figure()
+    axes.plot(s, -((kept - beta) ** 2) / 2, color=COLOURS[0], linewidth=2.2, label="loss  -(s - β)² / 2")
+    axes.plot(s, np.where(s > 0, beta - s, 0), color=COLOURS[1], linewidth=2.2, label="gradient  -(s - β)")
+    axes.axvline(beta, color=SOFT, linewidth=1.2, linestyle="--", label=f"β = {beta:.3f}")
+    axes.axhline(0, color=SOFT, linewidth=0.8)
+    axes.set(xlabel="similarity of a pair", ylabel="loss, gradient", xlim=(-1, 1))
+    _legend(axes)
+    return _png(figure)
+
+
+def similarity_histogram(before: Float32, after: Float32, beta: float, seed: int = 0) -> bytes:
+    """Similarities of different rows of descriptors `before` and `after` (N, D) training, each L2-normalised, and beta.
+
+    Shares of pairs, on a logarithmic scale as near pairs are few. Above 1500 rows, of that many random ones. Raises
+    `ArrayError` on unequal numbers of rows, `UsageError` below 2 rows.
+    """
+    before = as_array("before", before, np.float32, (None, None))
+    after = as_array("after", after, np.float32, (len(before), None))
+    if len(before) < 2:
+        raise UsageError("a histogram of similarities needs at least 2 rows")
+    rows = np.random.default_rng(seed).permutation(len(before))[:SAMPLE]
+    edges: list[float] = np.linspace(-1, 1, BINS + 1).tolist()
+    figure, axes = _figure()
+    for name, vectors, colour in (("before", before, COLOURS[7]), ("after", after, COLOURS[0])):
+        similarity = (vectors[rows] @ vectors[rows].T)[np.triu_indices(len(rows), 1)]
+        weights = np.full(len(similarity), 100 / len(similarity))
+        axes.hist(similarity, bins=edges, weights=weights, color=colour, alpha=0.65, label=name)
+    axes.axvline(beta, color=COLOURS[1], linewidth=2, label=f"β = {beta:.3f}")
+    axes.set(xlabel="similarity of a pair", ylabel="share of pairs (%)", yscale="log", xlim=(-0.6, 1.0))
+    axes.yaxis.set_major_formatter("{x:g}")
+    _legend(axes)
+    return _png(figure)
+
+
+def training_curve(
+    losses: Any, watched: Sequence[tuple[int, float]] = (), best: int | None = None, scores: Any = None
+) -> bytes:
+    """Losses (epochs,), and on a second axis hidden neighbours found again, as (epoch, mean reciprocal rank).
+
+    `best`: the epoch that was kept. `scores`: (epoch, mAP) rows, where labels are known, on the second axis too.
+    Raises `UsageError` without an epoch.
+    """
+    losses = as_array("losses", losses, np.float64, (None,))
+    if not len(losses):
+        raise UsageError("there are no epochs to draw")
+    figure, axes = _figure()
+    axes.plot(np.arange(1, len(losses) + 1), losses, color=COLOURS[0], linewidth=2.2, label="loss")
+    axes.set(xlabel="epoch", ylabel="loss")
+    handles = list(axes.lines)
+    if len(watched) or scores is not None:
+        other = axes.twinx()
+        other.spines[["top"]].set_visible(False)
+        for rows, colour, name in ((watched, COLOURS[2], "hidden neighbours found"), (scores, COLOURS[1], "mAP")):
+            if rows is not None and len(rows):
+                points = as_array(name, rows, np.float64, (None, 2))
+                handles += other.plot(*points.T, color=colour, linewidth=2, marker="o", markersize=3, label=name)
+        other.set_ylabel("mean reciprocal rank" if scores is None else "score", color=SOFT)
+    if best:
+        handles.append(axes.axvline(best, color=SOFT, linewidth=1.2, linestyle="--", label=f"kept: epoch {best}"))
+    axes.legend(handles=handles, frameon=False, fontsize=9)
+    return _png(figure)
+
+
+def study(
+    series: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str, *, logarithmic: bool = False
+) -> bytes:
+    """One line per name of `series`, through points (x, y): mAP over layers or neighbours, seconds over photos.
+
+    `across` and `up` name the axes, which are `logarithmic` or not. Raises `UsageError` without points, `ArrayError`
+    for points that are not finite.
+    """
+    if not series or not all(len(points) for points in series.values()):
+        raise UsageError("there is nothing to draw: every line needs a point")
+    figure, axes = _figure()
+    for number, (name, rows) in enumerate(series.items()):
+        points: Float64 = as_array(name, rows, np.float64, (None, 2))
+        if not np.isfinite(points).all():
+            raise ArrayError(f"points of {name} hold NaN or infinity")
+        colour = COLOURS[number % len(COLOURS)]
+        axes.plot(points[:, 0], points[:, 1], color=colour, linewidth=2.2, marker="o", markersize=4, label=name)
+    axes.set(xlabel=across, ylabel=up)
+    if logarithmic:
+        axes.set(xscale="log", yscale="log")
+    elif all(float(x).is_integer() for rows in series.values() for x, _ in rows):
+        axes.set_xticks(sorted({x for rows in series.values() for x, _ in rows}))
+    _legend(axes)
+    return _png(figure)

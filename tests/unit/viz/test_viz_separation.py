@@ -1,0 +1,54 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resight.errors import ArrayError, UsageError
+from resight.viz import separation as figures
+
+
+def opened(png):
+    picture = Image.open(io.BytesIO(png))
+    assert picture.format == "PNG"
+    pixels = np.asarray(picture.convert("RGB"))
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20  # something is drawn
+    return pixels
+
+
+def unit(seed, n=50):
+    x = np.random.default_rng(seed).normal(size=(n, 8)).astype(np.float32)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def test_figures_are_pictures_that_depend_on_their_data():
+    drawn = [
+        figures.loss_over_similarity(0.3),
+        figures.loss_over_similarity(0.5),
+        figures.similarity_histogram(unit(0), unit(1), 0.4),
+        figures.similarity_histogram(unit(0), unit(2), 0.4),
+        figures.training_curve([-0.1, -0.2, -0.25]),
+        figures.training_curve([-0.1, -0.2, -0.25], [(1, 0.5), (3, 0.6)], best=3),
+        figures.training_curve([-0.1, -0.2, -0.25], [(1, 0.5)], scores=[(1, 0.8), (3, 0.9)]),
+        figures.study({"a": [(1, 0.5), (2, 0.6)], "b": [(1, 0.4)]}, "layers", "mAP"),
+        figures.study({"a": [(10, 0.5), (1000, 60)]}, "photos", "seconds", logarithmic=True),
+    ]
+    for png in drawn:
+        opened(png)
+    assert len(set(drawn)) == len(drawn)
+    assert figures.similarity_histogram(unit(0), unit(1), 0.4) == drawn[2]
+
+
+def test_bad_figures():
+    with pytest.raises(UsageError, match="beta"):
+        figures.loss_over_similarity(1.0)
+    with pytest.raises(ArrayError, match="after"):
+        figures.similarity_histogram(unit(0), unit(1, 49), 0.4)
+    with pytest.raises(UsageError, match="2 rows"):
+        figures.similarity_histogram(unit(0, 1), unit(1, 1), 0.4)
+    with pytest.raises(UsageError, match="no epochs"):
+        figures.training_curve([])
+    with pytest.raises(UsageError, match="nothing to draw"):
+        figures.study({"a": []}, "x", "y")
+    with pytest.raises(ArrayError, match="NaN"):
+        figures.study({"a": [(1, np.nan)]}, "x", "y")
