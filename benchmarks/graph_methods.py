@@ -5,8 +5,8 @@
 
 Rows of the descriptors stand for the numbers in the text file: number // 100 is the group, number % 100 == 0 a query,
 which is never its own result. `--whiten`: whiten them first, without labels. "Best" is tuned on the very queries that
-it is scored on, so it is a bound, not a result; "automatic" sees no labels. Every method re-ranks nearest neighbours, the
-baseline. Prints a Markdown table; p is of a paired randomisation test against the baseline.
+it is scored on, so it is a bound, not a result; "automatic" sees no labels. Every method re-ranks nearest neighbours,
+the baseline. Prints a Markdown table; p is of a paired randomisation test against the baseline.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Table:
         started = time.perf_counter()
         chosen = choose_settings(self.vectors)
         print(
-            f"{len(self.rows)} queries, {len(self.vectors)} photos; nearest neighbours {100 * self.plain.mean():.2f}; "
+            f"{len(self.rows)} queries, {len(self.vectors)} photos; nearest neighbours {100 * self.plain.mean():.2f}"
         )
         print(f"Settings chosen in {time.perf_counter() - started:.1f} s, without labels:\n")
         automatic = {"alpha-QE": chosen.expansion, "EGT": chosen.traversal, "diffusion": chosen.diffusion}
@@ -157,7 +157,7 @@ def methods(
         ),
         "IME": (
             {"k": 5, "components": 2048},
-            {"k": (2, 5), "components": (128, 256)},
+            {"k": (2, 5), "components": (128, 2048)},
             lambda db, k, components: ManifoldSearch(db, iterative_embedding(vectors, components, k)),
         ),
         "k-reciprocal": (

@@ -102,7 +102,7 @@ def holidays(vectors: np.ndarray, ids: np.ndarray, pictures: Path | None) -> Non
     started = time.perf_counter()
     for parity in (1, 0):
         train, test = np.flatnonzero(group % 2 == parity), np.flatnonzero(group % 2 != parity)
-        pairs = pairs_from_groups(group[train], random=10, near=10, vectors=whitened[train])
+        pairs = pairs_from_groups(group[train])
         stages = learn_deep_similarity(new_similarity(WHITENED), whitened[train], pairs, cosine=COSINE, options=PAIRS)
         for name, scores in systems(vectors, whitened, train, test, pairs, stages).items():
             found.setdefault(name, []).append(average_precision(scores, ids[test]))
@@ -166,7 +166,7 @@ def table(ap: dict[str, np.ndarray]) -> None:
 def draw(folder: Path, stages: DeepSimilarities, X: np.ndarray, group: np.ndarray) -> None:
     """Scores of DeepSim on pairs of unseen photos, and the losses of the three stages."""
     folder.mkdir(exist_ok=True)
-    pairs = pairs_from_groups(group, random=15, near=5, vectors=X)
+    pairs = pairs_from_groups(group)
     x, y = X[pairs.left], X[pairs.right]
     products = np.einsum("nd,nd->n", x, y)
     for name, stage in (("DeepSim", stages.pairs), ("DeepSimH", stages.hard)):

@@ -22,6 +22,8 @@ LAYERS = (
     {"ingest", "derived", "global_index", "state", "collection", "collection_types", "checkup", "duplicates", "answers"}
     | {
         "whiten",
+        "fusion",
+        "pairs_file",
         "graph_index",
         "labelled",
         "learned_similarity",
@@ -39,6 +41,7 @@ LAYERS = (
         "cli",
         "cli_evaluate",
         "cli_experiment",
+        "cli_fuse",
         "cli_graph",
         "cli_models",
         "cli_refine",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from PIL.Image import Image
 from resight.collection import Collection
 from resight.collection_types import Answer, Explanation, Query, Result
 from resight.errors import ImageError, UsageError
+from resight.features.pooling import gem, spoc
 from resight.images.decode import Decoded, decode
+from resight.images.transform import decode_crop
 from resight.ranking.verification import describe
 from resight.store.folder import write_atomic
+from resight.viz.activations import contributions, draw_contributions
 from resight.viz.matches import draw_matches
 from resight.viz.pictures import encode_jpeg
 from resight.viz.report import ReportPage, ReportQuery, ReportResult, render
@@ -61,10 +65,13 @@ def explanation_json(explanation: Explanation) -> dict[str, Any]:
 
 
 def match_picture(collection: Collection, query: Query, result: Result, max_width: int = 1400) -> Image:
-    """Query and result side by side, joined by the matched features, with the query's outline where it was found.
+    """Query and result side by side, joined by the matched features, with the query's outline where it was found;
+    without local features, as `contribution_picture`.
 
     Raises `UsageError` when the result was not verified, `ImageError` when one of the files cannot be read any more.
     """
+    if collection.settings.local is None:
+        return contribution_picture(collection, query, result, max_width)
     verification = result.verification
     if verification is None:
         raise UsageError(f"{result.id} is too far down the ranking to have been verified: nothing can be drawn")
@@ -82,6 +89,34 @@ def match_picture(collection: Collection, query: Query, result: Result, max_widt
         size_b=(theirs.width, theirs.height),
         max_width=max_width,
     )
+
+
+def contribution_picture(collection: Collection, query: Query, result: Result, max_width: int = 1400) -> Image:
+    """Query and result side by side, under what each part adds to the cosine of their global descriptors.
+
+    Both are seen at one scale, that of the photo as it is decoded, whatever `scales` the collection averages over.
+    Raises `UsageError` when the collection has no descriptor, or one that is not pooled by GeM or SPoC; `ImageError`
+    when one of the files cannot be read any more.
+    """
+    descriptor, vectors = collection.descriptor, collection.state.vectors
+    if descriptor is None or vectors is None:
+        raise UsageError(f"{collection.path} keeps no global descriptors: nothing can be drawn")
+    p, side = _gem_power(descriptor.pool), descriptor.max_side
+    ours = decode(query.path, max_side=side) if query.box is None else decode_crop(query.path, query.box, max_side=side)
+    theirs = decode(result.path, max_side=side)
+    maps, others = descriptor.maps(ours.pixels), descriptor.maps(theirs.pixels)
+    whitenings = [whitening for whitening in (descriptor.whitening, vectors.whitening) if whitening is not None]
+    found = contributions(maps, others, p, linear=descriptor.linear, whitenings=whitenings)
+    return draw_contributions(ours.pixels, theirs.pixels, found, max_width=max_width)
+
+
+def _gem_power(pool: Any) -> Any:
+    """The power of GeM pooling, None for SPoC."""
+    if pool is spoc:
+        return None
+    if isinstance(pool, partial) and pool.func is gem:
+        return pool.keywords["p"]
+    raise UsageError("pictures of a global descriptor need pool gem or spoc, whose vectors are sums over the photo")
 
 
 def report_query(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import resight
-from resight import cli_evaluate, cli_experiment, cli_graph, cli_models, cli_whiten, console
+from resight import cli_evaluate, cli_experiment, cli_fuse, cli_graph, cli_models, cli_whiten, console
 from resight.errors import ResightError
 
 if TYPE_CHECKING:
@@ -258,6 +258,7 @@ def demo(
 
 cli_evaluate.register(app)
 cli_experiment.register(app)
+cli_fuse.register(app)
 cli_graph.register(app)
 cli_models.register(app)
 cli_whiten.register(app)

@@ -61,7 +61,6 @@ def refine(
 def _train(
     collection: Collection, verified: bool, k: int | None, epochs: int, seed: int, device: str, quiet: bool
 ) -> Refinement:
-    from resight.refine import fingerprint
     from resight.refine import refine as train
     from resight.refine_graph import verified_graph
 
@@ -70,7 +69,7 @@ def _train(
         def show(epoch: Epoch) -> None:
             progress("training", epoch.number, epochs)
 
-        graph = verified_graph(collection, key=fingerprint(collection), progress=progress) if verified else None
+        graph = verified_graph(collection, progress=progress) if verified else None
         return train(collection, k=k, verified=graph, epochs=epochs, seed=seed, device=device, on_epoch=show)
 
 

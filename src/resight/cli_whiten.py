@@ -24,7 +24,7 @@ def register(root: typer.Typer) -> None:
 @app.command()
 def fit(
     name: Name,
-    method: Annotated[str, typer.Option(help="zca, pca, or learned from --pairs.")] = "zca",
+    method: Annotated[str, typer.Option(help="zca, pca; from --pairs: learned, adapted.")] = "zca",
     dim: Annotated[int | None, typer.Option(help="Dimensions to keep.", min=1)] = None,
     pairs: Annotated[Path | None, typer.Option(help="A csv file of two ids per line that show one thing.")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the whitening to this file, for other uses.")] = None,

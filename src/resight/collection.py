@@ -18,6 +18,7 @@ from resight.errors import CollectionError, ImageError, StampMismatch, UsageErro
 from resight.features.global_descriptor import GlobalDescriptor
 from resight.features.local_features import SIFT_DIM, empty_features
 from resight.features.whitening import Whitening
+from resight.fusion import FusionWeight, learn_from_geometry, learn_from_pairs, save_weight, stored_weight
 from resight.global_index import Vectors, given
 from resight.graph_index import GraphReport, build_graphs, follow_graphs, neighbourhood, tune
 from resight.images.decode import Decoded, decode
@@ -27,11 +28,12 @@ from resight.index.asmk import Codebook
 from resight.ingest import Report, ingest, missing_files
 from resight.labelled import add_labels, training_photos
 from resight.matching.geometry import Verification
+from resight.pairs_file import read_pairs
 from resight.progress import Progress, silent
 from resight.ranking.automatic import Automatic
 from resight.ranking.graph_recipes import GRAPH_RECIPES, Neighbourhood
 from resight.ranking.pipeline import Pipeline
-from resight.ranking.recipes import PIPELINES, Resources, call_recipe, vectors
+from resight.ranking.recipes import PIPELINES, WEIGHT, Resources, call_recipe, vectors
 from resight.ranking.search import Only
 from resight.ranking.settings import MODEL_FILES, RECIPES, Settings, settings_of
 from resight.state import State, load_state, sync_state
@@ -232,6 +234,8 @@ class Collection:
         if state.vectors is not None:
             whole = state.vectors
             resources = replace(resources, vectors=whole.index, vector_confidence=whole.confidence)
+        if name == "hybrid":
+            options = {"weight": WEIGHT if (known := stored_weight(self.path)) is None else known, **options}
         return call_recipe(name, PIPELINES.get(name, vectors), resources, {**options, "allowed": allowed})
 
     def build_graph(
@@ -257,6 +261,24 @@ class Collection:
         if self.descriptor is None:
             raise UsageError(f"{self.path} has no global descriptors, by which labels are followed: see recipe gem")
         return add_labels(self.path, self.descriptor, path, progress=progress)
+
+    def learn_fusion(self, pairs: Path | None = None) -> FusionWeight:
+        """Learn the weight of the global descriptor in recipe hybrid, and search with it from now on.
+
+        `pairs`: a csv file of two ids per line that show one thing; None for pairs that geometry proves. Raises
+        `UsageError` for another recipe, and when there are too few pairs.
+        """
+        index, whole = self.derived.index, self._whole()
+        if index is None or self.settings.local is None:
+            raise UsageError(f"{self.path} has no local features to fuse with: see recipe hybrid")
+        parts = (index, self.derived.confidence, whole, self._verifier)
+        if pairs is None:
+            learnt = learn_from_geometry(*parts)
+        else:
+            learnt = learn_from_pairs(*parts, *read_pairs(pairs, self.ids, self.path, whole.rows))
+        with writing(self.path, "fuse"):
+            save_weight(self.path, learnt)
+        return learnt
 
     def neighbourhood(self) -> Neighbourhood:
         """What graph recipes work on. Raises `UsageError` without global descriptors."""

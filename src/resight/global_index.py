@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
 
 from resight.derived import read_confidence, write_confidence
 from resight.errors import CollectionError
 from resight.features.whitening import Whitening, fit_pca, fit_zca
+from resight.index.approximate import ApproximateIndex, choose_index
 from resight.index.exact import ExactIndex
 from resight.progress import Progress, silent
 from resight.ranking.confidence import Confidence, calibrate_vectors
@@ -19,7 +23,10 @@ from resight.store.folder import derived_path
 from resight.store.tables import Tables
 from resight.types import Float32, Int64
 
+Index: TypeAlias = ExactIndex | ApproximateIndex
+
 WHITENING = "whitening.safetensors"
+LISTS = "vector_lists.safetensors"  # the approximate index of large collections
 CONFIDENCE = "vector_confidence.json"
 FEWEST = 32  # vectors below which a whitening would only fit their accidents
 OUTGROWN = 2  # the whitening is learnt anew when the collection has so many times the photos it was learnt from
@@ -32,7 +39,7 @@ GIVEN = "given"  # provenance of a whitening that the user fitted: it stays
 class Vectors:
     """`index` over the whitened descriptors of `rows` (N,) ascending, and what made it so."""
 
-    index: ExactIndex
+    index: Index
     rows: Int64
     matrix: Float32
     whitening: Whitening | None
@@ -55,7 +62,8 @@ def load_vectors(tables: Tables, settings: GlobalSettings) -> Vectors:
     confidence = read_confidence(path) if path.exists() else None
     if confidence is None or not confidence.fits(len(rows), _name(whitening)):
         confidence = calibrate_vectors(matrix, _name(whitening))
-    return Vectors(_index(rows, matrix, settings), rows, matrix, whitening, confidence)
+    index = None if settings.half else _stored_index(tables.folder, rows, matrix)
+    return Vectors(index or _index(rows, matrix, settings), rows, matrix, whitening, confidence)
 
 
 def sync_vectors(
@@ -78,7 +86,8 @@ def sync_vectors(
     matrix = raw if whitening is None or not len(raw) else whitening.apply(raw)
     confidence = calibrate_vectors(matrix, _name(whitening))
     write_confidence(derived_path(folder, CONFIDENCE), confidence)
-    return Vectors(_index(raw_rows, matrix, settings), raw_rows, matrix, whitening, confidence)
+    index = _sync_index(folder, raw_rows, matrix, settings, same=_name(whitening) == _name(known), progress=progress)
+    return Vectors(index, raw_rows, matrix, whitening, confidence)
 
 
 def fit_whitening(raw: Float32, method: str, dim: int | None = None) -> Whitening:
@@ -108,10 +117,46 @@ def _name(whitening: Whitening | None) -> str:
     return "" if whitening is None else whitening.fingerprint
 
 
-def _index(rows: Int64, matrix: Float32, settings: GlobalSettings) -> ExactIndex:
-    index = ExactIndex(matrix.shape[1], half=settings.half)
+def _index(rows: Int64, matrix: Float32, settings: GlobalSettings) -> Index:
+    """A new index that fits the number of vectors."""
+    dim = matrix.shape[1]
+    index = ExactIndex(dim, half=True) if settings.half else choose_index(len(rows), dim)
     if len(rows):
         index.add(rows, matrix)
+    return index
+
+
+def _sync_index(
+    folder: Path, rows: Int64, matrix: Float32, settings: GlobalSettings, *, same: bool, progress: Progress
+) -> Index:
+    """An index of the vectors; an approximate one, whose making takes minutes, is kept as a file and followed."""
+    path = derived_path(folder, LISTS)
+    if settings.half or not isinstance(choose_index(len(rows), matrix.shape[1]), ApproximateIndex):
+        path.unlink(missing_ok=True)
+        return _index(rows, matrix, settings)
+    try:
+        index: Index | None = _stored_index(folder, rows, matrix) if same else None
+    except CollectionError:
+        index = None  # a damaged one is made again
+    progress("building the index", 0, 1)
+    index = index or _index(rows, matrix, settings)
+    assert isinstance(index, ApproximateIndex)
+    index.save(path)
+    progress("building the index", 1, 1)
+    return index
+
+
+def _stored_index(folder: Path, rows: Int64, matrix: Float32) -> ApproximateIndex | None:
+    """The stored approximate index brought up to `rows`, None when there is none or it is of another whitening."""
+    path = derived_path(folder, LISTS)
+    if not path.exists():
+        return None
+    index = ApproximateIndex.load(path)
+    if index.dim != matrix.shape[1]:
+        return None
+    index.remove(np.setdiff1d(index.rows, rows))
+    new = ~np.isin(rows, index.rows)
+    index.add(rows[new], matrix[new])
     return index
 
 

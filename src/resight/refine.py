@@ -6,6 +6,7 @@ They are derived files: the collection can be searched without them, and they ca
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ import numpy as np
 from resight.collection import Collection
 from resight.errors import ArrayError, CollectionError, StampMismatch, UsageError
 from resight.graph.knn_graph import build_knn_graph, cut, neighbours
+from resight.ranking.confidence import calibrate_vectors
+from resight.ranking.pipeline import Pipeline
+from resight.ranking.search import Standardised
 from resight.ranking.separation import Separation, centred
 from resight.ranking.vector_database import VectorDatabase
 from resight.refine_graph import MOST_NEIGHBOURS, listed_pairs, standing_out
@@ -151,7 +155,7 @@ def load_refinement(collection: Collection) -> Refinement:
         )
 
     def build(tensors: dict[str, Any], metadata: dict[str, str]) -> Refinement:
-        if metadata["made_from"] != facts["made_from"] or tensors["rows"].shape != tensors["vectors"].shape[:1]:
+        if metadata["model"] != _name(facts) or tensors["rows"].shape != tensors["vectors"].shape[:1]:
             raise ArrayError("its parts do not belong together")
         inputs = tuple(tensors[f"input.{layer}"] for layer in range(model.layers))
         model.attach(EmbeddedIndex(inputs, tensors["degrees"]))
@@ -160,6 +164,11 @@ def load_refinement(collection: Collection) -> Refinement:
     stored = read_tensors(path, FORMAT, build)
     kept = np.isin(stored.rows, collection.vectors()[0])
     return replace(stored, rows=stored.rows[kept], vectors=stored.vectors[kept])
+
+
+def refined_pipeline(stored: Refinement, *, limit: int | None = None) -> Pipeline:
+    """Search by refined descriptors, scored in standard deviations above unrelated photos, as other recipes score."""
+    return Pipeline((stored.stage(limit), Standardised(calibrate_vectors(stored.vectors))))
 
 
 def extend_refinement(collection: Collection, stored: Refinement) -> Refinement:
@@ -240,7 +249,12 @@ def _save(collection: Collection, refinement: Refinement) -> None:
     tensors |= {"degrees": index.degrees, "rows": refinement.rows, "vectors": refinement.vectors}
     tensors |= {"trained": refinement.trained, "mean": refinement.mean}
     path = derived_path(collection.path, REFINED)
-    write_tensors(path, FORMAT, tensors, {"made_from": refinement.facts["made_from"]})
+    write_tensors(path, FORMAT, tensors, {"model": _name(refinement.facts)})
+
+
+def _name(facts: dict[str, Any]) -> str:
+    """Tells one training from another: model and vectors lie in two files."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _distance(a: Float32, b: Float32) -> float:

@@ -5,20 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from resight.collection import Collection
-from resight.derived import verifier
 from resight.errors import UsageError
-from resight.graph.knn_graph import build_knn_graph
-from resight.graph.verified import build_verified_graph
+from resight.graph_index import neighbourhood
 from resight.progress import Progress, silent
-from resight.ranking.confidence import PROVEN
-from resight.store.folder import derived_path
 from resight.types import Float32, Int64, KnnGraph
 
 MOST_NEIGHBOURS = 50
 STRANGERS = 0.05  # unrelated photos that may stand out from the rest of a row
 SAMPLED = 1000
-CANDIDATES = 20  # nearest photos that geometry looks at
-VERIFIED = "verified_graph.log"  # while it is being built
 
 
 def standing_out(vectors: Float32) -> int:
@@ -40,28 +34,24 @@ def standing_out(vectors: Float32) -> int:
     return int(np.clip(count, 1, min(MOST_NEIGHBOURS, len(vectors) - 1)))
 
 
-def verified_graph(collection: Collection, *, key: str, k: int = CANDIDATES, progress: Progress = silent) -> KnnGraph:
-    """The graph of photos of `collection` that geometry proves to show one thing, among their `k` nearest.
+def verified_graph(collection: Collection, *, progress: Progress = silent) -> KnnGraph:
+    """The graph of photos of `collection` that geometry proves to show one thing, built and stored where it is missing.
 
-    Nodes are the photos with descriptors, in row order; weights are inlier counts. A run that is stopped goes on
-    where `key`, what the descriptors depend on, is the same.
-    Raises `UsageError` for a collection without local features.
+    Nodes are the photos with descriptors, in row order; weights are inlier counts. A run that is stopped goes on.
+    Raises `UsageError` for a collection without descriptors, or without local features to verify.
     """
     if collection.settings.local is None:
         raise UsageError(f"{collection.path} keeps no local features to verify: use a recipe such as hybrid")
-    rows, vectors = collection.vectors()
-    verify = verifier(collection.tables)
-    path = derived_path(collection.path, VERIFIED)
-
-    def inliers(node: int, others: Int64) -> Int64:
-        query = verify.features(rows[[node]])[0]
-        proofs = verify(query, rows[others])
-        return np.array([proof.inliers if proof.significance > PROVEN else 0 for proof in proofs], np.int64)
-
-    candidates = build_knn_graph(vectors, min(k, len(rows) - 1))
-    graph = build_verified_graph(candidates, inliers, path=path, key=key, jobs=1, progress=progress)
-    path.unlink(missing_ok=True)
-    return graph
+    collection.vectors()  # says what is missing
+    vectors = collection.state.vectors
+    assert vectors is not None
+    known = neighbourhood(collection.path, vectors, None).verified
+    if known is not None:
+        return known
+    collection.build_graph(verified=True, progress=progress)
+    built = neighbourhood(collection.path, vectors, None).verified
+    assert built is not None
+    return built
 
 
 def listed_pairs(graph: KnnGraph) -> Int64:

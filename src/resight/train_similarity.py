@@ -24,7 +24,6 @@ from resight.training.similarity_loop import Options
 from resight.types import Float32, Int64
 from resight.viz.similarity import learned_against_cosine, training_curves
 
-JUDGED = 200
 CHECKED = 10  # results of a photo that geometry looks at for pairs
 COSINE = Options(epochs=5, rate=2e-3)
 PAIRS = Options(epochs=30, rate=2e-4, patience=6)
@@ -66,7 +65,8 @@ def verified_groups(
         left += [row] * len(found)
         right += found
         progress("proving pairs", done, len(asked))
-    ends = np.searchsorted(rows, np.array([left, right], np.int64))
+    proven = np.array([left, right], np.int64)
+    ends = np.searchsorted(rows, proven[:, np.isin(proven[1], rows)])
     links = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(rows), len(rows)))
     _, group = connected_components(links, directed=False)
     return np.where(np.bincount(group)[group] > 1, group, -1).astype(np.int64)
@@ -117,21 +117,19 @@ def train_similarity(
         raise UsageError("give pairs or groups, not both")
     described = describe_collection(collection, progress=progress)
     rows, X, seed = described.rows, described.vectors, options.seed
-    labels = None
     if pairs is not None:
         made = _placed(read_pairs(pairs, collection.ids), rows)
+    elif groups is not None:
+        made = pairs_from_groups(read_groups(groups, collection, rows), seed=seed)
     else:
-        labels = (
-            verified_groups(collection, rows, photos=photos, seed=seed, progress=progress)
-            if groups is None
-            else read_groups(groups, collection, rows)
+        made = pairs_from_groups(
+            verified_groups(collection, rows, photos=photos, seed=seed, progress=progress), seed=seed
         )
-        made = pairs_from_groups(labels, random=10, near=10, vectors=X, seed=seed)
     start = new_similarity(X.shape[1], hidden, seed=seed, model=described.fingerprint)
     stages = learn_deep_similarity(
         start, X, made, cosine=cosine, options=options, checkpoints=checkpoints, progress=progress
     )
-    held = _judged(split(made, SHARE, seed)[1], labels, seed)
+    held = split(made, SHARE, seed)[1]
     named = {"DeepCosine": stages.cosine, "DeepSim": stages.pairs, "DeepSimH": stages.hard}
     order = {"cosine": right_order(np.einsum("nd,nd->n", X[held.left], X[held.right]), held)}
     for name, stage in named.items():
@@ -163,18 +161,6 @@ def write_pictures(training: Training, folder: str | Path) -> None:
     losses = {name: [(e.number, e.train, e.validation) for e in stage.history] for name, stage in stages.items()}
     write_atomic(Path(folder) / "scores.png", picture)
     write_atomic(Path(folder) / "training.png", training_curves(losses))
-
-
-def _judged(held: Pairs, labels: Int64 | None, seed: int) -> Pairs:
-    """What similarities are compared on: all pairs of at most 200 of the photos in `held`, where their `labels` are
-    known. The pairs themselves would be unfair to the cosine, which chose the hard ones among them."""
-    if labels is None:
-        return held
-    photos = np.unique(np.concatenate((held.left, held.right)))
-    photos = np.sort(np.random.default_rng(seed).permutation(photos)[:JUDGED])
-    i, j = np.triu_indices(len(photos), 1)
-    left, right = photos[i], photos[j]
-    return Pairs(left, right, (labels[left] == labels[right]) & (labels[left] >= 0))
 
 
 def _placed(pairs: Pairs, rows: Int64) -> Pairs:

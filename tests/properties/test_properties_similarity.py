@@ -60,9 +60,9 @@ def test_permuting_the_database_permutes_the_answer(shape):
 
 @SETTINGS
 @given(st.lists(st.integers(-1, 6), min_size=2, max_size=60), st.integers(1, 9), st.integers(0, 9), st.integers(0, 99))
-def test_pairs_of_groups_are_right_and_unique(groups, partners, random, seed):
+def test_pairs_of_groups_are_right_and_unique(groups, partners, others, seed):
     groups = np.array(groups)
-    pairs = pairs_from_groups(groups, partners=partners, random=random, seed=seed)
+    pairs = pairs_from_groups(groups, partners=partners, others=others, seed=seed)
     assert len(set(zip(pairs.left, pairs.right, strict=True))) == len(pairs)
     assert np.array_equal(pairs.matching, groups[pairs.left] == groups[pairs.right])
     assert (groups[pairs.left] >= 0).all()
@@ -75,7 +75,7 @@ def test_pairs_of_groups_are_right_and_unique(groups, partners, random, seed):
 @given(st.integers(4, 30), st.integers(0, 99), st.floats(0.1, 0.5))
 def test_a_split_has_no_photo_twice(count, seed, share):
     groups = np.arange(3 * count) // 3
-    train, held = split(pairs_from_groups(groups, random=12, seed=seed), max(share, 1.6 / count), seed)
+    train, held = split(pairs_from_groups(groups, others=12, seed=seed), max(share, 1.6 / count), seed)
     sides = [set(part.left.tolist()) | set(part.right.tolist()) for part in (train, held)]
     assert not sides[0] & sides[1]
     assert all(0 < part.matching.sum() < len(part) for part in (train, held))

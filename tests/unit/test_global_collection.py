@@ -15,9 +15,10 @@ from photo_factory import SMALL, make_photos
 from resight.checkup import check_collection, repair_collection
 from resight.cli import app
 from resight.collection import create_collection, open_collection, open_or_create
-from resight.errors import ImageError, StampMismatch, UsageError
+from resight.errors import CollectionError, ImageError, StampMismatch, UsageError
 from resight.features.whitening import fit_pca
-from resight.global_index import WHITENING
+from resight.global_index import LISTS, WHITENING
+from resight.index.approximate import ApproximateIndex
 from resight.store.folder import derived_path
 from resight.whiten import fit_for
 
@@ -160,6 +161,27 @@ def test_another_network_is_refused_and_a_moved_one_followed(gem, made, tmp_path
         collection.search(photos.folder / sorted(collection.ids)[0])
 
 
+def test_a_large_collection_keeps_its_lists_and_follows_changes(gem, monkeypatch):
+    monkeypatch.setattr("resight.index.approximate.HALF_VALUES", 10)
+    monkeypatch.setattr("resight.index.approximate.FLOAT_VALUES", 5)
+    collection = open_collection(gem)
+    ids = sorted(collection.ids)
+    exact = [result.id for result in collection.search(ids[3], top=8).results]
+    assert isinstance(collection.state.vectors.index, ApproximateIndex)
+    assert not derived_path(gem, LISTS).exists()  # opened without a writer: made in memory
+    collection.remove(ids[:1])
+    assert derived_path(gem, LISTS).exists()
+    again = open_collection(gem)
+    assert again.state.vectors.index.rows.tolist() == again.vectors()[0].tolist()
+    assert [result.id for result in again.search(ids[3], top=8).results][:5] == [i for i in exact if i != ids[0]][:5]
+    derived_path(gem, LISTS).write_bytes(b"nonsense")
+    assert not all(finding.ok for finding in check_collection(gem))
+    assert all(finding.ok for finding in repair_collection(gem))
+    monkeypatch.undo()
+    open_collection(gem).remove(ids[1:2])
+    assert not derived_path(gem, LISTS).exists()
+
+
 def test_networks_that_do_not_fit_the_recipe(made, tmp_path):
     with pytest.raises(UsageError, match="recipe gem needs a network"):
         create_collection(tmp_path / "a.resight", "gem")
@@ -191,6 +213,27 @@ def test_whitening_that_cannot_be_fitted(gem, options, message):
         fit_for(open_collection(gem), **options)
 
 
+def test_the_weight_of_the_descriptor_is_learnt(made, tmp_path):
+    base, _, _ = made
+    shutil.copytree(base / "both.resight", tmp_path / "both.resight")
+    collection = open_collection(tmp_path / "both.resight")
+    learnt = collection.learn_fusion()
+    assert learnt.weight >= 0
+    assert learnt.matching >= 5
+    assert open_collection(collection.path).pipeline().stages[0].terms[1][0] == learnt.weight
+    ids = sorted(collection.ids)
+    pairs = tmp_path / "pairs.csv"
+    same = [(a, b) for a in ids for b in ids if a < b and a[:3] == b[:3]]
+    pairs.write_text("".join(f"{a},{b}\n" for a, b in same))
+    given = json.loads(CliRunner().invoke(app, ["fuse", str(collection.path), "--pairs", str(pairs), "--json"]).stdout)
+    assert (given["matching"], given["source"]) == (len(same), "given pairs")
+    derived_path(collection.path, "fusion.json").write_text('{"weight": -1}')
+    with pytest.raises(CollectionError, match="resight fuse again"):
+        open_collection(collection.path).pipeline()
+    with pytest.raises(UsageError, match="no local features to fuse"):
+        open_collection(base / "gem.resight").learn_fusion()
+
+
 def test_commands(made, gem, tmp_path):
     _, photos, network = made
     run = CliRunner()
@@ -205,6 +248,10 @@ def test_commands(made, gem, tmp_path):
     learned = ["whiten", "fit", path, "--method", "learned", "--pairs", str(pairs), "--dim", "5", "--json"]
     assert json.loads(run.invoke(app, learned).stdout)["method"] == "learned"
     assert open_collection(path).info().dim == 5
+    same = [(a, b) for a in ids for b in ids if a < b and a[:3] == b[:3]]
+    pairs.write_text("".join(f"{a},{b}\n" for a, b in same))
+    adapted = ["whiten", "fit", path, "--method", "adapted", "--pairs", str(pairs), "--json"]
+    assert "adapt" in json.loads(run.invoke(app, adapted).stdout)["method"]
     file = str(tmp_path / "w.safetensors")
     assert run.invoke(app, ["whiten", "fit", path, "--method", "pca", "--dim", "6", "--out", file]).exit_code == 0
     assert run.invoke(app, ["whiten", "use", str(gem), file]).exit_code == 0

@@ -151,6 +151,20 @@ class GlobalDescriptor:
             raise vector
         return vector
 
+    def maps(self, image: NDArray[np.uint8]) -> Float32:
+        """The feature maps (C, H, W) float32 that are pooled of one image, at its own scale: what pictures are made of.
+
+        Raises `TooSmall`, and `UsageError` when nothing is pooled: networks that give vectors, and the class token.
+        """
+        if self.pool is None or self.pool is class_token:
+            raise UsageError(f"{self.backbone.name} gives its vector as it is, so there are no maps behind it to show")
+        problem = self._too_small(image)
+        if problem is not None:
+            raise problem
+        batch = image[None]
+        maps: Float32 = self._maps(self.backbone.forward(self._input(batch, 1.0)), self._grid(batch, 1.0))[0]
+        return maps
+
     def _too_small(self, image: NDArray[np.uint8]) -> Any:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ArrayError(f"an image has shape {image.shape} and dtype {image.dtype}, expected (H, W, 3) uint8")
@@ -184,11 +198,14 @@ class GlobalDescriptor:
     def _pool(self, output: Float32, grid: tuple[int, int]) -> Float32:
         if self.pool is None:
             return output
-        if self.backbone.output == "tokens" and self.pool is not class_token:
-            patches = output[:, self.backbone.prefix :]
-            output = patches.transpose(0, 2, 1).reshape(len(output), -1, *grid)
-        pooled: Float32 = self.pool(output)
+        pooled: Float32 = self.pool(output if self.pool is class_token else self._maps(output, grid))
         return pooled
+
+    def _maps(self, output: Float32, grid: tuple[int, int]) -> Float32:
+        """Maps as they are; tokens without those in front, as maps."""
+        if self.backbone.output != "tokens":
+            return output
+        return output[:, self.backbone.prefix :].transpose(0, 2, 1).reshape(len(output), -1, *grid)
 
     def _size(self, images: NDArray[np.uint8], scale: float) -> tuple[int, int]:
         network = self.backbone

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from resight.errors import UsageError
-from resight.features.whitening import Whitening, fit_pca
+from resight.features.whitening import Whitening, from_components
 from resight.index.aggregation import aggregate
 from resight.index.codebook import Codebook
 from resight.store.tensor_file import read_tensors, write_tensors
@@ -47,7 +47,7 @@ class Vlad:
     def fit(photos: Sequence[LocalFeatures], words: int = 16, dim: int = 128, seed: int = 0) -> Vlad:
         """Learn from the features of some photos, without labels. `dim` is cut to what so few photos can span.
 
-        Memory: 8 · words · D bytes a photo, 16 KB by default. Raises `UsageError` with less than 3 photos that have
+        Memory: 24 · words · D bytes a photo, 48 KB by default. Raises `UsageError` with less than 3 photos that have
         features, or fewer features than words.
         """
         photos = [photo for photo in photos if len(photo)]
@@ -55,10 +55,12 @@ class Vlad:
             raise UsageError(f"{len(photos)} photos with local features cannot train a descriptor: index more")
         descriptors = np.concatenate([photo.descriptors for photo in photos])
         codebook = Codebook.fit(descriptors, words, seed=seed, rotate=False)
-        residuals = _residuals(codebook, photos)
-        fitted = fit_pca(residuals, power=POWER)
-        kept = min(dim, fitted.dim, len(photos) // 2 + 1)
-        return Vlad(codebook, Whitening(fitted.mean, fitted.projection[:kept], fitted.provenance))
+        residuals = _residuals(codebook, photos).astype(np.float64)
+        mean = residuals.mean(axis=0)
+        # few photos, many dimensions: cheaper than the covariance
+        _, spread, components = np.linalg.svd(residuals - mean, full_matrices=False)
+        kept = slice(min(dim, len(photos) // 2 + 1, int((spread > 1e-9 * spread[0]).sum())))
+        return Vlad(codebook, from_components(mean, components[kept], spread[kept] ** 2 / len(photos), POWER))
 
     def describe(self, photos: Sequence[LocalFeatures]) -> Float32:
         """Descriptors (n, dim) float32 of unit length; photos without features all get the same one."""
@@ -87,6 +89,6 @@ def _residuals(codebook: Codebook, photos: Sequence[LocalFeatures]) -> Float32:
         descriptors = np.concatenate([photo.descriptors for photo in photos if len(photo)])
         parts = aggregate(codebook, rows, codebook.assign(descriptors), descriptors, binary=False)
         found[parts.rows, parts.words] = parts.values
-    flat = found.reshape(len(photos), -1)
+    flat = found.reshape(len(photos), len(codebook) * codebook.dim)
     lengths = np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), np.float32(1e-12))
     return np.asarray(flat / lengths, np.float32)

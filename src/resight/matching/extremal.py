@@ -142,15 +142,18 @@ def _gather(parent: Int64, order: Int64, values: Float32, width: int) -> tuple[F
     for p in range(len(parent)):
         x, y = p % width, p // width
         u, v = x + 0.5, y + 0.5
-        sums[p] = np.array([1.0, u, v, u * u, u * v, v * v])
-        box[p] = np.array([x, y, x + 1, y + 1])
+        sums[p, 0], sums[p, 1], sums[p, 2] = 1.0, u, v
+        sums[p, 3], sums[p, 4], sums[p, 5] = u * u, u * v, v * v
+        box[p, 0], box[p, 1], box[p, 2], box[p, 3] = x, y, x + 1, y + 1
     for p in order:
         q = parent[p]
         if q != p:
-            sums[q] += sums[p]
+            for k in range(6):
+                sums[q, k] += sums[p, k]
             peak[q] = max(peak[q], peak[p])
-            box[q, :2] = np.minimum(box[q, :2], box[p, :2])
-            box[q, 2:] = np.maximum(box[q, 2:], box[p, 2:])
+            for k in range(2):
+                box[q, k] = min(box[q, k], box[p, k])
+                box[q, 2 + k] = max(box[q, 2 + k], box[p, 2 + k])
     return sums, peak, box
 
 

@@ -164,7 +164,7 @@ def _best(
         transform = hypotheses[h].copy()
         for looseness in LOOSENESS:
             errors = _errors(transform, src, dst, log_scale, turn, log_scale_tolerance, turn_tolerance)
-            if not _fit(transform, src, dst, errors < (looseness * threshold) ** 2, affine):
+            if not least_squares(transform, src, dst, errors < (looseness * threshold) ** 2, affine):
                 break
             support = _support(transform, src, dst, log_scale, turn, log_scale_tolerance, turn_tolerance, threshold**2)
             if support > most:
@@ -173,7 +173,7 @@ def _best(
 
 
 @numba.njit(cache=True, nogil=True)
-def _fit(transform: Float64, src: Float64, dst: Float64, mask: Bool, affine: bool) -> bool:
+def least_squares(transform: Float64, src: Float64, dst: Float64, mask: Bool, affine: bool) -> bool:
     """Overwrite `transform` by the least-squares similarity or affinity of the chosen points; False when they do not
     determine one."""
     n = mask.sum()

@@ -19,6 +19,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
+from scipy.special import ndtri
 
 from resight.errors import ArrayError
 from resight.graph.adjacency import adjacency
@@ -40,6 +41,7 @@ HARD = 0.8  # mAP of nearest neighbours at which settings are tried
 FEWEST_DIMENSIONS = 16
 MUTUAL = 10  # neighbours among which an edge of the groups must be, from both sides
 BACKGROUND = 0.95  # share of random photos that are less like a photo than its background
+CHANCE = 0.01  # unrelated photos per photo that may pass for related
 CLOSER = 0.7  # of the distance to the background: nearer, a mutual neighbour stands out
 QUANTILES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0)  # of edge weights, tried as thresholds
 EXPANSIONS = {"n": (1, 2, 3, 5, 10, 20, 50), "alpha": (0.0, 1.0, 3.0, 6.0)}
@@ -220,14 +222,18 @@ def _unit(vectors: Float32) -> Float32:
 
 
 def _outstanding(vectors: Float32, rng: np.random.Generator) -> tuple[Int64, Int64]:
-    """Pairs of mutual neighbours that are nearer to each other than `CLOSER` the way to both their backgrounds."""
+    """Pairs of mutual neighbours that are nearer to each other than `CLOSER` the way to both their backgrounds, and
+    than chance brings any photo of the collection, were similarities to unrelated ones normally distributed."""
     sample = rng.choice(len(vectors), min(1000, len(vectors)), replace=False)
-    level = np.empty(len(vectors), np.float32)
+    chance = float(ndtri(1 - CHANCE / len(vectors)))
+    least = np.empty(len(vectors), np.float32)
     for start in range(0, len(vectors), 1024):
-        level[start : start + 1024] = np.quantile(vectors[start : start + 1024] @ vectors[sample].T, BACKGROUND, axis=1)
+        similarity = vectors[start : start + 1024] @ vectors[sample].T
+        background = np.quantile(similarity, BACKGROUND, axis=1)
+        middle, high = np.quantile(similarity, (0.5, 0.84), axis=1)  # a standard deviation apart
+        least[start : start + 1024] = np.maximum(1 - CLOSER * (1 - background), middle + chance * (high - middle))
     pairs = affinity(build_knn_graph(vectors, MUTUAL), 1.0).tocoo()
-    background = np.maximum(level[pairs.row], level[pairs.col])
-    near = 1 - pairs.data < CLOSER * (1 - background)
+    near = pairs.data > np.maximum(least[pairs.row], least[pairs.col])
     return pairs.row[near].astype(np.int64), pairs.col[near].astype(np.int64)
 
 
@@ -242,13 +248,13 @@ def _groups(nodes: int, rows: Int64, others: Any) -> Int64:
 
 
 def _average_precision(ranking: Ranking, trial: _Trial) -> Float64:
-    """Mean precision at every other photo of a query's group, (Q,)."""
-    ids, asked = ranking.ids, trial.asked[:, None]
+    """Mean precision at every other photo of a query's group among the first `TOP`, (Q,)."""
+    ids, asked = ranking.ids[:, :TOP], trial.asked[:, None]
     counted = (ids >= 0) & (ids != asked)
     relevant = counted & (trial.group[ids] == trial.group[asked])
     precision = np.cumsum(relevant, axis=1) / np.maximum(np.cumsum(counted, axis=1), 1)
     sizes = np.bincount(trial.group[trial.group >= 0], minlength=1)[trial.group[trial.asked]] - 1
-    return np.asarray((precision * relevant).sum(axis=1) / sizes)
+    return np.asarray((precision * relevant).sum(axis=1) / np.minimum(sizes, TOP))
 
 
 def _quantile(graph: KnnGraph, share: float) -> float:

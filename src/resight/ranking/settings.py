@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from resight.errors import UsageError
@@ -173,7 +173,7 @@ def _pool(settings: GlobalSettings, output: str) -> tuple[Any, str]:
         return None, ""
     name = "gem" if settings.pool == "class-token" and output == "maps" else settings.pool
     if name == "gem":
-        return (lambda maps: gem(maps, settings.p)), f"gem {settings.p}"
+        return partial(gem, p=settings.p), f"gem {settings.p}"
     if name == "regional-gem":
         return (lambda maps: gem(smooth_regional_gem(maps), settings.p)), f"regional-gem {settings.p}"
     return {"mac": mac, "spoc": spoc, "rmac": rmac, "class-token": class_token}[name], name

@@ -13,9 +13,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from resight.errors import ArrayError, UsageError
-from resight.graph.knn_graph import neighbours
 from resight.store.folder import faults
-from resight.types import Bool, Float32, Int64, as_array
+from resight.types import Bool, Int64, as_array
 
 COLUMNS = ("left", "right", "matching")
 
@@ -68,30 +67,23 @@ class Pairs:
             )
 
 
-def join(*parts: Pairs) -> Pairs:
-    """All pairs of all parts, in order."""
-    names = ("left", "right", "matching")
-    return Pairs(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
-
-def pairs_from_groups(
-    groups: Any, *, partners: int = 20, random: int = 20, near: int = 0, vectors: Float32 | None = None, seed: int = 0
-) -> Pairs:
+def pairs_from_groups(groups: Any, *, partners: int = 20, others: int = 30, seed: int = 0) -> Pairs:
     """Pairs of N photos from what each shows: `groups` (N,) int64, -1 for a photo that matches nothing known.
 
-    Every photo is left of at most `partners` matching pairs and of up to `random` non-matching ones with any other
-    photo, and of `near` with those non-matching ones whose `vectors` (N, D) have the highest inner product, so that
-    what is hard is among them. Photos of group -1 are only ever on the right. Memory: 17 bytes a pair, and with `near`
-    8 (near + size of the largest group) bytes a photo. Raises `UsageError` when `near` comes without `vectors`.
+    Every photo is left of at most `partners` matching pairs, and of up to `others` non-matching ones with random
+    photos. Photos of group -1 are only ever on the right. Memory: some 50 bytes a pair. Raises `UsageError` on numbers
+    below 0.
     """
     groups = as_array("groups", groups, np.int64, (None,))
-    if min(partners, random, near) < 0 or (near and vectors is None):
-        raise UsageError(f"partners={partners}, random={random}, near={near}: none below 0, and near needs vectors")
+    if min(partners, others) < 0:
+        raise UsageError(f"partners={partners}, others={others}: neither can be below 0")
     rng = np.random.default_rng(seed)
-    parts = [_matching(groups, partners, rng), _random(groups, random, rng)]
-    if near and vectors is not None:
-        parts.append(_near(groups, near, as_array("vectors", vectors, np.float32, (len(groups), None))))
-    return join(*parts)
+    match, unlike = _matching(groups, partners, rng), _unlike(groups, others, rng)
+    return Pairs(
+        np.concatenate((match[0], unlike[0])),
+        np.concatenate((match[1], unlike[1])),
+        np.repeat([True, False], [len(match[0]), len(unlike[0])]),
+    )
 
 
 def read_pairs(path: str | Path, ids: Mapping[str, int]) -> Pairs:
@@ -171,7 +163,7 @@ def triplets(pairs: Pairs, per: int = 1, seed: int = 0) -> Int64:
     return made[rng.permutation(len(made))]
 
 
-def _matching(groups: Int64, partners: int, rng: np.random.Generator) -> Pairs:
+def _matching(groups: Int64, partners: int, rng: np.random.Generator) -> tuple[Int64, Int64]:
     """Each photo with up to `partners` others of its group: the next ones in a random circular order."""
     order = rng.permutation(len(groups))
     order = order[np.argsort(groups[order], kind="stable")]
@@ -183,24 +175,15 @@ def _matching(groups: Int64, partners: int, rng: np.random.Generator) -> Pairs:
     photo = np.repeat(np.arange(len(order)), taken)
     step = np.arange(len(photo)) - np.repeat(taken.cumsum() - taken, taken) + 1
     partner = start[photo] + (place[photo] + step) % size[photo]
-    return Pairs(order[photo], order[partner], np.ones(len(photo), np.bool_))
+    return order[photo], order[partner]
 
 
-def _random(groups: Int64, count: int, rng: np.random.Generator) -> Pairs:
+def _unlike(groups: Int64, count: int, rng: np.random.Generator) -> tuple[Int64, Int64]:
+    """Each grouped photo with random photos of other groups, without repetition."""
     left = np.repeat(np.flatnonzero(groups >= 0), count)
     right = rng.integers(len(groups), size=len(left)) if len(left) else left
     unlike = np.unique(np.stack((left, right), axis=1)[groups[left] != groups[right]], axis=0)
-    return Pairs(unlike[:, 0], unlike[:, 1], np.zeros(len(unlike), np.bool_))
-
-
-def _near(groups: Int64, count: int, vectors: Float32) -> Pairs:
-    asked = np.flatnonzero(groups >= 0)
-    largest = int(np.unique(groups[asked], return_counts=True)[1].max(initial=0))
-    ids = neighbours(vectors[asked], vectors, min(count + largest, len(vectors))).ids.astype(np.int64)
-    unlike = (ids >= 0) & (groups[ids] != groups[asked][:, None])
-    unlike &= unlike.cumsum(axis=1) <= count
-    row, slot = np.nonzero(unlike)
-    return Pairs(asked[row], ids[row, slot], np.zeros(len(row), np.bool_))
+    return unlike[:, 0], unlike[:, 1]
 
 
 def _row(id_: str | None, ids: Mapping[str, int], place: str) -> int:

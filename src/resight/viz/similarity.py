@@ -42,8 +42,7 @@ def learned_against_cosine(cosine: Any, scores: Any, matching: Any, *, name: str
         weights = np.full(count, 1 / count)
         margin.hist(scores[kind], bins=40, weights=weights, orientation="horizontal", color=colour, alpha=0.6)
         above.hist(cosine[kind], bins=40, weights=weights, color=colour, alpha=0.6)
-    ends = [min(cosine.min(), scores.min()), max(cosine.max(), scores.max())]
-    axes.plot(ends, ends, color=SOFT, linewidth=1, linestyle="--", scalex=False, scaley=False)
+    axes.axline((0, 0), slope=1, color=SOFT, linewidth=1, linestyle="--")
     axes.set(xlabel="cosine", ylabel=name)
     _legend(axes)
     return _png(figure)
@@ -68,7 +67,10 @@ def training_curves(stages: Mapping[str, Sequence[tuple[int, float, float]]]) ->
         axes.scatter(
             epochs[best], validation[best], color=COLOURS[1], zorder=3, s=36, label=f"kept: {validation[best]:.3f}"
         )
-        axes.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
+        axes.set(xlabel="epoch", ylabel="loss", yscale="log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.tick_params(colors=SOFT, labelsize=8, which="both")
         axes.set_title(name, color=INK, fontsize=11)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color=GRID, linewidth=0.8)

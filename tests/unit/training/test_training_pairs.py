@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from resight.errors import ArrayError, CollectionError, UsageError
-from resight.training.pairs import Pairs, join, pairs_from_groups, read_pairs, split, triplets
+from resight.training.pairs import Pairs, pairs_from_groups, read_pairs, split, triplets
 
 
 def told(pairs):
@@ -11,7 +11,7 @@ def told(pairs):
 
 def test_pairs_of_groups():
     groups = np.array([7, -1, 7, 3, 7, 3, 5])
-    pairs = pairs_from_groups(groups, random=50)
+    pairs = pairs_from_groups(groups, others=50)
     matching = {(left, right) for left, right, match in told(pairs) if match}
     assert matching == {(a, b) for group in ([0, 2, 4], [3, 5]) for a in group for b in group if a != b}
     other = {(left, right) for left, right, match in told(pairs) if not match}
@@ -21,25 +21,15 @@ def test_pairs_of_groups():
 
 
 def test_few_partners_are_taken_evenly():
-    pairs = pairs_from_groups(np.zeros(9, int), partners=3, random=4, seed=1)
+    pairs = pairs_from_groups(np.zeros(9, int), partners=3, others=4, seed=1)
     assert len(pairs) == len(told(pairs)) == 27
     assert pairs.matching.all()  # no photo of another group
     assert np.bincount(pairs.left).tolist() == np.bincount(pairs.right).tolist() == [3] * 9
 
 
-def test_the_nearest_photos_that_do_not_match():
-    angles = np.array([0.0, 0.1, 0.2, 0.3, 1.0, 2.0])
-    vectors = np.stack((np.cos(angles), np.sin(angles)), axis=1).astype(np.float32)
-    pairs = pairs_from_groups(np.array([0, 0, 1, 1, -1, 2]), random=0, near=2, vectors=vectors)
-    near = {(left, right) for left, right, match in told(pairs) if not match}
-    assert near == {(0, 2), (0, 3), (1, 2), (1, 3), (2, 1), (2, 0), (3, 1), (3, 0), (5, 4), (5, 3)}
-    with pytest.raises(UsageError, match="near needs vectors"):
-        pairs_from_groups(np.array([0, 0, 1]), near=2)
-
-
 def test_the_seed_decides():
     groups = np.arange(40) // 4
-    one, same, other = (pairs_from_groups(groups, random=3, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (pairs_from_groups(groups, others=3, seed=seed) for seed in (1, 1, 2))
     assert told(one) == told(same) != told(other)
 
 
@@ -64,15 +54,20 @@ def test_pairs_of_one_kind_cannot_train(matching):
         Pairs([], [], []).check(4)
 
 
-def test_both_ways_and_join():
+def test_negative_numbers_are_refused():
+    with pytest.raises(UsageError, match="others=-1"):
+        pairs_from_groups([0, 0, 1], others=-1)
+    assert not len(pairs_from_groups([]))
+
+
+def test_both_ways():
     pairs = Pairs([0, 1], [2, 3], [True, False])
     assert told(pairs.both_ways()) == {(0, 2, True), (2, 0, True), (1, 3, False), (3, 1, False)}
-    assert told(join(pairs, pairs.select([1]))) == told(pairs)
 
 
 def test_no_photo_is_on_both_sides_of_a_split():
     groups = np.arange(60) // 3
-    pairs = pairs_from_groups(groups, random=6)
+    pairs = pairs_from_groups(groups, others=6)
     train, held = split(pairs, 0.25, seed=5)
     rows = [set(part.left.tolist()) | set(part.right.tolist()) for part in (train, held)]
     assert not rows[0] & rows[1]

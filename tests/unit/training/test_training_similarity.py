@@ -99,7 +99,7 @@ def test_a_symmetric_network_is_trained_as_one():
 
 def test_pairs_move_apart_and_hard_ones_further(world, cosine):
     X, groups = world
-    pairs = pairs_from_groups(groups, random=6, near=4, vectors=X, seed=1)
+    pairs = pairs_from_groups(groups, others=10, seed=1)
     unseen = groups >= 20  # the pairs of groups 0 to 19 train
     train = pairs.select(~unseen[pairs.left] & ~unseen[pairs.right])
     judged = pairs.select(unseen[pairs.left] & unseen[pairs.right])
@@ -119,7 +119,7 @@ def test_pairs_move_apart_and_hard_ones_further(world, cosine):
 
 def test_the_best_epoch_is_kept_and_patience_ends_training(world, cosine):
     X, groups = world
-    pairs = pairs_from_groups(groups[:24], random=4)
+    pairs = pairs_from_groups(groups[:24], others=4)
     trained = learn_pairs(cosine, X[:24], pairs, options=Options(epochs=200, rate=3e-3, patience=3, decay=False))
     numbers = [epoch.validation for epoch in trained.history]
     assert len(numbers) < 200
@@ -141,7 +141,7 @@ def test_hardest_pairs():
 def test_seeds_decide(world):
     X, groups = world
     start = new_similarity(DIM, (16, 8))
-    pairs = pairs_from_groups(groups, random=4)
+    pairs = pairs_from_groups(groups, others=4)
     runs = [learn_pairs(start, X, pairs, options=dataclasses.replace(SHORT, seed=seed)) for seed in (1, 1, 2)]
     assert runs[0].similarity.fingerprint == runs[1].similarity.fingerprint != runs[2].similarity.fingerprint
     assert runs[0].history[1:] == runs[1].history[1:]
@@ -154,7 +154,7 @@ class Stop(Exception):
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
 def test_a_stopped_training_continues_as_if_nothing_had_been(tmp_path, world, optimiser):
     X, groups = world
-    start, pairs = new_similarity(DIM, (16, 8)), pairs_from_groups(groups, random=4)
+    start, pairs = new_similarity(DIM, (16, 8)), pairs_from_groups(groups, others=4)
     options, file = Options(epochs=4, rate=1e-3, optimiser=optimiser), tmp_path / "checkpoint.safetensors"
 
     def stop(step, done, total):
@@ -176,11 +176,11 @@ def test_a_stopped_training_continues_as_if_nothing_had_been(tmp_path, world, op
 
 def test_a_checkpoint_of_other_training_is_refused(tmp_path, world):
     X, groups = world
-    start, pairs, file = new_similarity(DIM, (16, 8)), pairs_from_groups(groups, random=4), tmp_path / "c.safetensors"
+    start, pairs, file = new_similarity(DIM, (16, 8)), pairs_from_groups(groups, others=4), tmp_path / "c.safetensors"
     learn_pairs(start, X, pairs, options=SHORT, checkpoint=file)
     for changed in (
         {"X": X + np.float32(1e-3)},
-        {"pairs": pairs_from_groups(groups, random=4, seed=2)},
+        {"pairs": pairs_from_groups(groups, others=4, seed=2)},
         {"delta": 0.3},
         {"options": Options(epochs=4)},
         {"start": new_similarity(DIM, (16, 8), seed=1)},
@@ -195,7 +195,7 @@ def test_a_checkpoint_of_other_training_is_refused(tmp_path, world):
 
 def test_three_stages_in_one_call(tmp_path, world):
     X, groups = world
-    pairs, told = pairs_from_groups(groups, random=4), []
+    pairs, told = pairs_from_groups(groups, others=4), []
     short = Options(epochs=2, rate=1e-3)
     arguments = {"cosine_pairs": 300, "cosine": short, "options": short, "checkpoints": tmp_path}
     stages = learn_deep_similarity(
@@ -209,7 +209,7 @@ def test_three_stages_in_one_call(tmp_path, world):
 
 def test_what_cannot_be_trained_is_refused_at_once(world):
     X, groups = world
-    start, pairs = new_similarity(DIM, (16, 8)), pairs_from_groups(groups, random=4)
+    start, pairs = new_similarity(DIM, (16, 8)), pairs_from_groups(groups, others=4)
     for learn in (learn_pairs, learn_hard, learn_deep_similarity):
         with pytest.raises(UsageError, match="cannot train a similarity"):
             learn(start, X, pairs.select(~pairs.matching))
@@ -232,12 +232,12 @@ def test_diverging_training_says_so(world):
     X, groups = world
     options = Options(epochs=20, rate=1e18, optimiser="sgd")
     with pytest.raises(UsageError, match=r"DeepSim diverged in epoch .* give a rate below 1e"):
-        learn_pairs(new_similarity(DIM, (16, 8)), X, pairs_from_groups(groups, random=4), options=options)
+        learn_pairs(new_similarity(DIM, (16, 8)), X, pairs_from_groups(groups, others=4), options=options)
 
 
 def test_oasis_learns_to_leave_out_the_nuisance(world):
     X, groups = world
-    pairs = pairs_from_groups(groups, random=6, near=4, vectors=X, seed=1)
+    pairs = pairs_from_groups(groups, others=10, seed=1)
     trained = learn_oasis(Oasis.identity(DIM), X, pairs, C=0.05, epochs=6)
     matrix = trained.similarity.matrix
     assert matrix[0, 0] < 0.5 * np.diag(matrix)[1:].min()
@@ -251,7 +251,7 @@ def test_oasis_learns_to_leave_out_the_nuisance(world):
 def test_oasis_keeps_the_start_where_learning_does_not_help():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((80, DIM)).astype(np.float32)
-    pairs = pairs_from_groups(rng.permutation(np.repeat(np.arange(20), 4)), random=6)
+    pairs = pairs_from_groups(rng.permutation(np.repeat(np.arange(20), 4)), others=6)
     trained = learn_oasis(Oasis.identity(DIM), X, pairs, C=10.0, epochs=30, patience=2)
     lowest = min(trained.history, key=lambda epoch: epoch.validation)
     assert len(trained.history) == lowest.number + 3
