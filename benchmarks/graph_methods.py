@@ -1,12 +1,13 @@
 """Accuracy of every re-ranking method on INRIA Holidays: with the papers' settings, the best ones, and automatic ones.
 
     python benchmarks/graph_methods.py ../shared/data/descriptors/holidays_resnet101v2_c4_gem.npy \\
-        ../shared/data/descriptors/holidays_ids.txt [--whiten]
+        ../shared/data/descriptors/holidays_ids.txt [--whiten] [--groups-of N]
 
 Rows of the descriptors stand for the numbers in the text file: number // 100 is the group, number % 100 == 0 a query,
-which is never its own result. `--whiten`: whiten them first, without labels. "Best" is tuned on the very queries that
-it is scored on, so it is a bound, not a result; "automatic" sees no labels. Every method re-ranks nearest neighbours,
-the baseline. Prints a Markdown table; p is of a paired randomisation test against the baseline.
+which is never its own result. `--whiten`: whiten them first, without labels. `--groups-of N`: every photo of a group of
+at least N is a query instead. "Best" is tuned on the very queries that it is scored on, so it is a bound, not a result;
+"automatic" sees no labels. Every method re-ranks nearest neighbours, the baseline. Prints a Markdown table; p is of a
+paired randomisation test against the baseline.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def main() -> None:
     vectors = np.load(arguments.descriptors).astype(np.float32)
     if arguments.whiten:
         vectors = fit_zca(vectors, 0.5).apply(vectors)
-    Table(vectors, numbers).print()
+    Table(vectors, numbers, arguments.groups_of).print()
 
 
 def parse() -> argparse.Namespace:
@@ -58,15 +59,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("descriptors", type=Path)
     parser.add_argument("ids", type=Path)
     parser.add_argument("--whiten", action="store_true")
+    parser.add_argument("--groups-of", type=int, default=0)
     return parser.parse_args()
 
 
 class Table:
     """One collection and its queries."""
 
-    def __init__(self, vectors: np.ndarray, numbers: np.ndarray) -> None:
+    def __init__(self, vectors: np.ndarray, numbers: np.ndarray, groups_of: int) -> None:
         group = numbers // 100
-        self.rows = np.flatnonzero((numbers % 100 == 0) & (np.bincount(group)[group] > 1))
+        asked = np.bincount(group)[group] >= groups_of if groups_of else numbers % 100 == 0
+        self.rows = np.flatnonzero(asked & (np.bincount(group)[group] > 1))
         self.positives = [np.setdiff1d(np.flatnonzero(group == group[row]), [row]) for row in self.rows]
         self.vectors, self.queries = vectors, Queries(vectors=vectors[self.rows], rows=self.rows)
         self.database = VectorDatabase.over(vectors)
@@ -83,9 +86,7 @@ class Table:
         """Score every method and print a row for each."""
         started = time.perf_counter()
         chosen = choose_settings(self.vectors)
-        print(
-            f"{len(self.rows)} queries, {len(self.vectors)} photos; nearest neighbours {100 * self.plain.mean():.2f}"
-        )
+        print(f"{len(self.rows)} queries, {len(self.vectors)} photos; nearest neighbours {100 * self.plain.mean():.2f}")
         print(f"Settings chosen in {time.perf_counter() - started:.1f} s, without labels:\n")
         automatic = {"alpha-QE": chosen.expansion, "EGT": chosen.traversal, "diffusion": chosen.diffusion}
         for choice in automatic.values():

@@ -23,6 +23,8 @@ LAYERS = (
     | {
         "whiten",
         "fusion",
+        "improve",
+        "querying",
         "pairs_file",
         "graph_index",
         "labelled",

@@ -34,7 +34,8 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "query": answer.query.name,
         "box": None if answer.query.box is None else str(answer.query.box),
         "confident": answer.confident,
-        "threshold": answer.threshold,
+        "threshold": answer.rule.threshold,
+        "rule": str(answer.rule),
         "seconds": {"read": answer.seconds[0], "search": answer.seconds[1]},
         "results": [result_json(result) for result in answer.results],
     }

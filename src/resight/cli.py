@@ -291,8 +291,10 @@ def _add(collection: Collection, found: Scan, *, json: bool, **options: Any) -> 
 
 
 def _label(collection: Collection, path: Path, json: bool) -> None:
+    from resight.improve import add_labels
+
     with console.progress(json) as progress:
-        count, problems = collection.add_labels(path, progress=progress)
+        count, problems = add_labels(collection, path, progress=progress)
     if not json:
         console.say(f"{collection.path.name}: {_photos(count)} with labels beside it")
     for problem in problems:
@@ -317,18 +319,17 @@ def _print_report(collection: Collection, report: Report, json: bool) -> None:
 
 
 def _print_answer(answer: Answer) -> None:
-    proofs = [(r.inliers,) if answer.proof else () for r in answer.results]
+    proofs = [(r.inliers,) if answer.rule.proof else () for r in answer.results]
     rows = [
         (r.rank, r.id, r.score, *proof, "match" if r.match else "")
         for r, proof in zip(answer.results, proofs, strict=True)
     ]
-    columns = ("rank", "id", "score", *(("inliers",) if answer.proof else ()), "")
+    columns = ("rank", "id", "score", *(("inliers",) if answer.rule.proof else ()), "")
     console.print_table(answer.query.name, columns, rows)
     matches = sum(result.match for result in answer.results)
     verdict = f"{matches} match{'es' if matches > 1 else ''}" if matches else "no confident match"
     took = f"{1000 * answer.seconds[0]:.0f} ms to read the query, {1000 * answer.seconds[1]:.0f} ms to search"
-    needed = "and proof by geometry needed" if answer.proof else "needed; this recipe has no local features for proof"
-    console.say(f"{verdict} (score {answer.threshold:.1f} {needed}); {took}")
+    console.say(f"{verdict} ({answer.rule}); {took}")
     if answer.pending:
         console.warn(f"{_photos(answer.pending)} stored but not searchable yet: run resight index again to finish")
 

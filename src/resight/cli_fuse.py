@@ -25,8 +25,10 @@ def fuse(
     json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Learn how much the global descriptor counts beside the local features, and search so from now on."""
+    from resight.improve import learn_fusion
+
     with console.one_sentence():
-        learnt = resight.open(name).learn_fusion(pairs)
+        learnt = learn_fusion(resight.open(name), pairs)
         if json:
             console.print_json(asdict(learnt))
             return

@@ -31,10 +31,12 @@ def build(
     """Build the graph; run it again to continue a verified graph that was stopped."""
     from dataclasses import asdict
 
+    from resight.improve import build_graph
+
     with console.one_sentence():
         collection = resight.open(name)
         with console.progress(json) as progress:
-            reports = collection.build_graph(k, verified=verified, offline=offline, progress=progress)
+            reports = build_graph(collection, k, verified=verified, offline=offline, progress=progress)
         if json:
             console.print_json([asdict(report) for report in reports])
         else:
@@ -47,8 +49,10 @@ def tune(name: Name, json: Json = False) -> None:
     """Choose the options of expansion, traversal and diffusion for a collection, without labels, and keep them."""
     from dataclasses import asdict
 
+    from resight.improve import tune as choose
+
     with console.one_sentence():
-        chosen = resight.open(name).tune()
+        chosen = choose(resight.open(name))
         if json:
             console.print_json(asdict(chosen))
             return

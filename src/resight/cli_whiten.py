@@ -31,6 +31,7 @@ def fit(
     json: Json = False,
 ) -> None:
     """Fit a whitening to the photos of a collection, and search with it from now on."""
+    from resight.improve import use_whitening
     from resight.whiten import fit_for
 
     with console.one_sentence():
@@ -39,7 +40,7 @@ def fit(
         if out is not None:
             whitening.save(out)
         with console.progress(json) as progress:
-            collection.use_whitening(whitening, progress=progress)
+            use_whitening(collection, whitening, progress=progress)
         facts = {"collection": name, "dim": whitening.dim, **whitening.provenance}
         if json:
             console.print_json(facts)
@@ -53,11 +54,12 @@ def use(
 ) -> None:
     """Search a collection with a whitening that was fitted elsewhere."""
     from resight.features.whitening import Whitening
+    from resight.improve import use_whitening
 
     with console.one_sentence():
         collection = resight.open(name)
         whitening = Whitening.load(file)
         with console.progress(json) as progress:
-            collection.use_whitening(whitening, progress=progress)
+            use_whitening(collection, whitening, progress=progress)
         facts = {"collection": name, "dim": whitening.dim, **whitening.provenance}
         console.print_json(facts) if json else console.say(f"{name} is whitened by {file} from now on")

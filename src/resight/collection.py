@@ -12,25 +12,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from resight.collection_types import Answer, Explanation, Info, Query, Result
+from resight.collection_types import Answer, Explanation, Info, MatchRule, Query
 from resight.derived import Derived, features_of, verifier
-from resight.errors import CollectionError, ImageError, StampMismatch, UsageError
+from resight.errors import CollectionError, StampMismatch, UsageError
 from resight.features.global_descriptor import GlobalDescriptor
-from resight.features.local_features import SIFT_DIM, empty_features
 from resight.features.whitening import Whitening
-from resight.fusion import FusionWeight, learn_from_geometry, learn_from_pairs, save_weight, stored_weight
-from resight.global_index import Vectors, given
-from resight.graph_index import GraphReport, build_graphs, follow_graphs, neighbourhood, tune
-from resight.images.decode import Decoded, decode
-from resight.images.scan import Problem, Scan, scan
-from resight.images.transform import decode_crop, pixel_box
+from resight.fusion import stored_weight
+from resight.global_index import Vectors
+from resight.graph_index import follow_graphs, neighbourhood
+from resight.images.scan import Scan, scan
 from resight.index.asmk import Codebook
 from resight.ingest import Report, ingest, missing_files
-from resight.labelled import add_labels, training_photos
-from resight.matching.geometry import Verification
-from resight.pairs_file import read_pairs
+from resight.labelled import training_photos
 from resight.progress import Progress, silent
-from resight.ranking.automatic import Automatic
+from resight.querying import judge, read_query
 from resight.ranking.graph_recipes import GRAPH_RECIPES, Neighbourhood
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.recipes import PIPELINES, WEIGHT, Resources, call_recipe, vectors
@@ -38,7 +33,6 @@ from resight.ranking.search import Only
 from resight.ranking.settings import MODEL_FILES, RECIPES, Settings, settings_of
 from resight.state import State, load_state, sync_state
 from resight.store.folder import lance_faults
-from resight.store.records import escape_path
 from resight.store.stamp import Stamp, check_stamp, new_stamp, read_stamp, write_stamp
 from resight.store.tables import Tables, create, open_tables
 from resight.store.writer import Writer, writing
@@ -57,7 +51,7 @@ class Collection:
         self.stamp = stamp
         self.settings: Settings = settings_of(stamp.recipe, stamp.parameters)
         self._state: State | None = None
-        self._verifier = verifier(tables)
+        self.verifier = verifier(tables)
         self._ids: dict[str, int] | None = None
 
     @property
@@ -96,7 +90,7 @@ class Collection:
 
         Raises `UsageError` when the recipe has none.
         """
-        return self._whole().rows, self._whole().matrix
+        return self.whole.rows, self.whole.matrix
 
     def add(
         self,
@@ -115,7 +109,7 @@ class Collection:
         with writing(self.path, "add") as writer:
             _ = self.descriptor  # before any work: the network must be the one that made the collection
             report = ingest(writer, found, self.settings, jobs=jobs, progress=progress)
-            self._sync(writer, progress, codebook)
+            self.sync(writer, progress, codebook)
         return report
 
     def remove(self, ids: Sequence[str], *, progress: Progress = silent) -> int:
@@ -131,37 +125,15 @@ class Collection:
         gone = np.unique(np.array(rows, np.int64))
         with writing(self.path, "remove") as writer:
             writer.remove_rows(gone)
-            self._sync(writer, progress)
+            self.sync(writer, progress)
         return len(gone)
-
-    def use_whitening(self, whitening: Whitening, *, progress: Progress = silent) -> None:
-        """Whiten the global descriptors so from now on; the collection does not learn a whitening by itself any more.
-
-        Raises `UsageError` when the recipe has none, or the whitening is of another dimension.
-        """
-        if self.tables.dim != len(whitening.mean):
-            have = self.tables.dim or "no"
-            raise UsageError(f"a whitening of {len(whitening.mean)} dimensions does not fit {self.path}: it has {have}")
-        with writing(self.path, "whiten") as writer:
-            self._sync(writer, progress, whitening=given(whitening))
 
     def query(self, image: str | os.PathLike[str], box: Box | None = None) -> Query:
         """Read a query: the path of a photo, or the id of an indexed one; `box` in pixels cuts it first.
 
         Raises `UsageError` when it is neither, or the box lies outside, and `ImageError` when it cannot be decoded.
         """
-        name = os.fspath(image)
-        row = -1 if os.path.isfile(name) else self.ids.get(name, -1)
-        if row < 0 and not os.path.exists(name):
-            raise UsageError(f"{name} is neither a file nor the id of a photo in {self.path}: check the spelling")
-        path = os.path.abspath(name) if row < 0 else self.photo(row)["path"]
-        if row >= 0 and box is None:
-            return Query(name, path, None, self.features(row), row, self._stored_vector(row))
-        decoded, offset = self._decode(path, box)
-        local = empty_features(SIFT_DIM)
-        if self.settings.local is not None:
-            local = _moved(self.settings.local.encoder(decoded.pixels).scaled(1 / decoded.scale), offset)
-        return Query(escape_path(name), path, box, local, row, self._described(path, decoded))
+        return read_query(self, image, box)
 
     def search(
         self,
@@ -187,9 +159,10 @@ class Collection:
         ranking = self.pipeline(where, recipe, **options)(query.queries())
         ids, scores = ranking.ids[0], ranking.scores[0]
         kept = np.flatnonzero((ids >= 0) & (ids != query.row))[:top]
-        results = self._results(query, ids[kept], scores[kept])
+        rule = self.match_rule(recipe)
+        results = judge(self, rule, query, ids[kept], scores[kept])
         seconds = (read - started, time.perf_counter() - read)
-        return Answer(query, results, self.threshold, self.pending, seconds, self.settings.local is not None)
+        return Answer(query, results, rule, self.pending, seconds)
 
     def explain(
         self, image: str | os.PathLike[str] | Query, id: str, box: Box | None = None, recipe: str | None = None
@@ -207,7 +180,7 @@ class Collection:
         place = np.flatnonzero(ranking.ids[0] == row)
         score = ranking.scores[0, place] if len(place) else np.zeros(1, np.float32)
         rank = 1 + int((ranking.ids[0, : place[0]] != query.row).sum()) if len(place) else 0
-        (result,) = self._results(query, np.array([row]), score, first=rank)
+        (result,) = judge(self, self.match_rule(recipe), query, np.array([row]), score, first=rank)
         return Explanation(query, result, pipeline.explain(query.queries(), 0, row))
 
     def pipeline(self, where: str | None = None, recipe: str | None = None, **options: Any) -> Pipeline:
@@ -217,7 +190,7 @@ class Collection:
         not, or one that needs what the collection lacks.
         """
         state = self.state
-        index = state.local.index if self.settings.local is not None else self._whole().index
+        index = state.local.index if self.settings.local is not None else self.whole.index
         if index is None or not len(index):
             features = self.tables.counts(self.tables.feature_rows).sum()
             why = "its index is not ready" if features else "it holds no photos with features"
@@ -230,7 +203,7 @@ class Collection:
             raise UsageError(f"recipe {name!r} is unknown: choose one of {', '.join(RECIPES_OF_COLLECTIONS)}")
         if name in GRAPH_RECIPES:
             return self._graph_pipeline(name, allowed, options)
-        resources = Resources(self._verifier, state.local.confidence, state.local.index)
+        resources = Resources(self.verifier, state.local.confidence, state.local.index)
         if state.vectors is not None:
             whole = state.vectors
             resources = replace(resources, vectors=whole.index, vector_confidence=whole.confidence)
@@ -238,52 +211,10 @@ class Collection:
             options = {"weight": WEIGHT if (known := stored_weight(self.path)) is None else known, **options}
         return call_recipe(name, PIPELINES.get(name, vectors), resources, {**options, "allowed": allowed})
 
-    def build_graph(
-        self, k: int = 50, *, verified: bool = False, offline: bool = False, progress: Progress = silent
-    ) -> list[GraphReport]:
-        """Build and store the kNN graph that recipes follow; see `resight.graph_index.build_graphs`."""
-        verifier = self._verifier if self.settings.local is not None else None
-        with writing(self.path, "build the graph"):
-            return build_graphs(
-                self.path, self._whole(), verifier, k=k, verified=verified, offline=offline, progress=progress
-            )
-
-    def tune(self) -> Automatic:
-        """Choose the options of graph recipes for this collection, without labels, and search with them from now on."""
-        with writing(self.path, "tune"):
-            return tune(self.path, self._whole())
-
-    def add_labels(self, path: Path, *, progress: Progress = silent) -> tuple[int, list[Problem]]:
-        """Keep labelled photos beside the collection, for semi-supervised recipes; see `resight.labelled`.
-
-        Raises `UsageError` without global descriptors, by which labels are followed.
-        """
-        if self.descriptor is None:
-            raise UsageError(f"{self.path} has no global descriptors, by which labels are followed: see recipe gem")
-        return add_labels(self.path, self.descriptor, path, progress=progress)
-
-    def learn_fusion(self, pairs: Path | None = None) -> FusionWeight:
-        """Learn the weight of the global descriptor in recipe hybrid, and search with it from now on.
-
-        `pairs`: a csv file of two ids per line that show one thing; None for pairs that geometry proves. Raises
-        `UsageError` for another recipe, and when there are too few pairs.
-        """
-        index, whole = self.derived.index, self._whole()
-        if index is None or self.settings.local is None:
-            raise UsageError(f"{self.path} has no local features to fuse with: see recipe hybrid")
-        parts = (index, self.derived.confidence, whole, self._verifier)
-        if pairs is None:
-            learnt = learn_from_geometry(*parts)
-        else:
-            learnt = learn_from_pairs(*parts, *read_pairs(pairs, self.ids, self.path, whole.rows))
-        with writing(self.path, "fuse"):
-            save_weight(self.path, learnt)
-        return learnt
-
     def neighbourhood(self) -> Neighbourhood:
         """What graph recipes work on. Raises `UsageError` without global descriptors."""
-        whole = self._whole()
-        verifier = self._verifier if self.settings.local is not None else None
+        whole = self.whole
+        verifier = self.verifier if self.settings.local is not None else None
         return neighbourhood(self.path, whole, verifier, training_photos(self.path, whole))
 
     def _graph_pipeline(self, name: str, allowed: Int64 | None, options: Mapping[str, Any]) -> Pipeline:
@@ -292,8 +223,13 @@ class Collection:
 
     @property
     def threshold(self) -> float:
-        """Score from which a result counts as a match."""
-        return self._whole().confidence.threshold if self.settings.local is None else self.derived.confidence.threshold
+        """Score of the collection's own recipe from which a result counts as a match."""
+        return self.whole.confidence.threshold if self.settings.local is None else self.derived.confidence.threshold
+
+    def match_rule(self, recipe: str | None = None) -> MatchRule:
+        """When a result of `recipe` counts as a match."""
+        own = recipe is None or recipe == self.stamp.recipe
+        return MatchRule(self.threshold if own else None, self.settings.local is not None)
 
     def info(self) -> Info:
         """Counts, sizes and settings."""
@@ -349,9 +285,10 @@ class Collection:
 
     def photo(self, row: int) -> dict[str, Any]:
         """What table `images` holds of one row, as plain values, with `path` to open the file by."""
-        return self._photos(np.array([row]))[0]
+        return self.photos(np.array([row]))[0]
 
-    def _photos(self, rows: Int64) -> list[dict[str, Any]]:
+    def photos(self, rows: Int64) -> list[dict[str, Any]]:
+        """As `photo`, of several rows (n,), in their order."""
         if not len(rows):
             return []
         table = self.tables.images()
@@ -366,57 +303,12 @@ class Collection:
             raise UsageError(f"{self.photo(row)['id']} cannot be a query: {self.photo(row)['error']}")
         return features_of(self.tables, np.array([row]))[0]
 
-    def _whole(self) -> Vectors:
+    @property
+    def whole(self) -> Vectors:
+        """The global descriptors, ready to search. Raises `UsageError` when the recipe has none."""
         if self.state.vectors is None:
             raise UsageError(f"{self.path} keeps no global descriptors: index its photos with a recipe that has them")
         return self.state.vectors
-
-    def _stored_vector(self, row: int) -> Float32 | None:
-        if self.settings.vector is None:
-            return None
-        whole = self._whole()
-        place = int(np.searchsorted(whole.rows, row))
-        known = place < len(whole.rows) and whole.rows[place] == row
-        return np.array(whole.matrix[place]) if known else np.zeros(whole.matrix.shape[1], np.float32)
-
-    def _described(self, path: str, decoded: Decoded) -> Float32 | None:
-        """The global descriptor of a query. One too small for the network counts nothing beside local features."""
-        if self.descriptor is None:
-            return None
-        vector: Float32 | ImageError = self.descriptor.describe([decoded.pixels])[0]
-        if not isinstance(vector, ImageError):
-            return np.asarray(self._whole().whiten(vector[None])[0])
-        if self.settings.local is None:
-            raise type(vector)(f"{escape_path(path)}: {vector}")
-        return np.zeros(self._whole().matrix.shape[1], np.float32)
-
-    def _decode(self, path: str, box: Box | None) -> tuple[Decoded, tuple[float, float]]:
-        """Pixels of a query, and where its top-left corner lies in the photo."""
-        max_side = self.settings.max_side
-        if box is None:
-            return decode(path, max_side=max_side), (0.0, 0.0)
-        whole = decode(path, max_side=16)
-        left, top, _, _ = pixel_box(box, whole.width, whole.height)
-        return decode_crop(path, box, max_side=max_side), (float(left), float(top))
-
-    def _results(self, query: Query, rows: Int64, scores: Any, first: int = 1) -> tuple[Result, ...]:
-        proofs: list[Verification | None] = []
-        if self.settings.local is not None:
-            proofs += self._verifier(query.local, rows[:VERIFIED])
-        proofs += [None] * (len(rows) - len(proofs))
-        threshold, local = self.threshold, self.settings.local is not None
-        return tuple(
-            Result(
-                rank=first + i,
-                id=photo["id"],
-                row=int(photo["row"]),
-                path=photo["path"],
-                score=float(score),
-                match=bool(score >= threshold and (not local or (proof is not None and proof.verified))),
-                verification=proof,
-            )
-            for i, (photo, score, proof) in enumerate(zip(self._photos(rows), scores, proofs, strict=True))
-        )
 
     def _where(self, condition: str) -> Int64:
         scanner = self.tables.images_dataset.scanner(columns=["row"], filter=condition)
@@ -429,7 +321,7 @@ class Collection:
             rows = scanner.to_table()["row"].to_numpy()
         return np.sort(rows)
 
-    def _sync(
+    def sync(
         self,
         writer: Writer,
         progress: Progress,
@@ -440,7 +332,7 @@ class Collection:
         state = sync_state(tables, self.settings, codebook=codebook, whitening=whitening, progress=progress)
         if state.vectors is not None:
             follow_graphs(self.path, state.vectors)
-        self.tables, self._state, self._verifier, self._ids = tables, state, verifier(tables), None
+        self.tables, self._state, self.verifier, self._ids = tables, state, verifier(tables), None
 
 
 def open_collection(path: str | os.PathLike[str]) -> Collection:
@@ -503,10 +395,3 @@ def _moved_model(collection: Collection, moved: Mapping[str, str]) -> Collection
     with writing(collection.path, "move the network"):
         write_stamp(collection.path, stamp)
     return open_collection(collection.path)
-
-
-def _moved(local: LocalFeatures, offset: tuple[float, float]) -> LocalFeatures:
-    if not len(local):
-        return empty_features(SIFT_DIM)
-    shift = np.asarray(offset, np.float32)
-    return LocalFeatures(local.xy + shift, local.scale, local.angle, local.strength, local.descriptors)

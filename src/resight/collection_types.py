@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from resight.matching.geometry import Verification
+from resight.ranking.confidence import LEAST_THRESHOLD
+from resight.ranking.verification import evidence
 from resight.types import Box, Evidence, Float32, LocalFeatures, Queries
 
 
@@ -34,7 +36,7 @@ class Query:
 @dataclass(frozen=True, eq=False)
 class Result:
     """One photo found. `score` counts standard deviations above unrelated photos, evidence of geometry included;
-    `match`: the score passes the collection's threshold and, in recipes with local features, geometry proves it.
+    `match`: it passes the answer's `MatchRule`.
     `path` opens the file. `verification`: None behind the candidates that were verified, and without local features.
     """
 
@@ -52,19 +54,44 @@ class Result:
         return self.verification.inliers if self.verification is not None and self.verification.verified else 0
 
 
+@dataclass(frozen=True)
+class MatchRule:
+    """When a result surely shows the same thing: its score reaches `threshold` and, where the collection keeps local
+    features (`proof`), geometry proves it. Recipes whose scores have no threshold (None) ask geometry for more; without
+    local features they cannot tell.
+    """
+
+    threshold: float | None
+    proof: bool
+
+    def __call__(self, score: float, verification: Verification | None) -> bool:
+        """Whether a result of this score and verification is a match."""
+        if self.threshold is not None and not score >= self.threshold:
+            return False
+        if not self.proof:
+            return self.threshold is not None
+        if verification is None or not verification.verified:
+            return False
+        return self.threshold is not None or evidence(verification) >= LEAST_THRESHOLD
+
+    def __str__(self) -> str:
+        if self.threshold is None:
+            return "proof by geometry needed" if self.proof else "this recipe ranks without saying what is a match"
+        more = " and proof by geometry needed" if self.proof else " needed; there are no local features for proof"
+        return f"score {self.threshold:.1f}{more}"
+
+
 @dataclass(frozen=True, eq=False)
 class Answer:
     """What a search found, best first. `confident`: at least one result is a match. `pending`: stored photos that are
-    not searchable until `resight index` has finished. `seconds`: reading the query, and searching. `proof`: whether
-    geometry can prove results, which takes local features.
+    not searchable until `resight index` has finished. `seconds`: reading the query, and searching.
     """
 
     query: Query
     results: tuple[Result, ...]
-    threshold: float
+    rule: MatchRule
     pending: int
     seconds: tuple[float, float]
-    proof: bool = True
 
     @property
     def confident(self) -> bool:

@@ -23,7 +23,7 @@ LABELLED = "labelled.safetensors"
 FORMAT = "resight labelled photos 1"
 
 
-def add_labels(
+def keep_labelled(
     folder: Path, descriptor: GlobalDescriptor, path: Path, *, progress: Progress = silent
 ) -> tuple[int, list[Problem]]:
     """Describe the labelled photos of a csv file, `photo,label` per line, and keep them beside the collection `folder`.

@@ -29,8 +29,9 @@ def fit_for(
     """A whitening of the collection's descriptors as its network gives them.
 
     `pca` with `power`, keeping `dim` dimensions; `zca` with `shrinkage`; from a csv file `pairs` of two ids per line
-    that show one thing, `learned` whitening, or the linear adaptation `adapted` (`resight.features.adaptation`). Raises `UsageError` for another method, options that do not belong to it, a
-    collection without global descriptors, and pairs of unknown photos.
+    that show one thing, `learned` whitening, or the linear adaptation `adapted` (`resight.features.adaptation`).
+    Raises `UsageError` for another method, options that do not belong to it, a collection without global descriptors,
+    and pairs of unknown photos.
     """
     if method not in METHODS:
         raise UsageError(f"method {method!r} is unknown: choose one of {', '.join(METHODS)}")

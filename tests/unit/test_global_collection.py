@@ -18,6 +18,7 @@ from resight.collection import create_collection, open_collection, open_or_creat
 from resight.errors import CollectionError, ImageError, StampMismatch, UsageError
 from resight.features.whitening import fit_pca
 from resight.global_index import LISTS, WHITENING
+from resight.improve import learn_fusion, use_whitening
 from resight.index.approximate import ApproximateIndex
 from resight.store.folder import derived_path
 from resight.whiten import fit_for
@@ -56,7 +57,7 @@ def test_a_photo_finds_itself_first_and_rows_fit_vectors(made, gem):
     assert ranking.ids[0, 0] == collection.row_of(sorted(collection.ids)[0])
     answer = collection.search(sorted(collection.ids)[0], top=5)
     assert len(answer.results) == 5
-    assert not answer.proof
+    assert not answer.rule.proof
     assert sorted(collection.ids)[0] not in [result.id for result in answer.results]
     assert all(result.verification is None for result in answer.results)
     expected = vectors @ vectors[collection.row_of(sorted(collection.ids)[0])]
@@ -99,7 +100,7 @@ def test_hybrid_keeps_both_and_thin_photos_their_local_features(made, tmp_path):
     stages = [item.stage for item in collection.explain(*sorted(collection.ids)[:2]).evidence]
     assert stages[:3] == ["AsmkSearch", "GlobalSearch", "SpatialRerank"]
     answer = collection.search(sorted(collection.ids)[0], top=3)
-    assert answer.proof
+    assert answer.rule.proof
     assert answer.results[0].match
     thin = tmp_path / "thin.png"
     pixels = np.random.default_rng(0).integers(0, 256, (5, 400, 3), np.uint8)
@@ -125,7 +126,7 @@ def test_a_whitening_given_is_used_and_kept(gem):
     collection = open_collection(gem)
     raw = collection.vectors()[1]
     whitening = fit_pca(raw, 4)
-    collection.use_whitening(whitening)
+    use_whitening(collection, whitening)
     again = open_collection(gem)
     np.testing.assert_allclose(again.vectors()[1], whitening.apply(raw), atol=1e-6)
     assert (again.info().whitening, again.info().dim, again.info().vectors) == ("pca", 4, len(raw))
@@ -135,11 +136,11 @@ def test_a_whitening_given_is_used_and_kept(gem):
     again.remove([first])
     assert open_collection(gem).info().dim == 4
     with pytest.raises(UsageError, match="dimensions does not fit"):
-        again.use_whitening(fit_pca(np.random.default_rng(0).normal(size=(9, 3))))
+        use_whitening(again, fit_pca(np.random.default_rng(0).normal(size=(9, 3))))
 
 
 def test_a_damaged_whitening_is_named_and_repaired(gem):
-    open_collection(gem).use_whitening(fit_pca(open_collection(gem).vectors()[1], 4))
+    use_whitening(open_collection(gem), fit_pca(open_collection(gem).vectors()[1], 4))
     derived_path(gem, WHITENING).write_bytes(b"nonsense")
     assert not all(finding.ok for finding in check_collection(gem))
     assert all(finding.ok for finding in repair_collection(gem))
@@ -217,7 +218,7 @@ def test_the_weight_of_the_descriptor_is_learnt(made, tmp_path):
     base, _, _ = made
     shutil.copytree(base / "both.resight", tmp_path / "both.resight")
     collection = open_collection(tmp_path / "both.resight")
-    learnt = collection.learn_fusion()
+    learnt = learn_fusion(collection)
     assert learnt.weight >= 0
     assert learnt.matching >= 5
     assert open_collection(collection.path).pipeline().stages[0].terms[1][0] == learnt.weight
@@ -231,7 +232,7 @@ def test_the_weight_of_the_descriptor_is_learnt(made, tmp_path):
     with pytest.raises(CollectionError, match="resight fuse again"):
         open_collection(collection.path).pipeline()
     with pytest.raises(UsageError, match="no local features to fuse"):
-        open_collection(base / "gem.resight").learn_fusion()
+        learn_fusion(open_collection(base / "gem.resight"))
 
 
 def test_commands(made, gem, tmp_path):

@@ -16,6 +16,7 @@ from resight.collection import RECIPES_OF_COLLECTIONS, create_collection, open_c
 from resight.errors import CollectionError, UsageError
 from resight.graph.knn_graph import build_knn_graph
 from resight.graph_index import CHOSEN, OFFLINE, SIMILARITY
+from resight.improve import add_labels, build_graph, tune
 from resight.ranking.graph_recipes import GRAPH_RECIPES
 from resight.store.folder import derived_path
 
@@ -29,11 +30,11 @@ def base(tmp_path_factory):
     parameters = {**SMALL, "backbone": str(network), "scales": [1.0], "whiten": "none"}
     collection = create_collection(folder / "c.resight", "hybrid", parameters)
     collection.add([photos.folder])
-    reports = collection.build_graph(8, verified=True, offline=True)
+    reports = build_graph(collection, 8, verified=True, offline=True)
     assert [report.kind for report in reports] == ["similarity", "verified", "off-line diffusion"]
     lines = [f"{path},{path.stem[:3]}" for path in sorted(photos.folder.rglob("*")) if path.is_file()]
     (folder / "labels.csv").write_text("\n".join(lines))
-    collection.add_labels(folder / "labels.csv")
+    add_labels(collection, folder / "labels.csv")
     return folder
 
 
@@ -97,7 +98,7 @@ def test_traversal_of_the_verified_graph_returns_proven_photos_only(base):
     pipeline = collection.pipeline(None, "explore-exploit", verified=True, threshold=1000.0, k=8)
     stage = pipeline.stages[1]
     found = stage(collection.query(first).queries(), None)
-    proofs = collection._verifier(collection.query(first).local, found.ids[0][found.ids[0] >= 0])
+    proofs = collection.verifier(collection.query(first).local, found.ids[0][found.ids[0] >= 0])
     assert proofs
     assert proofs[0].verified
 
@@ -135,7 +136,7 @@ def test_what_is_missing_is_said(base, tmp_path):
 
 def test_tuned_options_are_used(copy):
     collection = open_collection(copy)
-    chosen = collection.tune()
+    chosen = tune(collection)
     assert open_collection(copy).neighbourhood().chosen["explore-exploit"] == dict(chosen.traversal.settings)
     derived_path(copy, CHOSEN).write_text("{}")
     with pytest.raises(CollectionError, match="graph tune again"):
@@ -157,7 +158,7 @@ def test_label_files_that_cannot_be(copy, tmp_path, text, message):
     file = tmp_path / "labels.csv"
     file.write_text(text)
     with pytest.raises(UsageError, match=message):
-        open_collection(copy).add_labels(file)
+        add_labels(open_collection(copy), file)
 
 
 def test_commands(base, tmp_path):

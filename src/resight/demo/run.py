@@ -96,7 +96,7 @@ def _ask(collection: Collection, name: str, positives: set[str]) -> DemoQuery:
     rows = np.array([[result.row for result in answer.results]])
     right = np.array([collection.row_of(positive) for positive in positives])
     ap = float(rectangle_ap(rows, [right]).ap[0])
-    shown = Answer(answer.query, answer.results[:SHOWN], answer.threshold, answer.pending, answer.seconds)
+    shown = Answer(answer.query, answer.results[:SHOWN], answer.rule, answer.pending, answer.seconds)
     return DemoQuery(shown, tuple(result.id in positives for result in shown.results), len(positives), ap)
 
 

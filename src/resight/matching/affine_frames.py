@@ -36,9 +36,9 @@ BLOCK = 32  # candidates that one thread takes at a time
 class AffineFrames:
     """Features of one image.
 
-    `xy` (n, 2) float32 pixels, the centre of the top-left pixel being (0.5, 0.5). `shape` (n, 2, 2) float32: carries the
-    unit circle onto the feature's ellipse, mirror free; with the rotation of the feature, or lower triangular where it
-    is upright (`upright`). `word` (n,) int64: features can correspond where their words are equal. `strength` (n,)
+    `xy` (n, 2) float32 pixels, the centre of the top-left pixel being (0.5, 0.5). `shape` (n, 2, 2) float32: carries
+    the unit circle onto the feature's ellipse, mirror free; with the rotation of the feature, or lower triangular where
+    it is upright (`upright`). `word` (n,) int64: features can correspond where their words are equal. `strength` (n,)
     float32. Raises `ArrayError` on unequal lengths, values that are not finite, and shapes without area or mirrored.
     """
 
@@ -132,10 +132,10 @@ def verify_frames(
 def chance_of(inliers: int, partners: NDArray[Any], chance: float, proposals: int) -> float:
     """-log10 of the number of `proposals` with so many `inliers` when features lie where others could as well.
 
-    `partners` (m,): candidates for each feature; `chance`: probability that one of them lies within the threshold, which
-    is the share of pairs of the candidate's own features that do: features crowd, so accidents are more frequent than
-    the area says. A feature finds a partner with p = 1 - (1 - chance)^partners, and the number that do is binomial with
-    the mean p, of which the few that fix the transform do not count. -inf when no more than those agree.
+    `partners` (m,): candidates for each feature; `chance`: probability that one of them lies within the threshold, for
+    which the share of pairs of the candidate's own features that do stands: features crowd, so accidents are more
+    frequent than the area says. A feature finds a partner with p = 1 - (1 - chance)^partners, and the number that do is
+    binomial with the mean p; the few that fix the transform do not count. -inf when no more than those agree.
     """
     features = len(partners) - FREE
     if inliers <= FREE or features < 1:

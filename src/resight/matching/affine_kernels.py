@@ -16,7 +16,9 @@ Bool = NDArray[np.bool_]
 
 PROPOSALS = 500  # at most, those of rare words first
 REFINED = 5  # best proposals that are refined
-LOOSENESS = np.array([2.0, 1.5, 1.0, 1.0])  # multiples of the threshold within which least squares takes its inliers
+# What a proposal may be off by, beyond the threshold, per pixel from its own feature: the ellipse of one feature is
+# known to some ten per cent, so far from it even the true partners land beside. Refined from loose to none.
+SLACK = np.array([0.1, 0.05, 0.02, 0.0, 0.0])
 
 
 @numba.njit(cache=True, nogil=True)
@@ -60,7 +62,7 @@ def crowding(xy: Float64, limit: float) -> float:
 
 @numba.njit(cache=True, nogil=True)
 def _pairs(words: Int, other: Int, out: Int) -> int:
-    """Write all pairs of places with equal words, by place in the first list, to `out` unless it is empty; count them."""
+    """Count the pairs of places with equal words; write them, by place in the first list, to `out` if it has room."""
     count = first = 0
     for i in range(len(words)):
         while first < len(other) and other[first] < words[i]:
@@ -82,23 +84,25 @@ def _search(
     """The transform with most support; its inliers go to `mask`. The identity, without inliers, where there is none."""
     best, most = np.eye(3), 0.0
     groups, used, chosen = _groups(pairs), np.empty(len(other_xy), np.bool_), np.empty(len(pairs), np.int64)
-    proposals, support = _best_proposals(
+    proposals, _, centres = _best_proposals(
         pairs, groups, xy, shapes, other_xy, other_shapes, threshold, scales, used, chosen
     )
     for h in range(len(proposals)):
-        if support[h] > most:
-            best, most = proposals[h].copy(), support[h]
-        transform = proposals[h].copy()
-        for looseness in LOOSENESS:
-            _, n = _vote(transform, pairs, groups, xy, other_xy, (looseness * threshold) ** 2, 0.0, used, chosen)
+        transform, centre = proposals[h].copy(), centres[h]
+        for slack in SLACK:
+            found, n = _vote(transform, pairs, groups, xy, other_xy, threshold, 0.0, centre, most, used, chosen)
+            if found > most:
+                best, most = transform.copy(), found
+            _, n = _vote(transform, pairs, groups, xy, other_xy, threshold, slack, centre, 0.0, used, chosen)
             src, dst = xy[pairs[chosen[:n], 0]], other_xy[pairs[chosen[:n], 1]]
             if not least_squares(transform, src, dst, np.ones(n, np.bool_), True) or not _allowed(transform, scales):
                 break
-            found, _ = _vote(transform, pairs, groups, xy, other_xy, threshold**2, most, used, chosen)
+        else:
+            found, n = _vote(transform, pairs, groups, xy, other_xy, threshold, 0.0, centre, most, used, chosen)
             if found > most:
                 best, most = transform.copy(), found
     if most > 0:
-        _, n = _vote(best, pairs, groups, xy, other_xy, threshold**2, 0.0, used, chosen)
+        _, n = _vote(best, pairs, groups, xy, other_xy, threshold, 0.0, best[:2, 2], 0.0, used, chosen)
         mask[chosen[:n]] = True
     return best
 
@@ -107,24 +111,27 @@ def _search(
 def _best_proposals(
     pairs: Int, groups: Int, xy: Float64, shapes: Float64, other_xy: Float64, other_shapes: Float64,
     threshold: float, scales: Float64, used: Bool, chosen: Int,
-) -> tuple[Float64, Float64]:  # fmt: skip
-    """The proposals (r, 3, 3) with most support, best first, earlier ones first among equals, and their support."""
-    kept, support = np.empty((REFINED, 3, 3)), np.zeros(REFINED)
+) -> tuple[Float64, Float64, Float64]:  # fmt: skip
+    """The proposals (r, 3, 3) with most support, best first, earlier ones first among equals; their support, and where
+    their own features are in the second image (r, 2)."""
+    kept, support, centres = np.empty((REFINED, 3, 3)), np.zeros(REFINED), np.empty((REFINED, 2))
     for k in _rare_first(groups)[:PROPOSALS]:
         i, j = pairs[k]
         transform = _carry(xy[i], shapes[i], other_xy[j], other_shapes[j])
         if not _allowed(transform, scales):
             continue
-        found, _ = _vote(transform, pairs, groups, xy, other_xy, threshold**2, support[-1], used, chosen)
+        found, _ = _vote(
+            transform, pairs, groups, xy, other_xy, threshold, SLACK[0], other_xy[j], support[-1], used, chosen
+        )
         place = REFINED
         while place > 0 and found > support[place - 1]:
             place -= 1
         if place < REFINED:
             for p in range(REFINED - 1, place, -1):
-                kept[p], support[p] = kept[p - 1], support[p - 1]
-            kept[place], support[place] = transform, found
+                kept[p], support[p], centres[p] = kept[p - 1], support[p - 1], centres[p - 1]
+            kept[place], support[place], centres[place] = transform, found, other_xy[j]
     size = np.count_nonzero(support)
-    return kept[:size], support[:size]
+    return kept[:size], support[:size], centres[:size]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -165,17 +172,17 @@ def _carry(point: Float64, shape: Float64, target: Float64, other_shape: Float64
 @numba.njit(cache=True, nogil=True)
 def _allowed(transform: Float64, scales: Float64) -> bool:
     area = transform[0, 0] * transform[1, 1] - transform[0, 1] * transform[1, 0]
-    return area > 0 and scales[0] <= np.sqrt(area) <= scales[1]
+    return bool(area > 0 and scales[0] <= np.sqrt(area) <= scales[1])
 
 
 @numba.njit(cache=True, nogil=True)
 def _vote(
-    transform: Float64, pairs: Int, groups: Int, xy: Float64, other_xy: Float64, limit: float, needed: float,
-    used: Bool, chosen: Int,
+    transform: Float64, pairs: Int, groups: Int, xy: Float64, other_xy: Float64, threshold: float, slack: float,
+    centre: Float64, needed: float, used: Bool, chosen: Int,
 ) -> tuple[float, int]:  # fmt: skip
-    """Sum of 1 - squared error / `limit` over the left features, each with its nearest partner that none before it took.
+    """Sum of 1 - squared error / limit over left features, each with its nearest partner that none before it took.
 
-    The pairs that count go to `chosen`; their number is given too. Gives 0, 0 once `needed` is out of reach.
+    The limit is the square of `threshold` and `slack` times the distance from `centre`. The pairs that count go to `chosen`; their number is given too. Gives 0, 0 once `needed` is out of reach.
     """
     used[:] = False
     total, count = 0.0, 0
@@ -185,6 +192,8 @@ def _vote(
         i = pairs[groups[g], 0]
         x = transform[0, 0] * xy[i, 0] + transform[0, 1] * xy[i, 1] + transform[0, 2]
         y = transform[1, 0] * xy[i, 0] + transform[1, 1] * xy[i, 1] + transform[1, 2]
+        distance = np.sqrt((x - centre[0]) ** 2 + (y - centre[1]) ** 2)
+        limit = (threshold + slack * distance) ** 2
         nearest, best = limit, -1
         for k in range(groups[g], groups[g + 1]):
             j = pairs[k, 1]

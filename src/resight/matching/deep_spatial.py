@@ -97,7 +97,12 @@ def describe(
 
 
 def regions_of_maps(
-    maps: Sequence[Any], size: tuple[float, float], *, query: bool, gain: float | None = None, per_image: int = PER_IMAGE
+    maps: Sequence[Any],
+    size: tuple[float, float],
+    *,
+    query: bool,
+    gain: float | None = None,
+    per_image: int = PER_IMAGE,
 ) -> DeepRegions:
     """The regions of a photo of `size` (width, height) pixels from feature maps (C, H, W) of it, one for each scale.
 
@@ -168,11 +173,12 @@ def _maps(backbone: Backbone, pixels: NDArray[np.uint8], factor: float) -> Float
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     resized = cv2.resize(pixels, (width, height), interpolation=how).astype(np.float32)
     mean, deviation = 255 * np.asarray(backbone.mean, np.float32), 255 * np.asarray(backbone.std, np.float32)
-    return backbone.forward(np.ascontiguousarray(((resized - mean) / deviation).transpose(2, 0, 1)[None]))[0]
+    batch = np.ascontiguousarray(((resized - mean) / deviation).transpose(2, 0, 1)[None])
+    return np.asarray(backbone.forward(batch)[0], np.float32)
 
 
 def _regions(values: Float32, gain: float | None) -> StableRegions:
-    """Stable regions of maps (C, H, W) in whole levels, with the step between levels that the paper derives from them."""
+    """Stable regions of maps (C, H, W) in whole levels, compared over the step that the paper derives from them."""
     values = np.maximum(values, 0)
     largest = float(values.max(initial=0.0))
     gain = gain or (255 / largest if largest > 0 else 1.0)
@@ -221,14 +227,15 @@ def _overlap(a: Int64, b: Int64) -> NDArray[np.float64]:
     corner, far = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
     both = np.maximum(far - corner, 0).prod(axis=1)
     areas = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1)
-    return both / (areas - both)
+    return np.asarray(both / (areas - both), np.float64)
 
 
 def _frames(regions: StableRegions, cell: NDArray[Any]) -> AffineFrames:
     """Ellipses of the same second moments in pixels. A cell is a square, so even a single one has a size."""
     ellipses = 4 * (regions.covariance + np.eye(2) / 12)
     ellipses = ellipses * np.multiply.outer(cell, cell)
-    return AffineFrames(regions.mean * cell, upright_shapes(ellipses), regions.channel, regions.peak)
+    xy = (regions.mean * cell).astype(np.float32)
+    return AffineFrames(xy, upright_shapes(ellipses), regions.channel, regions.peak)
 
 
 def _strongest(parts: list[AffineFrames], cells: list[float], most: int) -> DeepRegions:
@@ -242,7 +249,8 @@ def _strongest(parts: list[AffineFrames], cells: list[float], most: int) -> Deep
 
 def _joined(parts: list[AffineFrames]) -> AffineFrames:
     if not parts:
-        return AffineFrames(np.empty((0, 2)), np.empty((0, 2, 2)), np.empty(0, np.int64), np.empty(0))
+        none = np.empty(0, np.float32)
+        return AffineFrames(none.reshape(0, 2), none.reshape(0, 2, 2), np.empty(0, np.int64), none)
     return AffineFrames(
         np.concatenate([part.xy for part in parts]), np.concatenate([part.shape for part in parts]),
         np.concatenate([part.word for part in parts]), np.concatenate([part.strength for part in parts]),

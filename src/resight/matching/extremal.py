@@ -27,9 +27,9 @@ MAX_AREA = 0.75  # of the map: what is larger is background
 class StableRegions:
     """n regions, channel by channel, within one larger ones first.
 
-    `channel` (n,) int64; `area` (n,) int64 cells; `mean` (n, 2) and `covariance` (n, 2, 2) float64 of the cells' centres
-    (x, y), where the centre of the top-left cell is (0.5, 0.5); `peak` (n,) float32 largest value; `box` (n, 4) int64
-    left, top, right, bottom, the last two exclusive.
+    `channel` (n,) int64; `area` (n,) int64 cells; `mean` (n, 2) and `covariance` (n, 2, 2) float64 of the cells'
+    centres (x, y), where the centre of the top-left cell is (0.5, 0.5); `peak` (n,) float32 largest value; `box` (n, 4)
+    int64 left, top, right, bottom, the last two exclusive.
     """
 
     channel: Int64
@@ -70,8 +70,8 @@ def stable_regions(
     """
     if levels.ndim != 3 or levels.dtype != np.uint8 or values.shape != levels.shape or values.dtype != np.float32:
         raise ArrayError(
-            f"levels {levels.dtype} {levels.shape} and values {values.dtype} {values.shape}: expected uint8 and float32 "
-            "maps of one shape (channels, height, width)"
+            f"levels are {levels.dtype} {levels.shape} and values {values.dtype} {values.shape}: expected uint8 and "
+            "float32 maps of one shape (channels, height, width)"
         )
     if delta < 1:
         raise UsageError(f"delta={delta}: a region is compared with itself at least 1 level below")
@@ -114,7 +114,7 @@ def _tree(flat: UInt8, height: int, width: int) -> tuple[Int64, Int64]:
 
     The darkest cell of a region stands for it: the one whose parent has another level.
     """
-    order = np.argsort(-flat.astype(np.int64), kind="mergesort")
+    order: Int64 = np.argsort(-flat.astype(np.int64), kind="mergesort")
     parent, top = np.full(len(flat), -1), np.full(len(flat), -1)
     for p in order:
         parent[p] = top[p] = p
@@ -186,7 +186,8 @@ def _stable(
     for p in nodes:
         if variation[p] > max_variation or area[p] < min_area or area[p] > MAX_AREA * n:
             stable[p] = False
-    return _distinct(nodes, parent, area, stable, min_diversity)
+    distinct: Int64 = _distinct(nodes, parent, area, stable, min_diversity)
+    return distinct
 
 
 @numba.njit(cache=True, nogil=True)
@@ -205,4 +206,4 @@ def _distinct(nodes: Int64, parent: Int64, area: Float64, stable: NDArray[np.boo
         else:
             chosen[count] = p
             count += 1
-    return chosen[:count].copy()
+    return chosen[:count]

@@ -24,6 +24,19 @@ from resight.training.pairs import Pairs, split, triplets
 from resight.training.similarity_loop import Batch, Epoch, Options, Trained, fit
 from resight.types import Float32, Int64
 
+__all__ = [
+    "DeepSimilarities",
+    "Options",
+    "TrainedOasis",
+    "hardest",
+    "learn_cosine",
+    "learn_deep_similarity",
+    "learn_hard",
+    "learn_oasis",
+    "learn_pairs",
+    "random_pairs",
+]
+
 COSINE = Options(epochs=10, rate=2e-3)
 PAIRS = Options(epochs=60, rate=2e-4, patience=10)
 HELD_PAIRS = 2000  # random pairs that judge DeepCosine
@@ -82,8 +95,8 @@ def learn_pairs(
     checkpoint: str | Path | None = None,
     progress: Progress = silent,
 ) -> Trained:
-    """Stage 2, DeepSim: scores of matching `pairs` of rows of `X` (N, D) rise by `delta` above their cosine, those of
-    non-matching pairs sink as much.
+    """Stage 2, DeepSim: scores of matching `pairs` of rows of `X` (N, D), L2-normalised, rise by `delta` above their
+    cosine, those of non-matching pairs sink as much.
 
     A quarter of the groups of matching photos is held back to stop early. An epoch sees every matching pair, both ways
     round, and as many non-matching ones, drawn anew; both kinds weigh alike in the validation loss. Raises `UsageError`

@@ -72,8 +72,8 @@ def draw_contributions(
     """Draw query and result (H, W, 3) uint8 side by side under their heat maps; give an RGB picture.
 
     The hottest colour is the cell of that photo that adds most, the coldest one that adds nothing or takes away. Below
-    stand the cosine and how much of it the hottest cells add. The photos are `height` pixels high, less when the
-    picture would pass `max_width`. Raises `ArrayError` on arrays that are no pixels.
+    stand the cosine, and in how small a part of each photo the hottest cells are that make half of it. The photos are
+    `height` pixels high, less when the picture would pass `max_width`. Raises `ArrayError` when an array is no picture.
     """
     pixels = as_pixels("query", query), as_pixels("result", result)
     sizes = [(float(photo.shape[1]), float(photo.shape[0])) for photo in pixels]
@@ -83,9 +83,10 @@ def draw_contributions(
     canvas = Image.new("RGB", (left.width + GAP + right.width, left.height + STRIP), BACKGROUND)
     canvas.paste(left, (0, 0))
     canvas.paste(right, (left.width + GAP, 0))
-    draw, middle = ImageDraw.Draw(canvas), left.height + STRIP // 2
-    draw.text((6, middle), f"cosine {found.cosine:.3f}{_hottest(found.query)}", TEXT, font(14), anchor="lm")
-    draw.text((left.width + GAP + 6, middle), _hottest(found.result).lstrip(", "), TEXT, font(14), anchor="lm")
+    line = f"cosine {found.cosine:.3f}"
+    if found.cosine > 0:
+        line += f", half of it from {100 * _half(found.query):.0f} % and {100 * _half(found.result):.0f} % of the areas"
+    ImageDraw.Draw(canvas).text((6, left.height + STRIP // 2), line, TEXT, font(13), anchor="lm")
     return canvas
 
 
@@ -166,6 +167,7 @@ def _heated(pixels: Pixels, heat: Float64, size: tuple[int, int]) -> Image.Image
     return Image.fromarray((photo[:, :, None] * (1 - share) + colour * share).round().astype(np.uint8))
 
 
-def _hottest(heat: Float64) -> str:
-    total = heat.sum()
-    return "" if total <= 0 else f", hottest of {heat.size} cells adds {100 * heat.max() / total:.1f} %"
+def _half(heat: Float64) -> float:
+    """Smallest share of the cells that adds half of what all of them add."""
+    ordered = np.sort(heat, axis=None)[::-1]
+    return (1 + int(np.argmax(np.cumsum(ordered) >= heat.sum() / 2))) / heat.size

@@ -56,6 +56,7 @@ def training_curves(stages: Mapping[str, Sequence[tuple[int, float, float]]]) ->
     if not stages or not all(len(rows) for rows in stages.values()):
         raise UsageError("there are no epochs to draw")
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     figure = Figure(figsize=(max(6.4, 3.4 * len(stages)), 3.2), dpi=160, layout="constrained", facecolor="white")
     panels = figure.subplots(1, len(stages), squeeze=False)[0]
@@ -68,9 +69,11 @@ def training_curves(stages: Mapping[str, Sequence[tuple[int, float, float]]]) ->
             epochs[best], validation[best], color=COLOURS[1], zorder=3, s=36, label=f"kept: {validation[best]:.3f}"
         )
         axes.set(xlabel="epoch", ylabel="loss", yscale="log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
-        axes.tick_params(colors=SOFT, labelsize=8, which="both")
+        axes.tick_params(colors=SOFT, labelsize=8)
         axes.set_title(name, color=INK, fontsize=11)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color=GRID, linewidth=0.8)

@@ -9,7 +9,7 @@ from resight.errors import ArrayError, UsageError
 from resight.features import pooling
 from resight.features.global_descriptor import Linear
 from resight.features.whitening import fit_pca, fit_zca
-from resight.viz.activations import Contributions, contributions, draw_contributions
+from resight.viz.activations import Contributions, _half, contributions, draw_contributions
 
 CHANNELS = 12
 
@@ -123,6 +123,12 @@ def test_the_hot_corner_is_bright_and_the_cold_one_is_not():
     wide = (picture.shape[1] - 8) // 2
     assert picture[high // 10, wide // 10].sum() > 400 > 250 > picture[high - 5, wide - 5].sum()
     assert picture[high // 10, -wide // 10].sum() > 400 > 250 > picture[high - 5, wide + 20].sum()
+
+
+def test_half_of_the_cosine():
+    assert _half(np.array([[0.1, 0.6], [0.2, 0.1]])) == 0.25
+    assert _half(np.ones((4, 5))) == 0.5
+    assert _half(np.array([[0.4, 0.3], [0.3, -0.2]])) == 0.25
 
 
 def test_pictures_of_maps_without_any_heat():
