@@ -247,7 +247,7 @@ def run_time(folder: Path, dim: int = 256) -> None:
         lines["batches of 1024"].append((photos, processor(lambda v=vectors, m=matrix: batched_epoch(v, m))))
         if photos <= 8000:
             lines["N x N"].append((photos, processor(lambda v=vectors, m=matrix: whole_epoch(v, m, blocks=False))))
-        print(photos, {name: round(points[-1][1], 2) for name, points in lines.items()}, flush=True)
+        print(photos, {name: round(points[-1][1], 2) for name, points in lines.items() if points[-1][0] == photos})
     png = study(lines, "photos", "processor seconds per epoch", logarithmic=True)
     (folder / "separation-time.png").write_bytes(png)
 

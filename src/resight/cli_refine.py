@@ -81,9 +81,8 @@ def _print(refinement: Refinement, moved: Drift, name: str, html: Path | None, j
         console.print_json({"photos": len(refinement.rows), **facts, "drift": asdict(moved)})
         return
     edges = "verified neighbours" if facts["verified"] else "neighbours"
-    console.say(
-        f"{len(refinement.rows)} photos refined, trained on {facts['photos']} with {facts['neighbours']} {edges}"
-    )
+    count = f"{facts['neighbours']:.1f} {edges} each"
+    console.say(f"{len(refinement.rows)} photos refined, trained on {facts['photos']} with {count}")
     console.say(f"epoch {facts['best']} of {len(facts['epochs'])} was kept, beta {facts['beta']:.3f}")
     if facts["stopped"] == "diverged":
         console.warn("the loss diverged: the last good state was kept")

@@ -14,7 +14,7 @@ from resight.errors import CollectionError, StampMismatch
 from resight.features.local_features import unpack
 from resight.index.asmk import Asmk, Codebook, words_for
 from resight.progress import Progress, silent
-from resight.ranking.confidence import UNKNOWN, Bonus, Confidence, calibrate
+from resight.ranking.confidence import CHANGE, UNKNOWN, Bonus, Confidence, calibrate
 from resight.ranking.search import stack
 from resight.ranking.settings import ClassicSettings
 from resight.ranking.verification import Verifier
@@ -75,6 +75,9 @@ def sync(
         return Derived(None, UNKNOWN)
     index = _current_index(folder, codebook, settings)
     gone, new = _difference(index, tables)
+    if len(gone) + len(new) > CHANGE * (len(index) + len(new) - len(gone)):
+        # Before the index changes on disk: a run that is killed must not leave the old calibration beside it.
+        derived_path(folder, CONFIDENCE).unlink(missing_ok=True)
     _follow(index, tables, gone, new, progress)
     if len(gone) or len(new) or not derived_path(folder, INVERTED_FILE).exists():
         index.save(derived_path(folder, INVERTED_FILE))

@@ -122,6 +122,7 @@ def refine(
         on_epoch=on_epoch,
     )
     facts = _facts(trained, graph, verified is not None, fingerprint(collection))
+    facts["query_neighbours"] = min(k + 1, len(rows))
     model = trained.model.to("cpu")
     refinement = Refinement(rows, model.embed(vectors, graph), rows, mean, model, facts)
     save_separation(derived_path(collection.path, MODEL), model, facts)
@@ -232,8 +233,7 @@ def _facts(trained: Trained, graph: KnnGraph, verified: bool, made_from: str) ->
     return {
         "made_from": made_from,
         "photos": len(graph),
-        "neighbours": graph.k,
-        "query_neighbours": min(graph.k + 1, len(graph)),
+        "neighbours": float((graph.ids >= 0).sum() / len(graph)),
         "verified": verified,
         "beta": trained.beta.value,
         "beta_error": trained.beta.error,

@@ -7,6 +7,7 @@ import numpy as np
 from resight.collection import Collection
 from resight.errors import UsageError
 from resight.graph_index import neighbourhood
+from resight.improve import build_graph
 from resight.progress import Progress, silent
 from resight.types import Float32, Int64, KnnGraph
 
@@ -48,7 +49,7 @@ def verified_graph(collection: Collection, *, progress: Progress = silent) -> Kn
     known = neighbourhood(collection.path, vectors, None).verified
     if known is not None:
         return known
-    collection.build_graph(verified=True, progress=progress)
+    build_graph(collection, verified=True, progress=progress)
     built = neighbourhood(collection.path, vectors, None).verified
     assert built is not None
     return built

@@ -9,8 +9,10 @@ import numpy as np
 from resight.collection import Collection
 from resight.errors import ImageError
 from resight.graph.knn_graph import build_knn_graph, neighbours
+from resight.graph_index import neighbourhood
 from resight.images.decode import decode
 from resight.refine import Refinement
+from resight.refine_graph import listed_pairs
 from resight.types import Int64
 from resight.viz.curves import embedding_map
 from resight.viz.graph import GraphEdge, GraphNode, draw_graph
@@ -31,7 +33,7 @@ def refinement_page(collection: Collection, refinement: Refinement) -> ReportPag
     before = before[places]
     summary = [
         ("photos", str(len(refinement.rows))),
-        ("neighbours", str(facts["neighbours"]) + (" verified" if facts["verified"] else "")),
+        ("neighbours", f"{facts['neighbours']:.1f}" + (" verified" if facts["verified"] else "")),
         ("beta", f"{facts['beta']:.3f}"),
         ("epoch kept", f"{facts['best']} of {len(facts['epochs'])}"),
     ]
@@ -46,15 +48,11 @@ def refinement_page(collection: Collection, refinement: Refinement) -> ReportPag
         figures.append(("Training: no labels are looked at", curve))
     rows = refinement.trained[places]
     figures += _maps(before, after)
-    figures.append(
-        (
-            "Neighbours of a photo, before and after: edges that both agree on are green",
-            _graph(collection, before, after, rows),
-        )
-    )
-    title = "Refined descriptors"
+    green = "geometry proves" if facts["verified"] else "both agree on"
+    title = f"Neighbours of a photo before (grey) and after training: edges that {green} are green"
+    figures.append((title, _graph(collection, before, after, rows, verified=facts["verified"])))
     subtitle = f"{collection.path.name}: guided similarity separation"
-    return ReportPage(title, subtitle, summary, figures)
+    return ReportPage("Refined descriptors", subtitle, summary, figures)
 
 
 def _maps(before: np.ndarray, after: np.ndarray) -> list[tuple[str, bytes]]:
@@ -82,24 +80,37 @@ def _groups(vectors: np.ndarray) -> list[str | None]:
     return [names.get(int(label)) for label in labels]
 
 
-def _graph(collection: Collection, before: np.ndarray, after: np.ndarray, rows: Int64) -> bytes:
+def _graph(collection: Collection, before: np.ndarray, after: np.ndarray, rows: Int64, *, verified: bool) -> bytes:
     """The photo with the most similar neighbours after training, and the graph around it."""
     k = min(4, len(after) - 1)
-    graph = build_knn_graph(after, k)
+    graph, plain = build_knn_graph(after, k), build_knn_graph(before, k)
     centre = int(np.argmax(graph.weights.sum(axis=1)))
     near = neighbours(after[[centre]], after, min(DRAWN, len(after))).ids[0]
     nodes = [centre, *[int(node) for node in near if node != centre]][:DRAWN]
-    plain = build_knn_graph(before, k)
+    proven = _proven(collection, rows) if verified else {(a, int(b)) for a in nodes for b in plain.ids[a]}
+    listed = {(a, int(b)) for lists in (graph, plain) for a in nodes for b in lists.ids[a]} | proven
     edges = [
-        GraphEdge(nodes.index(node), nodes.index(int(other)), "", bool(other in plain.ids[node]))
-        for node in nodes
-        for other in graph.ids[node]
-        if int(other) in nodes
+        GraphEdge(i, j, "", bool({(a, b), (b, a)} & proven) and (verified or b in graph.ids[a] or a in graph.ids[b]))
+        for i, a in enumerate(nodes)
+        for j, b in enumerate(nodes[:i])
+        if {(a, b), (b, a)} & listed
     ]
     photos = [GraphNode(_pixels(collection, int(rows[node]))) for node in nodes]
     buffer = io.BytesIO()
     draw_graph(photos, edges).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _proven(collection: Collection, rows: Int64) -> set[tuple[int, int]]:
+    """Pairs of places in `rows` that the collection's verified graph joins; none where it is there no more."""
+    whole = collection.state.vectors
+    graph = None if whole is None else neighbourhood(collection.path, whole, None).verified
+    if graph is None:
+        return set()
+    place = {int(row): i for i, row in enumerate(rows)}
+    known = collection.vectors()[0]
+    pairs = known[listed_pairs(graph)]
+    return {(place[a], place[b]) for a, b in pairs.tolist() if a in place and b in place}
 
 
 def _pixels(collection: Collection, row: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from resight.features.backbone import open_backbone
 from resight.features.global_descriptor import GlobalDescriptor, TooSmall
 from resight.features.pooling import class_token, gem, normalise
 from resight.images.decode import decode
+from resight.improve import use_whitening
 from resight.types import Box
 from resight.viz import activations
 from resight.whiten import fit_for
@@ -59,7 +60,7 @@ def test_the_picture_adds_up_to_the_cosine_of_the_search(collection, monkeypatch
 
 
 def test_a_whitening_is_part_of_the_picture(collection, monkeypatch):
-    collection.use_whitening(fit_for(collection, "zca"))
+    use_whitening(collection, fit_for(collection, "zca"))
     ids = sorted(collection.ids)
     _, vectors = collection.vectors()
     found = drawn(monkeypatch, collection, ids[1], ids[2])

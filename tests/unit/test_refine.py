@@ -18,6 +18,7 @@ from resight.collection import create_collection, open_collection
 from resight.errors import CollectionError, StampMismatch, UsageError
 from resight.features.whitening import fit_pca
 from resight.graph.knn_graph import build_knn_graph
+from resight.improve import use_whitening
 from resight.ranking.separation import centred
 from resight.refine import (
     CHECKPOINT,
@@ -144,7 +145,7 @@ def test_drift_names_its_reason(collection):
 
 def test_descriptors_of_another_whitening(collection):
     refine(collection, epochs=1)
-    collection.use_whitening(fit_pca(collection.vectors()[1], 8))
+    use_whitening(collection, fit_pca(collection.vectors()[1], 8))
     changed = open_collection(collection.path)
     with pytest.raises(StampMismatch, match="--retrain"):
         load_refinement(changed)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from resight.errors import ArrayError, UsageError
 from resight.graph.adjacency import Adjacency
-from resight.graph.frontier import traverse
+from resight.graph.frontier import ClassEdges, Edges, Found, traverse
 from resight.types import Int64, KnnGraph, Ranking
 
 
@@ -87,26 +87,15 @@ def run_traversal(
     ids, sources = np.full(shape, -1, np.int64), np.full(shape, -1, np.int64)
     scores = np.full(shape, -np.inf, np.float32)
     lookups, rounds = np.zeros(len(query_graph), np.int64), np.zeros(len(query_graph), np.int64)
+    weight = _class_weight(query_graph.weights, edges.weights) if len(classes.members) else 0.0
     traverse(
         query_graph.ids.astype(edges.ids.dtype, copy=False),
         query_graph.weights,
-        edges.starts,
-        edges.ids,
-        edges.weights,
-        classes.of_query,
-        classes.bridge,
-        classes.of_training,
-        classes.starts,
-        classes.members,
-        _class_weight(query_graph.weights, edges.weights) if len(classes.members) else 0.0,
-        returnable,
+        Edges(edges.starts, edges.ids, edges.weights, returnable),
+        ClassEdges(classes.of_query, classes.bridge, classes.of_training, classes.starts, classes.members, weight),
         threshold,
-        published,
-        ids,
-        scores,
-        sources,
-        lookups,
-        rounds,
+        True if published else None,
+        Found(ids, scores, sources, lookups, rounds),
     )
     return Exploration(Ranking(ids, scores), sources, lookups, rounds)
 

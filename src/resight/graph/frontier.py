@@ -7,25 +7,83 @@ queries, so the time of a query does not grow with the collection. No kernel che
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Published = Literal[True] | None
+"""True or None, not False: for None, numba leaves the branch out when it compiles, which halves the time of a query."""
+
+
+class Edges(NamedTuple):
+    """Adjacency lists: node v has ids[starts[v]:starts[v + 1]]. The first `returnable` nodes are photos of the
+    collection, the others training photos."""
+
+    starts: Array
+    ids: Array
+    weights: Array
+    returnable: int
+
+
+class ClassEdges(NamedTuple):
+    """Edges that labels give; -1 is none.
+
+    A query of class `of_query`[q], and training photo t of class `of_training`[t], have edges in front of their own to
+    members[starts[c]:starts[c + 1]], of the weights above `weight`, which no other edge exceeds. A query has one in
+    front of all to node `bridge`[q].
+    """
+
+    of_query: Array
+    bridge: Array
+    of_training: Array
+    starts: Array
+    members: Array
+    weight: float
+
+
+class Queue(NamedTuple):
+    """Entries in the order of their pushes, with weight, node and the node they came from; `heap` of those waiting."""
+
+    keys: Array
+    nodes: Array
+    sources: Array
+    heap: Array
+
+
+class Marks(NamedTuple):
+    """Per node: the best weight so far, and the last query that reached, explored and returned it."""
+
+    best: Array
+    reached: Array
+    explored: Array
+    returned: Array
+
+
+class Found(NamedTuple):
+    """What is filled: `ids`, `scores`, `sources` (Q, limit) from the left, `lookups` and `rounds` (Q,)."""
+
+    ids: Array
+    scores: Array
+    sources: Array
+    lookups: Array
+    rounds: Array
 
 
 @njit(cache=True, nogil=True)
-def _before(a: int, b: int, keys: Array, nodes: Array, best: Array, published: bool) -> bool:
+def _before(a: int, b: int, keys: Array, nodes: Array, best: Array, published: Published) -> bool:
     """Whether entry `a` leaves the queue before entry `b`."""
-    key_a = best[nodes[a]] if published else keys[a]
-    key_b = best[nodes[b]] if published else keys[b]
+    if published is None:
+        key_a, key_b = keys[a], keys[b]
+    else:
+        key_a, key_b = best[nodes[a]], best[nodes[b]]
     return key_a > key_b or (key_a == key_b and a < b)
 
 
 @njit(cache=True, nogil=True)
-def _rise(heap: Array, size: int, entry: int, keys: Array, nodes: Array, best: Array, published: bool) -> None:
+def _rise(heap: Array, size: int, entry: int, keys: Array, nodes: Array, best: Array, published: Published) -> None:
     """Add `entry` to a heap of `size`."""
     at = size
     while at > 0:
@@ -38,7 +96,7 @@ def _rise(heap: Array, size: int, entry: int, keys: Array, nodes: Array, best: A
 
 
 @njit(cache=True, nogil=True)
-def _remove_first(heap: Array, size: int, keys: Array, nodes: Array, best: Array, published: bool) -> None:
+def _remove_first(heap: Array, size: int, keys: Array, nodes: Array, best: Array, published: Published) -> None:
     """Take the first entry out of a heap of `size`; the last one sinks from the root."""
     entry, size, at = heap[size - 1], size - 1, 0
     while 2 * at + 1 < size:
@@ -60,6 +118,12 @@ def _grown(array: Array, size: int) -> Array:
 
 
 @njit(cache=True, nogil=True)
+def _grown_queue(queue: Queue, room: int) -> Queue:
+    keys, nodes, sources, heap = queue
+    return Queue(_grown(keys, room), _grown(nodes, room), _grown(sources, room), _grown(heap, room))
+
+
+@njit(cache=True, nogil=True)
 def _push(
     near_ids: Array,
     near_weights: Array,
@@ -68,15 +132,13 @@ def _push(
     floor: float,
     pushed: int,
     size: int,
-    keys: Array,
-    nodes: Array,
-    sources: Array,
-    heap: Array,
-    best: Array,
-    reached: Array,
-    published: bool,
+    queue: Queue,
+    marks: Marks,
+    published: Published,
 ) -> tuple[int, int]:
     """Queue every edge that is the best so far to its node; the new numbers of pushes and of waiting entries."""
+    best, reached = marks.best, marks.reached
+    keys, nodes, sources, heap = queue
     for e in range(len(near_ids)):
         other, weight = near_ids[e], near_weights[e]
         if other >= 0 and weight >= floor and (reached[other] != stamp or weight > best[other]):
@@ -88,13 +150,38 @@ def _push(
 
 
 @njit(cache=True, nogil=True)
-def _floor(keys: Array, nodes: Array, pushed: int, best: Array, returnable: int, needed: int) -> float:
+def _push_labels(
+    label: int,
+    bridge: int,
+    source: int,
+    stamp: int,
+    floor: float,
+    pushed: int,
+    size: int,
+    queue: Queue,
+    marks: Marks,
+    classes: ClassEdges,
+    published: Published,
+) -> tuple[int, int]:
+    """Queue the edges that labels give, the heaviest first: the bridge and then the photos of the class."""
+    if bridge >= 0:
+        edge = np.full(1, classes.weight + len(classes.members) + 1, np.float32)
+        pushed, size = _push(np.full(1, bridge), edge, source, stamp, floor, pushed, size, queue, marks, published)
+    if label >= 0:
+        members = classes.members[classes.starts[label] : classes.starts[label + 1]]
+        falling = (classes.weight + np.arange(len(members), 0, -1)).astype(np.float32)
+        pushed, size = _push(members, falling, source, stamp, floor, pushed, size, queue, marks, published)
+    return pushed, size
+
+
+@njit(cache=True, nogil=True)
+def _floor(queue: Queue, pushed: int, best: Array, returnable: int, needed: int) -> float:
     """A weight that no edge below it can matter under: `needed` photos already wait with that weight or more."""
     waiting = np.empty(pushed, np.float32)
     count = 0
     for entry in range(pushed):
-        if nodes[entry] < returnable and keys[entry] == best[nodes[entry]]:
-            waiting[count] = keys[entry]
+        if queue.nodes[entry] < returnable and queue.keys[entry] == best[queue.nodes[entry]]:
+            waiting[count] = queue.keys[entry]
             count += 1
     if count < needed:
         return -np.inf
@@ -102,113 +189,144 @@ def _floor(keys: Array, nodes: Array, pushed: int, best: Array, returnable: int,
 
 
 @njit(cache=True, nogil=True)
+def _size_of_class(classes: ClassEdges, label: int) -> int:
+    return classes.starts[label + 1] - classes.starts[label] if label >= 0 else 0
+
+
+@njit(cache=True, nogil=True)
+def _start(
+    query: int,
+    near_ids: Array,
+    near_weights: Array,
+    queue: Queue,
+    marks: Marks,
+    classes: ClassEdges,
+    published: Published,
+) -> tuple[int, int]:
+    """Queue the edges of a query."""
+    label, bridge, floor = classes.of_query[query], classes.bridge[query], np.float32(-np.inf)
+    pushed, size = _push_labels(label, bridge, -1, query + 1, floor, 0, 0, queue, marks, classes, published)
+    return _push(near_ids, near_weights, -1, query + 1, floor, pushed, size, queue, marks, published)
+
+
+@njit(cache=True, nogil=True)
+def _pushes(fresh: Array, count: int, edges: Edges, classes: ClassEdges) -> int:
+    """The most pushes that expanding the first `count` nodes of `fresh` can take."""
+    total = 0
+    for node in fresh[:count]:
+        total += edges.starts[node + 1] - edges.starts[node]
+        if node >= edges.returnable:
+            total += _size_of_class(classes, classes.of_training[node - edges.returnable])
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _expand(
+    node: int,
+    stamp: int,
+    floor: float,
+    pushed: int,
+    size: int,
+    queue: Queue,
+    marks: Marks,
+    edges: Edges,
+    classes: ClassEdges,
+    published: Published,
+) -> tuple[int, int]:
+    """Queue the edges of a node that was taken."""
+    if node >= edges.returnable:
+        label = classes.of_training[node - edges.returnable]
+        pushed, size = _push_labels(label, -1, node, stamp, floor, pushed, size, queue, marks, classes, published)
+    near = slice(edges.starts[node], edges.starts[node + 1])
+    return _push(edges.ids[near], edges.weights[near], node, stamp, floor, pushed, size, queue, marks, published)
+
+
+@njit(cache=True, nogil=True)
+def _take(
+    query: int,
+    size: int,
+    taken: int,
+    lowest: float,
+    fresh: Array,
+    threshold: float,
+    queue: Queue,
+    marks: Marks,
+    returnable: int,
+    found: Found,
+    published: Published,
+) -> tuple[int, int, int, float]:
+    """Explore once and exploit while edges exceed the threshold.
+
+    Gives the new numbers of waiting entries, of results, and of nodes taken for the first time, which are put into
+    `fresh`, and the weakest edge so far.
+    """
+    stamp, count, limit = query + 1, 0, found.ids.shape[1]
+    keys, nodes, sources, heap = queue
+    while True:
+        entry = heap[0]
+        node = nodes[entry]
+        lowest = min(lowest, keys[entry] if published is None else marks.best[node])
+        _remove_first(heap, size, keys, nodes, marks.best, published)
+        size -= 1
+        if node < returnable and marks.returned[node] != stamp:
+            marks.returned[node] = stamp
+            found.ids[query, taken], found.scores[query, taken] = node, lowest
+            found.sources[query, taken] = sources[entry]
+            taken += 1
+        if marks.explored[node] != stamp:
+            marks.explored[node] = stamp
+            if published is None:
+                marks.best[node] = np.inf
+            fresh[count] = node
+            count += 1
+        if taken >= limit or size == 0:
+            break
+        first = heap[0]
+        if not (keys[first] if published is None else marks.best[nodes[first]]) > threshold:
+            break
+    return size, taken, count, lowest
+
+
+@njit(cache=True, nogil=True)
 def traverse(
     query_ids: Array,
     query_weights: Array,
-    starts: Array,
-    ids: Array,
-    weights: Array,
-    class_of_query: Array,
-    bridge_of_query: Array,
-    class_of_node: Array,
-    class_starts: Array,
-    class_members: Array,
-    class_weight: float,
-    returnable: int,
+    edges: Edges,
+    classes: ClassEdges,
     threshold: float,
-    published: bool,
-    out_ids: Array,
-    out_scores: Array,
-    out_sources: Array,
-    lookups: Array,
-    rounds: Array,
+    published: Published,
+    found: Found,
 ) -> None:
-    """Traverse the graph for every query; see `resight.graph.traversal` for what it computes.
+    """Traverse the graph for every query, whose edges are `query_ids`, `query_weights` (Q, k), -1 padded.
 
-    `query_ids`, `query_weights` (Q, k), -1 padded; `starts`, `ids`, `weights`: adjacency of all nodes, of which the
-    first `returnable` are photos of the collection and the others training photos. A query of class c >= 0 in
-    `class_of_query` (Q,), and a training photo of class c in `class_of_node` (training photos,), has edges to
-    class_members[class_starts[c]:class_starts[c + 1]], in front of its own, whose weights end at `class_weight`.
-    A query with a node >= 0 in `bridge_of_query` has an edge to it in front of all. `out_*` (Q, limit) are filled from
-    the left. `published` lets waiting entries change with their node's best weight, as the published program does.
+    See `resight.graph.traversal` for what it computes. `published`, True or None, lets waiting entries change with
+    their node's best weight, as the published program does.
     """
-    count = len(starts) - 1
-    best, reached = np.empty(count, np.float32), np.zeros(count, np.int32)
-    explored, returned = np.zeros(count, np.int32), np.zeros(count, np.int32)
-    keys, nodes, sources = np.empty(1024, np.float32), np.empty(1024, np.int64), np.empty(1024, np.int64)
-    heap, fresh = np.empty(1024, np.int64), np.empty(64, np.int64)
-    limit = out_ids.shape[1]
+    nodes, limit = len(edges.starts) - 1, found.ids.shape[1]
+    marks = Marks(np.empty(nodes, np.float32), np.zeros(nodes, np.int32), np.zeros(nodes, np.int32),
+                  np.zeros(nodes, np.int32))  # fmt: skip
+    queue = Queue(np.empty(1024, np.float32), np.empty(1024, np.int64), np.empty(1024, np.int64),
+                  np.empty(1024, np.int64))  # fmt: skip
+    fresh = np.empty(nodes, np.int64)  # memory that no node needs is never touched
     for query in range(query_ids.shape[0]):
-        stamp, pushed, size, found = query + 1, 0, 0, 0
-        floor, next_floor = np.float32(-np.inf), 4 * limit
-        lowest = np.float32(np.inf)
-        fresh[0], fresh_count = -1, 1
-        while found < limit:
-            for f in range(fresh_count):
-                node = fresh[f]
-                label, bridge = -1, -1
-                if node < 0:
-                    label, bridge, own = class_of_query[query], bridge_of_query[query], query_ids.shape[1]
-                else:
-                    own = starts[node + 1] - starts[node]
-                    lookups[query] += 1
-                    if node >= returnable:
-                        label = class_of_node[node - returnable]
-                members = class_starts[label + 1] - class_starts[label] if label >= 0 else 0
-                if pushed + members + own + 1 > len(keys):
-                    room = 2 * (pushed + members + own + 1)
-                    keys, nodes, sources = _grown(keys, room), _grown(nodes, room), _grown(sources, room)
-                    heap = _grown(heap, room)
-                # The heaviest first: the bridge, the photos of the class, and then the neighbours.
-                if bridge >= 0:
-                    edge = np.full(1, class_weight + len(class_members) + 1, np.float32)
-                    pushed, size = _push(
-                        np.full(1, bridge), edge, node, stamp, floor, pushed, size,
-                        keys, nodes, sources, heap, best, reached, published,
-                    )  # fmt: skip
-                if members:
-                    first_member = class_starts[label]
-                    falling = (class_weight + np.arange(members, 0, -1)).astype(np.float32)
-                    pushed, size = _push(
-                        class_members[first_member : first_member + members], falling, node, stamp, floor, pushed, size,
-                        keys, nodes, sources, heap, best, reached, published,
-                    )  # fmt: skip
-                near_ids, near_weights = query_ids[query], query_weights[query]
-                if node >= 0:
-                    near_ids = ids[starts[node] : starts[node + 1]]
-                    near_weights = weights[starts[node] : starts[node + 1]]
-                pushed, size = _push(
-                    near_ids, near_weights, node, stamp, floor, pushed, size,
-                    keys, nodes, sources, heap, best, reached, published,
-                )  # fmt: skip
-            if pushed > next_floor and not published:
-                floor = np.float32(_floor(keys, nodes, pushed, best, returnable, limit - found))
-                next_floor = pushed + 4 * limit
-            fresh_count = 0
-            if size == 0:
+        floor, next_floor, lowest, taken = np.float32(-np.inf), 4 * limit, np.float32(np.inf), 0
+        needed = query_ids.shape[1] + _size_of_class(classes, classes.of_query[query]) + 1
+        if needed > len(queue.keys):
+            queue = _grown_queue(queue, 2 * needed)
+        pushed, size = _start(query, query_ids[query], query_weights[query], queue, marks, classes, published)
+        while taken < limit and size > 0:
+            found.rounds[query] += 1
+            size, taken, count, lowest = _take(
+                query, size, taken, lowest, fresh, threshold, queue, marks, edges.returnable, found, published
+            )
+            if taken >= limit:
                 break
-            rounds[query] += 1
-            while True:
-                entry = heap[0]
-                node = nodes[entry]
-                lowest = min(lowest, best[node] if published else keys[entry])
-                _remove_first(heap, size, keys, nodes, best, published)
-                size -= 1
-                if node < returnable and returned[node] != stamp:
-                    returned[node] = stamp
-                    out_ids[query, found], out_scores[query, found] = node, lowest
-                    out_sources[query, found] = sources[entry]
-                    found += 1
-                if explored[node] != stamp:
-                    explored[node] = stamp
-                    if not published:
-                        best[node] = np.inf
-                    if fresh_count == len(fresh):
-                        fresh = _grown(fresh, 2 * fresh_count)
-                    fresh[fresh_count] = node
-                    fresh_count += 1
-                if found >= limit or size == 0:
-                    break
-                first = heap[0]
-                if not (best[nodes[first]] if published else keys[first]) > threshold:
-                    break
+            needed = pushed + _pushes(fresh, count, edges, classes)
+            if needed > len(queue.keys):
+                queue = _grown_queue(queue, 2 * needed)
+            for node in fresh[:count]:
+                pushed, size = _expand(node, query + 1, floor, pushed, size, queue, marks, edges, classes, published)
+            found.lookups[query] += count
+            if published is None and pushed > next_floor:
+                floor = np.float32(_floor(queue, pushed, marks.best, edges.returnable, limit - taken))
+                next_floor = pushed + 4 * limit

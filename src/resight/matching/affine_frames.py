@@ -133,8 +133,8 @@ def chance_of(inliers: int, partners: NDArray[Any], chance: float, proposals: in
     """-log10 of the number of `proposals` with so many `inliers` when features lie where others could as well.
 
     `partners` (m,): candidates for each feature; `chance`: probability that one of them lies within the threshold, for
-    which the share of pairs of the candidate's own features that do stands: features crowd, so accidents are more
-    frequent than the area says. A feature finds a partner with p = 1 - (1 - chance)^partners, and the number that do is
+    which `verify_frames` takes the share of pairs of the candidate's own features that do: features crowd, so accidents
+    are more frequent than the area says. A feature finds a partner with p = 1 - (1 - chance)^partners, and the number that do is
     binomial with the mean p; the few that fix the transform do not count. -inf when no more than those agree.
     """
     features = len(partners) - FREE
@@ -147,11 +147,11 @@ def chance_of(inliers: int, partners: NDArray[Any], chance: float, proposals: in
 
 def _each(threshold: Any, scale_change: Any, count: int) -> tuple[Float64, Float64]:
     try:
-        thresholds = np.broadcast_to(np.asarray(threshold, np.float64), (count,))
-        ranges = np.broadcast_to(np.asarray(scale_change, np.float64), (count, 2))
+        thresholds = np.array(np.broadcast_to(np.asarray(threshold, np.float64), (count,)))
+        ranges = np.array(np.broadcast_to(np.asarray(scale_change, np.float64), (count, 2)))
     except ValueError as error:
         raise UsageError(f"give one threshold and one scale change, or {count}: one for each candidate") from error
-    return np.ascontiguousarray(thresholds), np.ascontiguousarray(ranges)
+    return thresholds, ranges
 
 
 def _check(thresholds: Float64, ranges: Float64, min_inliers: int, jobs: int | None) -> None:
@@ -192,7 +192,8 @@ def _verification(
         mask, inliers = np.zeros_like(mask), inliers.select(slice(0, 0))
     spans = hull_area(query.xy), hull_area(candidate.xy)
     partners = np.unique(pairs[:, 0], return_counts=True)[1]
-    chance = crowding(candidate.xy.astype(np.float64), threshold**2)
+    area = math.pi * threshold**2
+    chance = max(crowding(candidate.xy.astype(np.float64), threshold**2), area / max(spans[1], area))
     return Verification(
         model="affine",
         transform=transform if good else None,

@@ -94,7 +94,7 @@ def _search(
             if found > most:
                 best, most = transform.copy(), found
             _, n = _vote(transform, pairs, groups, xy, other_xy, threshold, slack, centre, 0.0, used, chosen)
-            src, dst = xy[pairs[chosen[:n], 0]], other_xy[pairs[chosen[:n], 1]]
+            src, dst = _points(pairs, chosen[:n], xy, other_xy)
             if not least_squares(transform, src, dst, np.ones(n, np.bool_), True) or not _allowed(transform, scales):
                 break
         else:
@@ -102,9 +102,20 @@ def _search(
             if found > most:
                 best, most = transform.copy(), found
     if most > 0:
-        _, n = _vote(best, pairs, groups, xy, other_xy, threshold, 0.0, best[:2, 2], 0.0, used, chosen)
-        mask[chosen[:n]] = True
+        _, n = _vote(best, pairs, groups, xy, other_xy, threshold, 0.0, other_xy[0], 0.0, used, chosen)
+        for k in chosen[:n]:
+            mask[k] = True
     return best
+
+
+@numba.njit(cache=True, nogil=True)
+def _points(pairs: Int, chosen: Int, xy: Float64, other_xy: Float64) -> tuple[Float64, Float64]:
+    """Positions in both images of the chosen pairs."""
+    src, dst = np.empty((len(chosen), 2)), np.empty((len(chosen), 2))
+    for n in range(len(chosen)):
+        i, j = pairs[chosen[n]]
+        src[n, 0], src[n, 1], dst[n, 0], dst[n, 1] = xy[i, 0], xy[i, 1], other_xy[j, 0], other_xy[j, 1]
+    return src, dst
 
 
 @numba.njit(cache=True, nogil=True)
@@ -182,7 +193,8 @@ def _vote(
 ) -> tuple[float, int]:  # fmt: skip
     """Sum of 1 - squared error / limit over left features, each with its nearest partner that none before it took.
 
-    The limit is the square of `threshold` and `slack` times the distance from `centre`. The pairs that count go to `chosen`; their number is given too. Gives 0, 0 once `needed` is out of reach.
+    The limit is the square of `threshold` plus `slack` times the distance from `centre`. The pairs that count go to
+    `chosen`; their number is given too. Gives 0, 0 once `needed` is out of reach.
     """
     used[:] = False
     total, count = 0.0, 0

@@ -22,7 +22,9 @@ from resight.matching.oasis import SIMILARITY_FORMAT, Oasis
 from resight.store.tensor_file import read_tensors, write_tensors
 from resight.types import Float32, as_array
 
-__all__ = ["PUBLISHED", "DeepSimilarity", "Oasis", "Similarity", "load_similarity", "new_similarity"]
+__all__ = ["PUBLISHED", "DeepSimilarity", "Oasis", "Prepared", "Similarity", "load_similarity", "new_similarity"]
+
+Prepared = tuple[Float32, ...]  # opaque to callers but for its rows
 
 PUBLISHED = (4096, 4096)  # hidden layers of the paper
 BLOCK = 1024  # candidates whose hidden layers are held at a time
@@ -85,12 +87,34 @@ class DeepSimilarity:
         The first layer is linear in both, so it is computed once per query and once per vector, not once per pair.
         Memory beside the scores: some 4 KB per unit of H1 + H2. Raises `ArrayError` on other shapes, NaN or infinity.
         """
-        queries = finite_rows("queries", queries, self.dim)
         vectors = finite_rows("vectors", vectors, self.dim)
-        scores = self._one_way(queries, vectors, query_first=True)
-        if self.symmetric:
-            scores += self._one_way(queries, vectors, query_first=False)
-            scores /= 2
+        queries = finite_rows("queries", queries, self.dim)
+        scores = np.empty((len(queries), len(vectors)), np.float32)
+        for start in range(0, len(vectors), BLOCK):
+            span = slice(start, start + BLOCK)
+            scores[:, span] = self._score(queries, self._products(vectors[span]))
+        return scores
+
+    def prepare(self, vectors: Any) -> Prepared:
+        """What the first layer makes of `vectors` (N, D), for `score_prepared`: 4 · H1 bytes each, twice if symmetric.
+
+        Raises as `score` does.
+        """
+        return self._products(finite_rows("vectors", vectors, self.dim))
+
+    def score_prepared(self, queries: Any, prepared: Prepared) -> Float32:
+        """Scores (Q, N) of queries (Q, D) with vectors that `prepare` has seen, or with rows of what it gave.
+
+        As `score`, with a part of the work done before. Raises `ArrayError` when another network has prepared them.
+        """
+        queries = finite_rows("queries", queries, self.dim)
+        count = 2 if self.symmetric else 1
+        if len(prepared) != count or any(part.shape[1:] != self.hidden[:1] for part in prepared):
+            raise ArrayError("these vectors were prepared by another network: prepare them with this one")
+        scores = np.empty((len(queries), len(prepared[0])), np.float32)
+        for start in range(0, len(prepared[0]), BLOCK):
+            span = slice(start, start + BLOCK)
+            scores[:, span] = self._score(queries, tuple(part[span] for part in prepared))
         return scores
 
     def pairs(self, x: Any, y: Any) -> Float32:
@@ -111,17 +135,19 @@ class DeepSimilarity:
         facts = {"method": "deep", "symmetric": json.dumps(self.symmetric), "model": self.model}
         write_tensors(path, SIMILARITY_FORMAT, tensors, {**facts, "provenance": json.dumps(dict(self.provenance))})
 
-    def _one_way(self, queries: Float32, vectors: Float32, query_first: bool) -> Float32:
-        sides = self.weights[0][:, : self.dim], self.weights[0][:, self.dim :]
-        own, other = sides if query_first else sides[::-1]
-        shares = queries @ own.T
-        scores = np.empty((len(queries), len(vectors)), np.float32)
-        for start in range(0, len(vectors), BLOCK):
-            span = slice(start, start + BLOCK)
-            block = vectors[span] @ other.T
-            for q, share in enumerate(shares):
-                scores[q, span] = self._forward(block + share)
-        return scores
+    def _products(self, vectors: Float32) -> Prepared:
+        """First layer's products (n, H1) of vectors in the second place of the pair, and of symmetric networks in the
+        first."""
+        sides = (self.weights[0][:, self.dim :], self.weights[0][:, : self.dim])
+        return tuple(vectors @ side.T for side in sides[: 2 if self.symmetric else 1])
+
+    def _score(self, queries: Float32, block: Prepared) -> Float32:
+        scores = np.zeros((len(queries), len(block[0])), np.float32)
+        sides = (self.weights[0][:, : self.dim], self.weights[0][:, self.dim :])
+        for products, side in zip(block, sides, strict=False):
+            for q, share in enumerate(queries @ side.T):
+                scores[q] += self._forward(products + share)
+        return scores / np.float32(len(block))
 
     def _forward(self, values: Float32) -> Float32:
         """Outputs (n,) from the first layer's products (n, H1), which are overwritten."""

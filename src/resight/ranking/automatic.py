@@ -54,8 +54,8 @@ Source = Literal["verified pairs", "mutual neighbours"]
 
 @dataclass(frozen=True)
 class Choice:
-    """What suits a collection, of all that was `tried`: settings and their score, mAP on the groups. Of settings that
-    are within a standard error of the best, it is those that change the ranking least.
+    """What suits a collection, of all that was `tried`: settings and their score, mAP on the groups. Of expansions and
+    diffusions within a standard error of the best, it is the one that goes the smallest step.
 
     `plain`: score of nearest neighbours alone. `worthwhile`: the gain over it is more than twice its standard error;
     else do without. `reason`: one sentence for people.
@@ -158,7 +158,7 @@ def _expansion(trial: _Trial, plain: Float64) -> Choice:
     def stage(n: int, alpha: float) -> Stage:
         return QueryExpansion(trial.database, n, alpha)
 
-    return _best("query expansion", trial, plain, stage, _grid(EXPANSIONS))
+    return _best("query expansion", trial, plain, stage, _grid(EXPANSIONS), errors=1.0)
 
 
 def _traversal(trial: _Trial, plain: Float64, graph: KnnGraph) -> Choice:
@@ -180,18 +180,26 @@ def _diffusion(trial: _Trial, plain: Float64) -> Choice:
     def stage(k: int, seeds: int, alpha: float) -> Stage:
         return Diffusion(trial.database, flows[k], seeds=seeds, alpha=alpha)
 
-    return _best("diffusion", trial, plain, stage, _grid(DIFFUSIONS))
+    return _best("diffusion", trial, plain, stage, _grid(DIFFUSIONS), errors=1.0)
 
 
 def _grid(values: Mapping[str, tuple[float, ...]]) -> Iterable[Settings]:
     return (dict(zip(values, each, strict=True)) for each in product(*values.values()))
 
 
-def _best(method: str, trial: _Trial, plain: Float64, stage: Callable[..., Stage], grid: Iterable[Settings]) -> Choice:
-    """The first settings that are not surely worse than the best: the grid goes from the smallest step on."""
+def _best(
+    method: str,
+    trial: _Trial,
+    plain: Float64,
+    stage: Callable[..., Stage],
+    grid: Iterable[Settings],
+    errors: float = 0.0,
+) -> Choice:
+    """The first settings within so many standard errors of the best; where these count, the grid goes from the smallest
+    step on."""
     scores = [(each, trial.score(stage(**each))) for each in grid]
     best = max((score for _, score in scores), key=_mean)
-    settings, chosen = next(each for each in scores if not _sure(best - each[1], 1.0))
+    settings, chosen = next(each for each in scores if not _sure(best - each[1], errors))
     tried = tuple((each, _mean(score)) for each, score in scores)
     choice = Choice(method, settings, _mean(chosen), _mean(plain), tried, _sure(chosen - plain, 2.0), "")
     return replace(choice, reason=_reason(choice, settings))

@@ -22,7 +22,6 @@ from resight.matching.geometry import Verification
 from resight.ranking.pipeline import Pipeline, composable, need, reorder
 from resight.ranking.search import GlobalSearch, VectorIndex
 from resight.ranking.vector_database import VectorDatabase, ahead_of, checked_limit
-from resight.ranking.verification import describe
 from resight.types import Evidence, Float32, Int64, Queries, Ranking
 
 RegionSource = Callable[[Int64], Sequence[DeepRegions]]
@@ -80,7 +79,10 @@ class DeepSpatialRerank:
     def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
         """The regions of query and result `row` that one transform joins."""
         found = self._verify(_regions(queries)[query], np.array([row]))[0]
-        return (Evidence("DeepSpatialRerank", describe(found), {"verification": found}),)
+        summary = f"no view explains enough of the {found.tentative} pairs of regions of one channel"
+        if found.verified:
+            summary = f"{found.inliers} regions lie where one view puts them, of {found.tentative} pairs of one channel"
+        return (Evidence("DeepSpatialRerank", summary, {"verification": found}),)
 
     def _verify(self, own: DeepRegions, rows: Int64) -> list[Verification]:
         return verify_regions(own, self.regions(rows), threshold=self.threshold, jobs=self.jobs)

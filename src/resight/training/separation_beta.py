@@ -13,7 +13,7 @@ from resight.errors import ArrayError, UsageError
 from resight.types import Float32, Int64, as_array
 
 EXACT_ROWS = 4096  # up to which all similarities are held: 64 MiB
-SAMPLED_ROWS = 4096
+SAMPLED_ROWS = 2048
 GROUPS = 16  # into which the sampled rows are divided to see how much they differ
 BINS = 1 << 17  # over -1 to 1
 BLOCK = 1024

@@ -24,7 +24,8 @@ from resight.errors import ArrayError, UsageError
 
 BLOCK = 2048
 Method = Literal["auto", "direct", "closed"]
-FEW_NEGATIVE = 0.02  # share of negative similarities up to which the closed form and its correction are faster
+FEW_NEGATIVE = 0.01  # share of negative similarities up to which the closed form and its correction are faster
+MANY_ROWS = 4  # times the dimension, from which that is so
 SPARSE = 0.02  # share of negative similarities in a block up to which a sparse product is faster
 SAMPLE = 512
 MARGIN = 1e-3  # radians; float32 angles are good to about 5e-4 near 0
@@ -52,7 +53,7 @@ def loss_and_gradient(
     if e.ndim != 2 or not len(e):
         raise ArrayError(f"embeddings have shape {tuple(e.shape)}, expected (N, D) with N of at least 1")
     if method == "auto":
-        method = "closed" if _negative_share(e) <= FEW_NEGATIVE else "direct"
+        method = _faster(e)
     total, gradient = (_closed if method == "closed" else _direct)(e, beta, precision or e.dtype)
     pairs = len(e) ** 2
     return -alpha / 2 * total / pairs, gradient.mul_(-2 * alpha / pairs)
@@ -177,10 +178,12 @@ def _squares(s: Tensor) -> float:
     return float(torch.linalg.vector_norm(s, dim=1).double().square().sum())
 
 
-def _negative_share(e: Tensor) -> float:
-    """Share of negative similarities among evenly spaced rows."""
+def _faster(e: Tensor) -> Method:
+    """By the share of negative similarities among evenly spaced rows; the closed form costs N D² beforehand."""
     sample = e[:: max(1, len(e) // SAMPLE)][:SAMPLE]
-    return float((sample @ sample.T < 0).float().mean())
+    share = float((sample @ sample.T < 0).float().mean())
+    few = FEW_NEGATIVE if len(e) >= MANY_ROWS * e.shape[1] else 0.0
+    return "closed" if share <= few else "direct"
 
 
 def _spans(count: int) -> list[slice]:

@@ -77,7 +77,9 @@ def training_curve(
     handles = list(axes.lines)
     if len(watched) or scores is not None:
         other = axes.twinx()
-        other.spines[["top"]].set_visible(False)
+        other.spines[["top", "left", "bottom"]].set_visible(False)
+        other.spines["right"].set_color("#b6bdc6")
+        other.tick_params(colors=SOFT, labelsize=9)
         for rows, colour, name in ((watched, COLOURS[2], "hidden neighbours found"), (scores, COLOURS[1], "mAP")):
             if rows is not None and len(rows):
                 points = as_array(name, rows, np.float64, (None, 2))
@@ -85,7 +87,7 @@ def training_curve(
         other.set_ylabel("mean reciprocal rank" if scores is None else "score", color=SOFT)
     if best:
         handles.append(axes.axvline(best, color=SOFT, linewidth=1.2, linestyle="--", label=f"kept: epoch {best}"))
-    axes.legend(handles=handles, frameon=False, fontsize=9)
+    axes.legend(handles=handles, loc="center left", facecolor="white", edgecolor="none", fontsize=9)
     return _png(figure)
 
 

@@ -40,6 +40,22 @@ def test_scores_do_not_depend_on_blocks(network):
     np.testing.assert_allclose(long, scores[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_vectors_prepared_once_score_the_same(symmetric):
+    network = new_similarity(6, (10, 7), symmetric=symmetric)
+    queries, vectors = unit(3, 6), unit(1500, 6, 1)
+    prepared = network.prepare(vectors)
+    expected = network.score(queries, vectors)
+    np.testing.assert_allclose(network.score_prepared(queries, prepared), expected, atol=1e-5)
+    some = tuple(part[[7, 1400, 2]] for part in prepared)
+    np.testing.assert_allclose(network.score_prepared(queries, some), expected[:, [7, 1400, 2]], atol=1e-5)
+    assert network.score_prepared(queries, network.prepare(np.empty((0, 6)))).shape == (3, 0)
+    with pytest.raises(ArrayError, match="prepared by another network"):
+        new_similarity(6, (9,), symmetric=symmetric).score_prepared(queries, prepared)
+    with pytest.raises(ArrayError, match="prepared by another network"):
+        new_similarity(6, (10, 7), symmetric=not symmetric).score_prepared(queries, prepared)
+
+
 def test_arguments_are_left_alone(network):
     queries, vectors = unit(2, 6), unit(5, 6, 1)
     before = queries.copy(), vectors.copy(), [array.copy() for array in (*network.weights, *network.biases)]
