@@ -80,7 +80,8 @@ def holidays(data: Path, every: int, side: int, top: int) -> None:
         order = np.argsort(-(vectors @ vectors[row]), kind="stable")
         order = order[order != row]
         for near in order[:top].tolist():
-            known[near] = known.get(near) or regions(backbone, photos[near], False, side)
+            if near not in known:
+                known[near] = regions(backbone, photos[near], False, side)
         query, started = regions(backbone, photos[row], True, side), time.process_time()
         found = verify_regions(query, [known[near] for near in order[:top].tolist()])
         seconds += time.process_time() - started
@@ -98,9 +99,8 @@ def holidays(data: Path, every: int, side: int, top: int) -> None:
     print(f"| {len(asked)} | {plain.mean():.3f} | {again.mean():.3f} | {better} | {worse} | {cost:.0f} |\n")
     print("| pairs | number | inliers: least, 10 %, median, 90 %, most | verified |\n|---|--:|---|--:|")
     for name, pairs in (("same group", mask), ("other group", ~mask)):
-        print(
-            f"| {name} | {pairs.sum()} | {quantiles(np.array(inliers)[pairs])} | {np.array(verified)[pairs].mean():.3f} |"
-        )
+        share = np.array(verified)[pairs].mean()
+        print(f"| {name} | {pairs.sum()} | {quantiles(np.array(inliers)[pairs])} | {share:.3f} |")
 
 
 def picture(data: Path, out: Path) -> None:

@@ -90,7 +90,7 @@ def median(call: Callable[[], object], times: int) -> float:
 def cosine(published: bool) -> None:
     """Error of DeepCosine on fresh pairs against processor time."""
     x, y, true = random_pairs(5000, DIM, 999)
-    print("| network | epochs | seconds | mean absolute error on fresh pairs |\n|---|--:|--:|--:|")
+    print("| network | epochs | processor seconds | mean absolute error on fresh pairs |\n|---|--:|--:|--:|")
     for epochs in (2, 5, 10):
         started = time.process_time()
         start = new_similarity(DIM, paired=not published)

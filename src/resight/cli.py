@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import resight
-from resight import cli_evaluate, cli_experiment, cli_fuse, cli_graph, cli_models, cli_whiten, console
+from resight import (
+    cli_evaluate,
+    cli_experiment,
+    cli_fuse,
+    cli_graph,
+    cli_models,
+    cli_refine,
+    cli_train,
+    cli_whiten,
+    console,
+)
 from resight.errors import ResightError
 
 if TYPE_CHECKING:
@@ -261,6 +271,8 @@ cli_experiment.register(app)
 cli_fuse.register(app)
 cli_graph.register(app)
 cli_models.register(app)
+cli_refine.register(app)
+cli_train.register(app)
 cli_whiten.register(app)
 
 

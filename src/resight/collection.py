@@ -39,7 +39,8 @@ from resight.store.writer import Writer, writing
 from resight.types import Box, Float32, Int64, LocalFeatures
 
 DESCRIPTOR = "descriptor"  # name of the network in the stamp's models
-RECIPES_OF_COLLECTIONS = (*RECIPES, *GRAPH_RECIPES)
+LEARNED_RECIPES = ("separation", "deep-similarity")  # of `resight.learned_recipes`, which itself opens collections
+RECIPES_OF_COLLECTIONS = (*RECIPES, *GRAPH_RECIPES, *LEARNED_RECIPES)
 VERIFIED = 100  # candidates that geometry looks at
 
 
@@ -201,8 +202,8 @@ class Collection:
         name = recipe or self.stamp.recipe
         if name not in RECIPES_OF_COLLECTIONS:
             raise UsageError(f"recipe {name!r} is unknown: choose one of {', '.join(RECIPES_OF_COLLECTIONS)}")
-        if name in GRAPH_RECIPES:
-            return self._graph_pipeline(name, allowed, options)
+        if name in GRAPH_RECIPES or name in LEARNED_RECIPES:
+            return self._restricted(self._special_pipeline(name, options), allowed)
         resources = Resources(self.verifier, state.local.confidence, state.local.index)
         if state.vectors is not None:
             whole = state.vectors
@@ -217,8 +218,15 @@ class Collection:
         verifier = self.verifier if self.settings.local is not None else None
         return neighbourhood(self.path, whole, verifier, training_photos(self.path, whole))
 
-    def _graph_pipeline(self, name: str, allowed: Int64 | None, options: Mapping[str, Any]) -> Pipeline:
-        pipeline: Pipeline = call_recipe(name, GRAPH_RECIPES[name], self.neighbourhood(), options)
+    def _special_pipeline(self, name: str, options: Mapping[str, Any]) -> Pipeline:
+        if name in GRAPH_RECIPES:
+            return call_recipe(name, GRAPH_RECIPES[name], self.neighbourhood(), options)
+        from resight.learned_recipes import LEARNED
+
+        return call_recipe(name, LEARNED[name], self, options)
+
+    @staticmethod
+    def _restricted(pipeline: Pipeline, allowed: Int64 | None) -> Pipeline:
         return pipeline if allowed is None else Pipeline((*pipeline.stages, Only(allowed)))
 
     @property

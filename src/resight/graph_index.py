@@ -116,12 +116,12 @@ def neighbourhood(
     """
     return Neighbourhood(
         VectorDatabase(vectors.matrix, vectors.rows, vectors.index),
-        _fitting(folder, SIMILARITY, vectors),
-        _fitting(folder, VERIFIED, vectors),
-        verifier,
-        training,
-        _load_offline(folder, vectors),
-        _chosen(folder),
+        graph=_fitting(folder, SIMILARITY, vectors),
+        verified=_fitting(folder, VERIFIED, vectors),
+        verifier=verifier,
+        training=training,
+        solved=_load_offline(folder, vectors),
+        chosen=_chosen(folder),
     )
 
 

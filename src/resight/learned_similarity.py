@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from resight.collection import DESCRIPTOR, Collection
-from resight.collection_types import Query
 from resight.derived import features_of
-from resight.errors import CollectionError, UsageError
+from resight.errors import UsageError
 from resight.index.exact import ExactIndex
 from resight.index.vlad import Vlad
 from resight.matching.similarity import Similarity, load_similarity
 from resight.progress import Progress, silent
 from resight.ranking.pipeline import Pipeline
+from resight.ranking.search import global_vectors, local_features
 from resight.ranking.similarity import deep_similarity
 from resight.store.folder import derived_path
 from resight.types import Box, Float32, Int64, Queries
@@ -31,12 +31,12 @@ BLOCK = 256
 @dataclass(frozen=True, eq=False)
 class Described:
     """Global descriptors `vectors` (N, D) of `rows` (N,) ascending, the `fingerprint` of what made them, and how it
-    describes a query."""
+    describes queries, (Q, D)."""
 
     rows: Int64
     vectors: Float32
     fingerprint: str
-    describe: Callable[[Query], Float32]
+    describe: Callable[[Queries], Float32]
 
 
 def describe_collection(collection: Collection, *, progress: Progress = silent) -> Described:
@@ -49,7 +49,7 @@ def describe_collection(collection: Collection, *, progress: Progress = silent) 
     if own is not None:
         whitening = "none" if own.whitening is None else own.whitening.fingerprint
         text = f"{collection.stamp.models.get(DESCRIPTOR)} {whitening}"
-        return Described(own.rows, own.matrix, hashlib.sha256(text.encode()).hexdigest(), _own_vector)
+        return Described(own.rows, own.matrix, hashlib.sha256(text.encode()).hexdigest(), global_vectors)
     tables, path = collection.tables, derived_path(collection.path, VLAD)
     rows = tables.feature_rows[tables.counts(tables.feature_rows) > 0]
     if path.exists():
@@ -63,7 +63,7 @@ def describe_collection(collection: Collection, *, progress: Progress = silent) 
         parts.append(vlad.describe(features_of(tables, rows[start : start + BLOCK])))
         progress("describing", min(start + BLOCK, len(rows)), len(rows))
     vectors = np.concatenate(parts) if parts else np.empty((0, vlad.dim), np.float32)
-    return Described(rows, vectors, vlad.fingerprint, lambda query: vlad.describe([query.local])[0])
+    return Described(rows, vectors, vlad.fingerprint, lambda queries: vlad.describe(list(local_features(queries))))
 
 
 def trained_similarity(collection: Collection, described: Described) -> Similarity:
@@ -95,13 +95,7 @@ def search_by_similarity(
         raise UsageError(f"{top} results were asked for: give at least 1")
     pipeline, described = similarity_pipeline(collection)
     query = collection.query(image, box)
-    ranking = pipeline(Queries(vectors=described.describe(query)[None]))
+    ranking = pipeline(Queries(vectors=described.describe(query.queries())))
     names = {row: id_ for id_, row in collection.ids.items()}
     found = zip(ranking.ids[0].tolist(), ranking.scores[0].tolist(), strict=True)
     return [(names[row], score) for row, score in found if row not in (-1, query.row)][:top]
-
-
-def _own_vector(query: Query) -> Float32:
-    if query.vector is None:
-        raise CollectionError(f"query {query.name} has no global descriptor although its collection's recipe keeps one")
-    return query.vector

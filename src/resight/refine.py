@@ -89,7 +89,7 @@ def refine(
     device: str = "cpu",
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Refinement:
-    """Train refined descriptors of `collection` and store them; a training that was stopped goes on.
+    """Train refined descriptors of `collection` and store them. A training of the same photos that was stopped goes on.
 
     One setting serves all collections: descriptors less their mean; `k` neighbours, None for as many as stand out
     (`standing_out`); one more for queries; beta at percentile 98; two layers; training ends when hidden neighbours are
@@ -99,7 +99,8 @@ def refine(
     disk refuses.
     """
     from resight.training.separation import SeparationSettings, train_separation
-    from resight.training.separation_files import save_separation
+    from resight.training.separation_files import checkpoint_fits, save_separation
+    from resight.training.separation_files import fingerprint as training_data
 
     rows, raw = collection.vectors()
     if len(rows) < FEWEST:
@@ -112,6 +113,8 @@ def refine(
         epochs=epochs, patience=PATIENCE, batch=None if len(rows) <= WHOLE else BATCH, seed=seed
     )
     checkpoint = derived_path(collection.path, CHECKPOINT)
+    if checkpoint.exists() and not checkpoint_fits(checkpoint, training_data(vectors, graph, settings)):
+        checkpoint.unlink()  # of photos or options that have changed since it was stopped
     trained = train_separation(
         vectors,
         graph,

@@ -75,7 +75,7 @@ def test_pairs_of_groups_are_right_and_unique(groups, partners, others, seed):
 @given(st.integers(4, 30), st.integers(0, 99), st.floats(0.1, 0.5))
 def test_a_split_has_no_photo_twice(count, seed, share):
     groups = np.arange(3 * count) // 3
-    train, held = split(pairs_from_groups(groups, others=12, seed=seed), max(share, 1.6 / count), seed)
+    train, held = split(pairs_from_groups(groups, others=200, seed=seed), max(share, 1.6 / count), seed)
     sides = [set(part.left.tolist()) | set(part.right.tolist()) for part in (train, held)]
     assert not sides[0] & sides[1]
     assert all(0 < part.matching.sum() < len(part) for part in (train, held))

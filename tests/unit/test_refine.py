@@ -80,6 +80,24 @@ def test_what_is_stored_is_what_was_trained(collection):
     assert 0.5 < scored.scores[0, 0] - scored.scores[0].mean() < 20  # standard deviations
 
 
+def test_a_training_that_was_stopped_goes_on(collection):
+    def stop(epoch):
+        if epoch.number == 13:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        refine(collection, k=2, on_epoch=stop)
+    assert derived_path(collection.path, CHECKPOINT).exists()
+    seen = []
+    refine(collection, k=2, epochs=14, on_epoch=seen.append)
+    assert [epoch.number for epoch in seen] == [11, 12, 13, 14]
+    with pytest.raises(KeyboardInterrupt):
+        refine(collection, k=2, on_epoch=stop)
+    seen.clear()
+    refine(collection, k=1, epochs=2, on_epoch=seen.append)  # of another graph: anew
+    assert [epoch.number for epoch in seen] == [1, 2]
+
+
 def test_new_photos_are_embedded_without_training(made, collection):
     rows, _ = collection.vectors()
     gone = sorted(collection.ids)[:3]

@@ -8,27 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import scipy.sparse
 
 from resight.errors import UsageError
 from resight.evaluation.streaming import rank_blocks, stream_vectors
-from resight.graph.adjacency import adjacency
-from resight.graph.diffusion import affinity, normalise, offline_diffusion
-from resight.graph.knn_graph import build_knn_graph, cut
-from resight.graph.manifold import iterative_embedding
-from resight.graph.spectral import spectral_basis
-from resight.ranking.diffusion_stages import Diffusion, HybridDiffusion, OfflineDiffusion, SpectralRanking
+from resight.matching.similarity import load_similarity
 from resight.ranking.expansion import database_augmentation
 from resight.ranking.expansion_stages import QueryExpansion
-from resight.ranking.neighbourhood_stages import KReciprocal, ManifoldSearch, SuperGlobal
+from resight.ranking.graph_recipes import GRAPH_RECIPES, Neighbourhood
 from resight.ranking.pipeline import Pipeline
-from resight.ranking.propagation import ExploreExploit
-from resight.ranking.search import GlobalSearch
+from resight.ranking.similarity import deep_similarity
 from resight.ranking.vector_database import VectorDatabase
-from resight.types import Float32, Queries, Ranking, Stage
+from resight.types import Float32, Queries, Ranking
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +54,6 @@ def average_expansion(queries: Queries, database: Database, *, n: int = 10) -> R
     return QueryExpansion(VectorDatabase.over(database.all()), n, 0.0)(queries)
 
 
-def alpha_expansion(queries: Queries, database: Database, *, n: int = 50, alpha: float = 3.0) -> Ranking:
-    """Alpha query expansion with the `n` nearest, then search (Radenovic et al., TPAMI 2019)."""
-    return QueryExpansion(VectorDatabase.over(database.all()), n, alpha)(queries)
-
-
 def augmentation(
     queries: Queries, database: Database, *, n: int = 10, alpha: float = 3.0, query_n: int = 10
 ) -> Ranking:
@@ -71,116 +61,48 @@ def augmentation(
     return QueryExpansion(VectorDatabase.over(database_augmentation(database.all(), n, alpha)), query_n, alpha)(queries)
 
 
-def explore_exploit(
-    queries: Queries, database: Database, *, k: int = 50, threshold: float = 0.42, limit: int = 1000
-) -> Ranking:
-    """Explore-exploit traversal of the graph of `k` neighbours (Chang et al., CVPR 2019)."""
-    vectors = database.all()
-    nodes = VectorDatabase.over(vectors)
-    return ExploreExploit(nodes, adjacency(build_knn_graph(vectors, k)), threshold, k, limit)(queries)
-
-
-def diffusion(
-    queries: Queries,
-    database: Database,
-    *,
-    k: int = 49,
-    seeds: int = 10,
-    gamma: float = 3.0,
-    alpha: float = 0.99,
-    iterations: int = 20,
-) -> Ranking:
-    """Diffusion by conjugate gradients on the mutual graph of `k` neighbours (Iscen et al., CVPR 2017)."""
-    nodes, normalised = _graph(database, k, gamma)
-    return _rerank(queries, nodes, Diffusion(nodes, normalised, seeds, gamma, alpha, iterations, None))
-
-
-def off_line_diffusion(
-    queries: Queries,
-    database: Database,
-    *,
-    k: int = 49,
-    candidates: int = 999,
-    seeds: int = 10,
-    gamma: float = 3.0,
-    alpha: float = 0.99,
-) -> Ranking:
-    """Diffusion solved for every photo among its `candidates` nearest (Yang et al., AAAI 2019)."""
-    if not 1 <= k <= candidates:
-        raise UsageError(f"k={k} must be between 1 and candidates={candidates}")
-    vectors = database.all()
-    wide = build_knn_graph(vectors, candidates)
-    solved = offline_diffusion(normalise(affinity(cut(wide, k), gamma)), wide, alpha)
-    nodes = VectorDatabase.over(vectors)
-    return _rerank(queries, nodes, OfflineDiffusion(nodes, solved, seeds, gamma, None))
-
-
-def spectral(
-    queries: Queries,
-    database: Database,
-    *,
-    rank: int = 1000,
-    k: int = 49,
-    seeds: int = 10,
-    gamma: float = 3.0,
-    alpha: float = 0.99,
-) -> Ranking:
-    """Fast spectral ranking with the `rank` leading eigenvectors (Iscen et al., CVPR 2018)."""
-    nodes, normalised = _graph(database, k, gamma)
-    basis = spectral_basis(normalised, min(rank, len(nodes)))
-    return _rerank(queries, nodes, SpectralRanking(nodes, basis, seeds, gamma, alpha, None))
-
-
-def hybrid(
-    queries: Queries,
-    database: Database,
-    *,
-    rank: int = 200,
-    k: int = 49,
-    seeds: int = 10,
-    gamma: float = 3.0,
-    alpha: float = 0.99,
-    iterations: int = 20,
-) -> Ranking:
-    """Hybrid diffusion: spectral ranking and what it lacks (Iscen et al., ACCV 2018)."""
-    nodes, normalised = _graph(database, k, gamma)
-    basis = spectral_basis(normalised, min(rank, len(nodes)))
-    return _rerank(queries, nodes, HybridDiffusion(nodes, normalised, basis, seeds, gamma, alpha, iterations, None))
-
-
-def manifold(queries: Queries, database: Database, *, components: int = 2048, k: int = 5, rounds: int = 2) -> Ranking:
-    """Iterative manifold embedding, up to 10 000 photos (Xu et al., IEEE TMM 2019)."""
-    vectors = database.all()
-    return ManifoldSearch(VectorDatabase.over(vectors), iterative_embedding(vectors, components, k, rounds))(queries)
-
-
-def reciprocal(
-    queries: Queries, database: Database, *, top: int = 400, k1: int = 20, k2: int = 6, original_weight: float = 0.3
-) -> Ranking:
-    """k-reciprocal re-ranking of the `top` nearest (Zhong et al., CVPR 2017)."""
+def learned(queries: Queries, database: Database, *, weights: str = "", top: int | None = None) -> Ranking:
+    """The first `top` results (all by default) in the order of a learned similarity, read from the file `weights`."""
+    if not weights:
+        raise UsageError("give the file of the learned similarity: --weights FILE")
+    similarity = load_similarity(weights)
     nodes = VectorDatabase.over(database.all())
-    return _rerank(queries, nodes, KReciprocal(nodes, top, k1, k2, original_weight))
+    if similarity.dim != nodes.vectors.shape[1]:
+        raise UsageError(
+            f"{weights} compares {similarity.dim} dimensions, the descriptors have {nodes.vectors.shape[1]}"
+        )
+    return deep_similarity(nodes.index, similarity, nodes.rows, nodes.vectors, top=top or max(len(nodes), 1))(queries)
 
 
-def super_global(queries: Queries, database: Database, *, top: int = 400, k: int = 9, beta: float = 0.15) -> Ranking:
-    """SuperGlobal refinement of the `top` nearest (Shao et al., ICCV 2023)."""
-    nodes = VectorDatabase.over(database.all())
-    return _rerank(queries, nodes, SuperGlobal(nodes, top, k, beta))
+def _over(recipe: Callable[..., Pipeline]) -> Callable[..., Ranking]:
+    """A recipe of collections, its graphs made from the descriptors as it asks for them."""
+
+    @wraps(recipe)
+    def rank(queries: Queries, database: Database, **options: Any) -> Ranking:
+        here = Neighbourhood(VectorDatabase.over(database.all()), build=True)
+        return recipe(here, **options)(queries)
+
+    return rank
 
 
+FROM_COLLECTIONS = (  # recipes that need nothing but descriptors
+    "alpha-expansion",
+    "explore-exploit",
+    "diffusion",
+    "offline-diffusion",
+    "spectral-ranking",
+    "hybrid-diffusion",
+    "manifold-embedding",
+    "k-reciprocal",
+    "super-global",
+)
 FEATURE_RECIPES: dict[str, Callable[..., Ranking]] = {
     "search": search,
     "average-expansion": average_expansion,
-    "alpha-expansion": alpha_expansion,
     "alpha-augmentation": augmentation,
-    "explore-exploit": explore_exploit,
-    "diffusion": diffusion,
-    "offline-diffusion": off_line_diffusion,
-    "spectral-ranking": spectral,
-    "hybrid-diffusion": hybrid,
-    "manifold-embedding": manifold,
-    "k-reciprocal": reciprocal,
-    "super-global": super_global,
+    "oasis": learned,
+    "deep-similarity": learned,
+    **{name: _over(GRAPH_RECIPES[name]) for name in FROM_COLLECTIONS},
 }
 
 
@@ -188,13 +110,3 @@ def _vectors(queries: Queries) -> Float32:
     if queries.vectors is None:
         raise UsageError("these queries carry no descriptors: give a file of them")
     return queries.vectors
-
-
-def _graph(database: Database, k: int, gamma: float) -> tuple[VectorDatabase, scipy.sparse.csr_array]:
-    """The database and the affinity of its mutual graph. The papers' k = 50 counts a photo itself."""
-    vectors = database.all()
-    return VectorDatabase.over(vectors), normalise(affinity(build_knn_graph(vectors, k), gamma))
-
-
-def _rerank(queries: Queries, nodes: VectorDatabase, stage: Stage) -> Ranking:
-    return Pipeline((GlobalSearch(nodes.index), stage))(queries)

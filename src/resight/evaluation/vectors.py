@@ -7,7 +7,7 @@ them before writing the file.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,28 +31,34 @@ __all__ = [
 ]
 
 
+KINDS: dict[type, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
+
+
 @dataclass(frozen=True, eq=False)
 class FeatureSearch:
-    """A feature recipe as a stage. Raises `UsageError` for an unknown recipe or setting."""
+    """One of `recipes` as a stage. Raises `UsageError` for an unknown recipe or setting."""
 
     database: Database
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    recipes: Mapping[str, Callable[..., Ranking]] = field(default_factory=lambda: FEATURE_RECIPES)
 
     def __post_init__(self) -> None:
-        check_feature_recipe(self.name, self.settings)
+        check_feature_recipe(self.name, self.settings, self.recipes)
 
     def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
         if queries.vectors is None or ranking is not None:
             raise UsageError(f"recipe {self.name} searches the whole database with descriptors: put it first")
-        return FEATURE_RECIPES[self.name](queries, self.database, **self.settings)
+        return self.recipes[self.name](queries, self.database, **self.settings)
 
 
-def check_feature_recipe(name: str, settings: Mapping[str, Any]) -> None:
+def check_feature_recipe(
+    name: str, settings: Mapping[str, Any], recipes: Mapping[str, Callable[..., Ranking]] = FEATURE_RECIPES
+) -> None:
     """Raises `UsageError` unless there is such a recipe for feature files, with these settings."""
-    if name not in FEATURE_RECIPES:
-        raise UsageError(f"recipe {name!r} is unknown for descriptors: choose one of {', '.join(FEATURE_RECIPES)}")
-    parameters = inspect.signature(FEATURE_RECIPES[name]).parameters
+    if name not in recipes:
+        raise UsageError(f"recipe {name!r} is unknown for descriptors: choose one of {', '.join(recipes)}")
+    parameters = inspect.signature(recipes[name]).parameters
     known = [key for key, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
     check_settings(name, settings, {key: parameters[key].default for key in known})
 
@@ -63,7 +69,7 @@ def check_settings(recipe: str, settings: Mapping[str, Any], defaults: Mapping[s
         if key not in defaults:
             raise UsageError(f"recipe {recipe} has no setting {key!r}: it has {', '.join(defaults)}")
         default = defaults[key]
-        kinds = {bool: (bool,), int: (int,), float: (int, float)}.get(type(default), (int, type(None)))
+        kinds = KINDS.get(type(default), (int, float, type(None)))
         if not isinstance(value, kinds) or (isinstance(value, bool) and kinds != (bool,)):
             raise UsageError(f"{key}={value!r} is not of the right kind: its default is {default!r}")
 

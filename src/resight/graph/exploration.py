@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from resight.errors import ArrayError, UsageError
 from resight.graph.adjacency import Adjacency
-from resight.graph.frontier import ClassEdges, Edges, Found, traverse
+from resight.graph.frontier import traverse
+from resight.graph.frontier_state import ClassEdges, Edges, Found
 from resight.types import Int64, KnnGraph, Ranking
 
 

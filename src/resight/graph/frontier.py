@@ -7,69 +7,10 @@ queries, so the time of a query does not grow with the collection. No kernel che
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
-
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-Published = Literal[True] | None
-"""True or None, not False: for None, numba leaves the branch out when it compiles, which halves the time of a query."""
-
-
-class Edges(NamedTuple):
-    """Adjacency lists: node v has ids[starts[v]:starts[v + 1]]. The first `returnable` nodes are photos of the
-    collection, the others training photos."""
-
-    starts: Array
-    ids: Array
-    weights: Array
-    returnable: int
-
-
-class ClassEdges(NamedTuple):
-    """Edges that labels give; -1 is none.
-
-    A query of class `of_query`[q], and training photo t of class `of_training`[t], have edges in front of their own to
-    members[starts[c]:starts[c + 1]], of the weights above `weight`, which no other edge exceeds. A query has one in
-    front of all to node `bridge`[q].
-    """
-
-    of_query: Array
-    bridge: Array
-    of_training: Array
-    starts: Array
-    members: Array
-    weight: float
-
-
-class Queue(NamedTuple):
-    """Entries in the order of their pushes, with weight, node and the node they came from; `heap` of those waiting."""
-
-    keys: Array
-    nodes: Array
-    sources: Array
-    heap: Array
-
-
-class Marks(NamedTuple):
-    """Per node: the best weight so far, and the last query that reached, explored and returned it."""
-
-    best: Array
-    reached: Array
-    explored: Array
-    returned: Array
-
-
-class Found(NamedTuple):
-    """What is filled: `ids`, `scores`, `sources` (Q, limit) from the left, `lookups` and `rounds` (Q,)."""
-
-    ids: Array
-    scores: Array
-    sources: Array
-    lookups: Array
-    rounds: Array
+from resight.graph.frontier_state import Array, ClassEdges, Edges, Found, Marks, Published, Queue
 
 
 @njit(cache=True, nogil=True)
@@ -206,7 +147,8 @@ def _start(
     """Queue the edges of a query."""
     label, bridge, floor = classes.of_query[query], classes.bridge[query], np.float32(-np.inf)
     pushed, size = _push_labels(label, bridge, -1, query + 1, floor, 0, 0, queue, marks, classes, published)
-    return _push(near_ids, near_weights, -1, query + 1, floor, pushed, size, queue, marks, published)
+    pushed, size = _push(near_ids, near_weights, -1, query + 1, floor, pushed, size, queue, marks, published)
+    return pushed, size
 
 
 @njit(cache=True, nogil=True)
@@ -238,7 +180,9 @@ def _expand(
         label = classes.of_training[node - edges.returnable]
         pushed, size = _push_labels(label, -1, node, stamp, floor, pushed, size, queue, marks, classes, published)
     near = slice(edges.starts[node], edges.starts[node + 1])
-    return _push(edges.ids[near], edges.weights[near], node, stamp, floor, pushed, size, queue, marks, published)
+    ids, weights = edges.ids[near], edges.weights[near]
+    pushed, size = _push(ids, weights, node, stamp, floor, pushed, size, queue, marks, published)
+    return pushed, size
 
 
 @njit(cache=True, nogil=True)

@@ -29,7 +29,7 @@ from resight.matching.geometry import Verification
 from resight.types import Float32, Int64, as_array
 
 FREE = 3  # correspondences that an affinity can satisfy whatever they are
-BLOCK = 32  # candidates that one thread takes at a time
+BLOCK = 8  # candidates that one thread takes at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +99,9 @@ def verify_frames(
     `threshold`: largest distance in pixels of the candidate between a carried feature and its partner, a number or
     (n,); `scale_change`: least and largest linear change of size from query to candidate, (2,) or (n, 2). `jobs`:
     threads, None for one per core; the answer does not depend on it. Where a word stands n times in one image and m
-    times in the other it makes n · m pairs: those of rare words propose transforms first, up to 2000.
+    times in the other it makes n · m pairs: those of rare words propose transforms first, up to 500.
 
-    `Verification.correspondences` lists the pairs that share a word, by row of the query, and `significance` is -log10
+    `Verification.correspondences` lists all pairs that share a word, by word, and `significance` is -log10
     of the number of proposals that would have so many inliers by chance (`chance_of`). Time: pairs times proposals,
     cut short where the best cannot be reached. Memory: 60 bytes per pair and thread.
 
@@ -134,8 +134,8 @@ def chance_of(inliers: int, partners: NDArray[Any], chance: float, proposals: in
 
     `partners` (m,): candidates for each feature; `chance`: probability that one of them lies within the threshold, for
     which `verify_frames` takes the share of pairs of the candidate's own features that do: features crowd, so accidents
-    are more frequent than the area says. A feature finds a partner with p = 1 - (1 - chance)^partners, and the number that do is
-    binomial with the mean p; the few that fix the transform do not count. -inf when no more than those agree.
+    are more frequent than the area says. A feature finds a partner with p = 1 - (1 - chance)^partners, and the number
+    that do is binomial with the mean p; the few that fix the transform do not count. -inf when only those agree.
     """
     features = len(partners) - FREE
     if inliers <= FREE or features < 1:

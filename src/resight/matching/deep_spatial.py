@@ -109,7 +109,8 @@ def regions_of_maps(
     `query`: keep 20 regions a channel, else drop weaker ones that overlap a stronger one, as the database side does,
     and keep 10; then the `per_image` strongest. `gain`: what activations are multiplied by before they become whole
     numbers up to 255, 1 as published, where activations reach hundreds; None brings the largest of each map to 255.
-    Memory: the maps as uint8. Raises `ArrayError` for maps of another shape, or with NaN or infinity.
+    Memory: one and a quarter times the maps of a scale. Raises `ArrayError` for maps of another shape, or with NaN or
+    infinity.
     """
     if gain is not None and not 0 < gain < math.inf:
         raise UsageError(f"gain={gain} must be positive")

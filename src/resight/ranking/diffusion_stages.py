@@ -80,12 +80,30 @@ class TruncatedDiffusion:
 
     def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
         ranking = need(ranking, "TruncatedDiffusion")
-        y = _seeds(self, queries, ranking)
-        nodes = self.database.nodes(ranking.top(self.top).ids)
-        lists = [row[row >= 0] for row in nodes]
-        shortlist = Ranking.from_lists(lists, [np.zeros(len(row)) for row in lists])
+        y, shortlist = _seeds(self, queries, ranking), self._shortlist(ranking)
         found = truncated_diffusion(self.affinities, y, shortlist, self.alpha, self.iterations)
         return ahead_of(self.database.in_rows(_reached(found)), ranking)
+
+    def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
+        """The seeds, and which share of the score of `row` came from each."""
+        ranking = need(only(before, query), "TruncatedDiffusion")
+        shortlist = self._shortlist(ranking)
+
+        def scores(y: scipy.sparse.csr_array) -> Float64:
+            each = Ranking(
+                np.repeat(shortlist.ids, y.shape[0], axis=0), np.repeat(shortlist.scores, y.shape[0], axis=0)
+            )
+            found = truncated_diffusion(self.affinities, y, each, self.alpha, self.iterations)
+            dense = np.zeros(y.shape)
+            np.put_along_axis(dense, found.ids, found.scores.astype(np.float64), axis=1)
+            return dense
+
+        return _shares(self, scores, queries.only(query), row, ranking)
+
+    def _shortlist(self, ranking: Ranking) -> Ranking:
+        """The first results that have a descriptor, as nodes."""
+        lists = [row[row >= 0] for row in self.database.nodes(ranking.top(self.top).ids)]
+        return Ranking.from_lists(lists, [np.zeros(len(row)) for row in lists])
 
 
 @composable

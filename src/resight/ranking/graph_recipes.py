@@ -16,7 +16,7 @@ import scipy.sparse
 from resight.errors import UsageError
 from resight.graph.adjacency import Adjacency, adjacency
 from resight.graph.diffusion import affinity, normalise
-from resight.graph.knn_graph import cut
+from resight.graph.knn_graph import build_knn_graph, cut
 from resight.graph.manifold import iterative_embedding
 from resight.graph.offline import offline_diffusion
 from resight.graph.spectral import spectral_basis
@@ -38,8 +38,9 @@ class Neighbourhood:
     """What graph recipes work on; parts that a collection lacks are None, and a recipe that needs one says so.
 
     `graph`: of similarities, `verified`: of inliers, both over the nodes of `database`. `verifier`: needs local
-    features. `training`: labelled photos. `solved`: off-line diffusion (`solve_offline`). `chosen`: option values that
-    suit the collection, by recipe.
+    features. `training`: labelled photos. `solved`: off-line diffusion (`solve_offline`). `build`: make
+    graphs as recipes ask for them instead of asking for stored ones. `chosen`: option values that suit the collection,
+    by recipe.
     """
 
     database: VectorDatabase
@@ -48,6 +49,7 @@ class Neighbourhood:
     verifier: Verifier | None = None
     training: TrainingPhotos | None = None
     solved: scipy.sparse.csr_array | None = None
+    build: bool = False
     chosen: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property
@@ -56,7 +58,9 @@ class Neighbourhood:
         return GlobalSearch(self.database.index)
 
     def need_graph(self, k: int) -> KnnGraph:
-        """The graph with `k` neighbours. Raises `UsageError` when there is none, or it has fewer."""
+        """The graph with `k` neighbours. Raises `UsageError` when there is none, or it has fewer neighbours."""
+        if self.graph is None and self.build:
+            return build_knn_graph(self.database.vectors, k)
         graph = _need(self.graph, "a kNN graph", "resight graph build")
         if k > graph.k and graph.k < len(graph) - 1:
             raise UsageError(f"k={k} is more than the {graph.k} neighbours of the stored graph: build one with --k {k}")
@@ -116,48 +120,77 @@ def diffusion(
     k: int | None = None,
     seeds: int | None = None,
     alpha: float | None = None,
-    gamma: float = 3.0,
+    gamma: float = GAMMA,
+    iterations: int = 20,
     limit: int | None = 1000,
 ) -> Pipeline:
-    """Diffusion by conjugate gradients, DFS (Iscen et al., CVPR 2017). Transductive."""
-    k = here.option("diffusion", "k", k, 50)
+    """Diffusion by conjugate gradients, DFS (Iscen et al., CVPR 2017). Transductive.
+
+    The published k = 50 counts the photo itself.
+    """
+    k = here.option("diffusion", "k", k, 49)
     seeds = here.option("diffusion", "seeds", seeds, 10)
     alpha = here.option("diffusion", "alpha", alpha, 0.99)
-    return _after_search(here, Diffusion(here.database, here.normalised(k, gamma), seeds, gamma, alpha, limit=limit))
+    normalised = here.normalised(k, gamma)
+    return _after_search(here, Diffusion(here.database, normalised, seeds, gamma, alpha, iterations, limit))
 
 
-def late_diffusion(here: Neighbourhood, *, seeds: int = 10, limit: int = 1000) -> Pipeline:
-    """Diffusion solved off-line for every photo (Yang et al., AAAI 2019). Online."""
-    solved = _need(here.solved, "the off-line part of diffusion", "resight graph build --offline")
+def late_diffusion(
+    here: Neighbourhood,
+    *,
+    seeds: int = 10,
+    k: int = 49,
+    candidates: int = 999,
+    alpha: float = 0.99,
+    limit: int | None = 1000,
+) -> Pipeline:
+    """Diffusion solved off-line for every photo (Yang et al., AAAI 2019). Online.
+
+    Where that is not stored, it is solved with `alpha` among `candidates` neighbours, of which `k` carry the affinity.
+    """
+    solved = here.solved
+    if solved is None and here.build:
+        solved = solve_offline(here.need_graph(max(candidates, k)), k, alpha)
+    solved = _need(solved, "the off-line part of diffusion", "resight graph build --offline")
     return _after_search(here, OfflineDiffusion(here.database, solved, seeds, GAMMA, limit=limit))
 
 
 def spectral_ranking(
-    here: Neighbourhood, *, k: int = 50, rank: int = 500, seeds: int = 10, limit: int | None = 1000
+    here: Neighbourhood,
+    *,
+    k: int = 49,
+    rank: int = 1000,
+    seeds: int = 10,
+    alpha: float = 0.99,
+    limit: int | None = 1000,
 ) -> Pipeline:
-    """Fast spectral ranking, FSR (Iscen et al., CVPR 2018). Online but for the basis."""
-    basis = spectral_basis(here.normalised(k, 3.0), min(rank, max(len(here.database) - 2, 1)))
-    return _after_search(here, SpectralRanking(here.database, basis, seeds, limit=limit))
+    """Fast spectral ranking with `rank` eigenvectors, FSR (Iscen et al., CVPR 2018). Online but for the basis."""
+    basis = spectral_basis(here.normalised(k, GAMMA), min(rank, len(here.database)))
+    return _after_search(here, SpectralRanking(here.database, basis, seeds, GAMMA, alpha, limit))
 
 
 def hybrid_diffusion(
-    here: Neighbourhood, *, k: int = 50, rank: int = 100, seeds: int = 10, limit: int | None = 1000
+    here: Neighbourhood, *, k: int = 49, rank: int = 200, seeds: int = 10, alpha: float = 0.99, limit: int | None = 1000
 ) -> Pipeline:
     """Spectral ranking and diffusion together, DFS-FSR (Iscen et al., ACCV 2018). Transductive."""
-    normalised = here.normalised(k, 3.0)
-    basis = spectral_basis(normalised, min(rank, max(len(here.database) - 2, 1)))
-    return _after_search(here, HybridDiffusion(here.database, normalised, basis, seeds, limit=limit))
+    normalised = here.normalised(k, GAMMA)
+    basis = spectral_basis(normalised, min(rank, len(here.database)))
+    return _after_search(here, HybridDiffusion(here.database, normalised, basis, seeds, GAMMA, alpha, limit=limit))
 
 
-def manifold(here: Neighbourhood, *, k: int = 5, dim: int = 2048, limit: int | None = None) -> Pipeline:
-    """Iterative manifold embedding, IME (Xu et al., 2018). Online but for the embedding, whose memory is quadratic."""
-    embedding = iterative_embedding(here.database.vectors, min(dim, len(here.database)), k)
+def manifold(
+    here: Neighbourhood, *, k: int = 5, components: int = 2048, rounds: int = 2, limit: int | None = None
+) -> Pipeline:
+    """Iterative manifold embedding, IME, up to 10 000 photos (Xu et al., IEEE TMM 2019). Online once embedded."""
+    embedding = iterative_embedding(here.database.vectors, components, k, rounds)
     return Pipeline((ManifoldSearch(here.database, embedding, limit=limit),))
 
 
-def k_reciprocal(here: Neighbourhood, *, top: int = 400, k1: int = 20, k2: int = 6) -> Pipeline:
+def k_reciprocal(
+    here: Neighbourhood, *, top: int = 400, k1: int = 20, k2: int = 6, original_weight: float = 0.3
+) -> Pipeline:
     """Re-ranking by k-reciprocal neighbours (Zhong et al., CVPR 2017). Online."""
-    return _after_search(here, KReciprocal(here.database, top, k1, k2))
+    return _after_search(here, KReciprocal(here.database, top, k1, k2, original_weight))
 
 
 def super_global(here: Neighbourhood, *, top: int = 400, k: int = 9, beta: float = 0.15) -> Pipeline:
@@ -183,9 +216,9 @@ def landmark2019(
     return Pipeline((search, VerifiedExpansion(database, verifier, 10, least, 2), last, Cut(limit)))
 
 
-def solve_offline(graph: KnnGraph, k: int = 50) -> scipy.sparse.csr_array:
+def solve_offline(graph: KnnGraph, k: int = 49, alpha: float = 0.99) -> scipy.sparse.csr_array:
     """Off-line diffusion over a graph of many neighbours, of which `k` carry the affinity, (N, N)."""
-    return offline_diffusion(normalise(affinity(cut(graph, min(k, graph.k)), GAMMA)), graph)
+    return offline_diffusion(normalise(affinity(cut(graph, min(k, graph.k)), GAMMA)), graph, alpha)
 
 
 GRAPH_RECIPES: dict[str, Callable[..., Pipeline]] = {

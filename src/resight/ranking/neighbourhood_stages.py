@@ -93,6 +93,18 @@ class KReciprocal:
             scores.append(found.scores[0])
         return ahead_of(Ranking.from_lists(ids, scores), ranking)
 
+    def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
+        """How far the neighbourhoods of the query and result `row` overlap: 1 minus their Jaccard distance."""
+        nodes = _head(self.database, before, query, self.top)
+        place = np.flatnonzero(self.database.rows[nodes] == row)
+        if not len(place):
+            return (Evidence("KReciprocal", f"it is not among the first {len(nodes)} results, which are compared", {}),)
+        point = global_vectors(queries)[query]
+        found = k_reciprocal(point[None], self.database.vectors[nodes], self.k1, self.k2, 0.0)
+        overlap = min(1 + float(found.scores[0][found.ids[0] == place[0]][0]), 1.0)
+        summary = f"its neighbourhood overlaps that of the query by {overlap:.0%}"
+        return (Evidence("KReciprocal", summary, {"overlap": overlap}),)
+
 
 @composable
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resight.errors import ArrayError, UsageError
+from resight.errors import ArrayError, CollectionError, UsageError
 from resight.graph.separation import SimilaritySeparation
 from resight.store.tensor_file import read_tensors, write_tensors
 from resight.types import Float32, KnnGraph
@@ -81,6 +81,16 @@ def write_checkpoint(
     # JSON has no infinity: without a watch nothing was ever looked for
     facts["found"] = None if np.isinf(state.best_found) else state.best_found
     write_tensors(path, CHECKPOINT, tensors, {"training": json.dumps(facts, allow_nan=False)})
+
+
+def checkpoint_fits(path: Path, data: str) -> bool:
+    """Whether `path` holds a training of this `data` that can go on; a damaged file does not."""
+    try:
+        return read_tensors(
+            path, CHECKPOINT, lambda _, metadata: bool(json.loads(metadata["training"])["data"] == data)
+        )
+    except CollectionError:
+        return False
 
 
 def read_checkpoint(path: Path, data: str, model: SimilaritySeparation, optimizer: torch.optim.Adam) -> Progressed:

@@ -6,6 +6,7 @@ import pytest
 from resight.errors import ArrayError, UsageError
 from resight.evaluation.benchmark import Benchmark, BenchmarkQuery, Protocol
 from resight.evaluation.vectors import FEATURE_RECIPES, Database, FeatureSearch, read_for_benchmark
+from resight.matching.oasis import Oasis
 from resight.types import Queries, Ranking
 
 OUTSIDE = Protocol(crop="whole", ap="rectangle", junk="none", own_photo="absent")
@@ -20,7 +21,7 @@ SMALL = {
     "explore-exploit": {"k": 5},
     "super-global": {"k": 2},
     **{name: {"k": 4, "seeds": 1, "alpha": 0.5} for name in ("diffusion", "spectral-ranking", "hybrid-diffusion")},
-    "offline-diffusion": {"k": 4, "candidates": 10, "seeds": 1, "alpha": 0.5},
+    "offline-diffusion": {"k": 4, "candidates": 10, "seeds": 1},
 }
 
 
@@ -36,12 +37,29 @@ def bench(inside: bool) -> Benchmark:
     return Benchmark("toy", names, queries, judgements, INSIDE if inside else OUTSIDE, "", "", 12)
 
 
-@pytest.mark.parametrize("recipe", FEATURE_RECIPES)
-def test_every_recipe_finds_a_copy_of_the_query_first(recipe: str) -> None:
+# The learned ones need a file of weights.
+@pytest.mark.parametrize("recipe", [name for name in FEATURE_RECIPES if name not in ("oasis", "deep-similarity")])
+def test_every_recipe_finds_a_copy_of_the_query_first(recipe: str, tmp_path: Path) -> None:
     x = unit(40, 16)
     settings = SMALL.get(recipe, {})
+    if recipe in ("oasis", "deep-similarity"):
+        Oasis.identity(16).save(tmp_path / "w.safetensors")
+        settings = {"weights": str(tmp_path / "w.safetensors"), "top": 20}
     ranking = FeatureSearch(Database(x), recipe, settings)(Queries(vectors=x[7:9]))
     assert ranking.ids[:, 0].tolist() == [7, 8]
+
+
+def test_a_learned_similarity_decides_the_order(tmp_path: Path) -> None:
+    x = unit(40, 16)
+    Oasis(-np.eye(16)).save(tmp_path / "w.safetensors")
+    search = FeatureSearch(Database(x), "oasis", {"weights": str(tmp_path / "w.safetensors")})
+    assert search(Queries(vectors=x[7:9])).ids[:, -1].tolist() == [7, 8]
+    with pytest.raises(UsageError, match="--weights"):
+        FeatureSearch(Database(x), "oasis")(Queries(vectors=x[:1]))
+    with pytest.raises(UsageError, match="compares 16 dimensions, the descriptors have 4"):
+        FeatureSearch(Database(unit(9, 4)), "oasis", search.settings)(Queries(vectors=unit(1, 4)))
+    with pytest.raises(UsageError, match="weights=3 is not of the right kind"):
+        FeatureSearch(Database(x), "oasis", {"weights": 3})
 
 
 def test_search_with_distractors_streams_them(tmp_path: Path) -> None:

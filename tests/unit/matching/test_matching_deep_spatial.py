@@ -197,8 +197,8 @@ def test_a_photo_through_a_network(tmp_path):
     np.testing.assert_allclose(same.transform, np.eye(3), atol=2)
     assert len(describe(network, photo[:9, :9], query=True).cells) == 3  # no cell at the smallest scale
     larger = describe(network, photo, query=True, max_side=480, enlarge=True, scales=(1.0,))
-    assert larger.cells == pytest.approx([4])
-    assert describe(network, photo, query=True, max_side=480, scales=(1.0,)).cells == pytest.approx([8])
+    assert larger.cells == pytest.approx([4], rel=0.02)
+    assert describe(network, photo, query=True, max_side=480, scales=(1.0,)).cells == pytest.approx([8], rel=0.02)
 
 
 def test_errors_say_what_is_wrong(tmp_path):

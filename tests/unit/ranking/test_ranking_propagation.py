@@ -186,6 +186,24 @@ def test_hybrid_and_full_rank_spectral_ranking_agree_with_diffusion():
     np.testing.assert_array_equal(spectral.ids[:, :10], exact.ids[:, :10])
 
 
+def test_shares_of_a_truncated_diffusion():
+    stage = TruncatedDiffusion(GAPS, AFFINITY, top=COUNT, iterations=300)
+    before = GlobalSearch(GAPS.index)(QUERIES)
+    row = int(before.ids[2, 15])
+    shares = stage.explain(QUERIES, 2, row, before)[0].data["shares"]
+    whole = Diffusion(GAPS, NORMALISED, iterations=300).explain(QUERIES, 2, row, before)[0].data["shares"]
+    np.testing.assert_allclose(shares, whole, atol=1e-4)
+
+
+def test_the_overlap_of_a_copy_is_whole():
+    queries = Queries(vectors=VECTORS[[9]])
+    before = GlobalSearch(GAPS.index)(queries)
+    stage = KReciprocal(GAPS, top=30, k1=6, k2=1)
+    near, far = (stage.explain(queries, 0, int(before.ids[0, rank]), before)[0].data["overlap"] for rank in (0, 29))
+    assert near > far
+    assert 0 <= far <= near <= 1
+
+
 def test_shares_of_the_seeds_add_up():
     stage = Diffusion(GAPS, NORMALISED)
     row = int(stage(QUERIES).ids[2, 5])
@@ -223,10 +241,10 @@ def test_every_stage_names_rows_of_the_collection_and_keeps_the_tail(name):
     found, plain = stages(GAPS)[name](QUERIES, before), stages(PLAIN)[name](QUERIES, GlobalSearch(PLAIN.index)(QUERIES))
     np.testing.assert_array_equal(found.ids, ROWS[plain.ids], err_msg="numbering changes nothing")
     assert (np.sort(found.ids, axis=1) == ROWS).all(), "nothing is lost"
-    explain = getattr(stages(GAPS)[name], "explain", None)
-    if explain is not None:
-        for row in (int(found.ids[0, 0]), int(found.ids[0, -1])):
-            assert all(e.stage == name and e.summary for e in explain(QUERIES, 0, row, before))
+    for row in (int(found.ids[1, 0]), int(found.ids[1, -1]), 1):
+        (evidence,) = stages(GAPS)[name].explain(QUERIES, 1, row, before)
+        assert evidence.stage == name
+        assert evidence.summary
 
 
 @pytest.mark.parametrize("name", ["QueryExpansion", "ExploreExploit", "Diffusion", "SpectralRanking"])

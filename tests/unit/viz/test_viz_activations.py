@@ -62,6 +62,12 @@ def test_empty_cells_channels_and_photos_add_nothing():
     assert not dark.result.any()
 
 
+def test_query_and_result_change_places():
+    there, back = contributions(maps(4), maps(5, 3, 8)), contributions(maps(5, 3, 8), maps(4))
+    np.testing.assert_allclose(there.query, back.result)
+    np.testing.assert_allclose(there.result, back.query)
+
+
 def test_one_bright_cell_is_all_of_it():
     b = np.zeros((CHANNELS, 3, 3))
     b[:, 2, 0] = maps(6).max(axis=(1, 2))

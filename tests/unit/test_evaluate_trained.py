@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import numpy as np
+
+from resight.evaluate import RECIPES, evaluate
+from resight.evaluate_trained import TRAINED_RECIPES
+from resight.evaluation.experiment import Run
+
+
+def test_separation_trains_on_the_database_and_ranks_unseen_queries(tmp_path):
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(12, 16))
+    labels = np.repeat(np.arange(12), 5)
+    vectors = (centres[labels] + 0.2 * rng.normal(size=(60, 16))).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    for label in range(12):
+        (tmp_path / "photos" / f"{label:02}").mkdir(parents=True)
+        for number in range(5):
+            (tmp_path / "photos" / f"{label:02}" / f"{number}.jpg").touch()
+    np.save(tmp_path / "x.npy", vectors)
+    settings = {"k": 3, "query_k": 3, "epochs": 5}
+    run = Run("folders", str(tmp_path / "photos"), "similarity-separation", settings, features=str(tmp_path / "x.npy"))
+    found = evaluate(run)
+    assert found.final.scores["plain"].map > 0.95
+    assert set(TRAINED_RECIPES) <= set(RECIPES)
