@@ -1,11 +1,12 @@
 """Deep spatial matching on photographs: does it tell true pairs from others, and does it help a ranking?
 
     python benchmarks/deep_spatial.py landmarks DATA [--views 4] [--side 640]
-    python benchmarks/deep_spatial.py holidays DATA [--every 10] [--side 340] [--top 20]
+    python benchmarks/deep_spatial.py holidays DATA [--every 10] [--side 340] [--top 20] [--vectors GEM.npy]
     python benchmarks/deep_spatial.py picture DATA OUT.jpg
 
 DATA holds `landmarks/<object>/*.jpg`, `holidays/images/*.jpg` (group = number // 100, first of a group = query) and
-`backbones/resnet101v2_c4.onnx`. Prints Markdown tables; `picture` draws two photographs of the demo.
+`backbones/resnet101v2_c4.onnx`. GEM.npy: (photos, 1024) global descriptors in the order of the photos' names, else they
+are computed. Prints Markdown tables; `picture` draws two photographs of the demo.
 """
 
 from __future__ import annotations
@@ -66,13 +67,13 @@ def average_precision(relevant: np.ndarray) -> float:
     return float(np.mean((np.arange(len(hits)) + 1) / (hits + 1)))
 
 
-def holidays(data: Path, every: int, side: int, top: int) -> None:
+def holidays(data: Path, every: int, side: int, top: int, given: Path | None) -> None:
     """Every so many queries, their first results by GeM ordered again by inliers."""
     paths = sorted((data / "holidays/images").glob("*.jpg"))
     numbers = np.array([int(path.stem) for path in paths])
     groups = numbers // 100
     backbone, photos = network(data), [read(path) for path in paths]
-    vectors = np.stack(GlobalDescriptor(backbone, gem, "gem 3").describe(photos))
+    vectors = np.load(given) if given else np.stack(GlobalDescriptor(backbone, gem, "gem 3").describe(photos))
     asked = [row for row in np.flatnonzero(numbers % 100 == 0) if (groups == groups[row]).sum() > 1][::every]
     known: dict[int, DeepRegions] = {}
     before, after, inliers, same, verified, seconds = [], [], [], [], [], 0.0
@@ -144,11 +145,12 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--side", type=int)
     parser.add_argument("--top", type=int, default=20)
+    parser.add_argument("--vectors", type=Path)
     given = parser.parse_args()
     if given.what == "landmarks":
         landmarks(given.data, given.views, given.side or 640)
     elif given.what == "holidays":
-        holidays(given.data, given.every, given.side or 340, given.top)
+        holidays(given.data, given.every, given.side or 340, given.top, given.vectors)
     else:
         picture(given.data, given.out)
 

@@ -34,6 +34,7 @@ LAYERS = (
         "refine_graph",
         "refine_report",
         "train_similarity",
+        "answers_graph",
         "evaluate_trained",
         "feature_cache",
         "evaluate",

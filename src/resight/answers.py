@@ -131,11 +131,11 @@ def report_query(
     """An answer as a section of the report. `pictures`: first results that get match lines, where there are any.
     `relevant`: for each result, whether it is right, where that is known.
     """
-    image = _pixels(answer.query.path)
+    image = shown_photo(answer.query.path)
     results = [
         ReportResult(
             id=result.id,
-            thumbnail=_pixels(result.path).pixels,
+            thumbnail=shown_photo(result.path).pixels,
             score=result.score,
             match=result.match,
             caption=f"{result.inliers} inliers" if result.inliers else "",
@@ -177,7 +177,8 @@ def _outline(query: Query) -> NDArray[np.float64] | None:
     return np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h)])
 
 
-def _pixels(path: str) -> Decoded:
+def shown_photo(path: str) -> Decoded:
+    """The pixels of a photo for a page; a gray area in place of one that cannot be read any more."""
     try:
         return decode(path, max_side=480)
     except ImageError:

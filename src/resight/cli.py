@@ -134,14 +134,17 @@ def search(
 ) -> None:
     """Find the photos that show what a photo shows."""
     from resight.answers import answer_json, report_query, write_report
+    from resight.answers_graph import graph_figure
     from resight.types import Box
 
     with console.one_sentence():
         collection = resight.open(name)
         part = None if box is None else Box.parse(box)
-        answer = collection.search(image, part, top, where, recipe, **cli_evaluate.settings(set_ or []))
+        options = cli_evaluate.settings(set_ or [])
+        answer = collection.search(image, part, top, where, recipe, **options)
         if html is not None:
-            write_report(html, _page(collection, answer, report_query(collection, answer)))
+            graph = graph_figure(collection, answer, recipe, options)
+            write_report(html, _page(collection, answer, report_query(collection, answer), graph))
         if json:
             console.print_json(answer_json(answer))
             return
@@ -346,12 +349,13 @@ def _print_answer(answer: Answer) -> None:
         console.warn(f"{_photos(answer.pending)} stored but not searchable yet: run resight index again to finish")
 
 
-def _page(collection: Collection, answer: Answer, query: Any) -> Any:
+def _page(collection: Collection, answer: Answer, query: Any, graph: bytes | None) -> Any:
     from resight.viz.report import ReportPage
 
     summary = [("collection", collection.path.name), ("photos", str(len(collection.tables.feature_rows)))]
     summary.append(("search", f"{1000 * sum(answer.seconds):.0f} ms"))
-    return ReportPage("Where else is this?", answer.query.name, summary, queries=[query])
+    figures = [] if graph is None else [("How the first results hang together: green edges are proven", graph)]
+    return ReportPage("Where else is this?", answer.query.name, summary, figures, [query])
 
 
 def _plain(value: Any) -> str:

@@ -32,7 +32,7 @@ def evaluate(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe.")
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="Network of a global descriptor, as for `resight index`.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Network of a global descriptor, as for index.")] = None,
     weights: Annotated[str | None, typer.Option(help="Published checkpoint of a global descriptor.")] = None,
     photos: Annotated[str | None, typer.Option(help="The folder of the photos, where it is not PATH.")] = None,
     features: Annotated[str | None, typer.Option(help="Descriptors of the database, instead of photos.")] = None,

@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from resight.errors import UsageError
 from resight.evaluate_photos import PHOTO_RECIPES, Prepared, check_photo_recipe, find_photos, prepare_photos
 from resight.evaluate_trained import TRAINED_RECIPES
@@ -124,7 +126,8 @@ def _prepare_features(run: Run, benchmark: Benchmark) -> Prepared:
     notes: tuple[str, ...] = ()
     if benchmark.protocol.crop == "box":
         notes = (f"the queries of {run.features} are taken to be cropped to their boxes: the file cannot tell",)
-    return Prepared(Task(benchmark, [Queries(vectors=queries)]), [System(run.recipe, (stage,))], notes)
+    own = np.array([-1 if query.row is None else query.row for query in benchmark.queries], np.int64)
+    return Prepared(Task(benchmark, [Queries(vectors=queries, rows=own)]), [System(run.recipe, (stage,))], notes)
 
 
 def _count_notes(run: Run, benchmark: Benchmark) -> tuple[str, ...]:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
+import pytest
+
+from resight.errors import UsageError
 from resight.evaluate import RECIPES, evaluate
 from resight.evaluate_trained import TRAINED_RECIPES
 from resight.evaluation.experiment import Run
@@ -23,3 +27,12 @@ def test_separation_trains_on_the_database_and_ranks_unseen_queries(tmp_path):
     found = evaluate(run)
     assert found.final.scores["plain"].map > 0.95
     assert set(TRAINED_RECIPES) <= set(RECIPES)
+    order = np.argsort(-vectors @ vectors.T, axis=1, kind="stable")
+    np.save(tmp_path / "lists.npy", order)
+    lists = str(tmp_path / "lists.npy")
+    listed = {**settings, "k": 4, "index_lists": lists, "query_lists": lists}
+    again = evaluate(replace(run, settings=listed))
+    np.testing.assert_array_equal(again.final.ranking.ids, found.final.ranking.ids)
+    (tmp_path / "lists.npy").write_bytes(b"nonsense")
+    with pytest.raises(UsageError, match=r"lists\.npy cannot be read"):
+        evaluate(replace(run, settings=listed))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from onnx_factory import write_network
 from photo_factory import SMALL, make_photos
+from resight.answers_graph import graph_figure
 from resight.cli import app
 from resight.collection import RECIPES_OF_COLLECTIONS, create_collection, open_collection
 from resight.errors import CollectionError, UsageError
@@ -159,6 +162,20 @@ def test_label_files_that_cannot_be(copy, tmp_path, text, message):
     file.write_text(text)
     with pytest.raises(UsageError, match=message):
         add_labels(open_collection(copy), file)
+
+
+def test_the_report_shows_how_results_hang_together(base, tmp_path):
+    collection, page = open_collection(base / "c.resight"), tmp_path / "page.html"
+    first = sorted(collection.ids)[0]
+    told = CliRunner().invoke(
+        app, ["search", str(collection.path), first, "--recipe", "explore-exploit", "--set", "k=8", "--set",
+              "threshold=0.0", "--html", str(page)]
+    )  # fmt: skip
+    assert told.exit_code == 0, told.output
+    assert "How the first results hang together" in page.read_text()
+    answer = collection.search(first, recipe="explore-exploit", k=8, threshold=0.0)
+    picture = Image.open(io.BytesIO(graph_figure(collection, answer, "explore-exploit", {"k": 8, "threshold": 0.0})))
+    assert min(picture.size) > 100
 
 
 def test_commands(base, tmp_path):

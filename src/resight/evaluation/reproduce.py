@@ -3,7 +3,7 @@
 A file holds `table`, `title`, `source`, `tolerance`, `columns`, `rows` and `files`. A column names a benchmark, its
 `path`, the `level` of the score, and optionally `photos` and `distractors`. A row has a `name`, a `recipe`, its
 `settings`, optionally `features`, `query_features` and `distractors` (files of descriptors), the number of `stages`
-that count, what else it `needs`, and `published` scores per column. All paths, the settings `backbone` and `weights`
+that count, what else it `needs`, and `published` scores per column. All paths, those in settings (`FILE_SETTINGS`)
 among them, are relative to one data folder; `{benchmark}` in a path stands for the column's benchmark. `files` says
 where a file comes from.
 """
@@ -24,6 +24,7 @@ from resight.evaluation.ground_truth import KNOWN
 from resight.evaluation.results import scaled
 from resight.ranking.settings import MODEL_FILES
 
+FILE_SETTINGS = (*MODEL_FILES, "index_lists", "query_lists")  # settings that name a file
 CLOSE = 3.0  # tolerances within which a score that is not OK is close
 MEMORY = "memory"  # a column that is not a score: GB for a million photos
 Status = Literal["OK", "CLOSE", "FAIL", "MISSING"]
@@ -64,7 +65,7 @@ class Cell:
             name: str(data / value) for name in names if (value := getattr(self.run, name)) is not None
         }
         settings = {
-            name: str(data / value) if name in MODEL_FILES else value for name, value in self.run.settings.items()
+            name: str(data / value) if name in FILE_SETTINGS else value for name, value in self.run.settings.items()
         }
         return replace(self.run, settings=settings, **paths)
 
@@ -205,7 +206,7 @@ def _row(table: Any, columns: Mapping[str, dict[str, str]], sources: Mapping[str
             raise UsageError(f"{what} has a score in column {column!r}, which the table does not have")
         run = _run(what, row, columns[column])
         files_needed = (run.path, run.photos, run.features, run.query_features, run.distractors)
-        models = [str(run.settings[name]) for name in MODEL_FILES if name in run.settings]
+        models = [str(run.settings[name]) for name in FILE_SETTINGS if name in run.settings]
         extra = [*models, *(str(path).format(benchmark=run.benchmark) for path in row.get("needs") or ())]
         cells.append(
             Cell(
@@ -238,7 +239,7 @@ def _run(what: str, row: Mapping[str, Any], column: Mapping[str, str]) -> Run:
         benchmark=column["benchmark"],
         path=column["path"],
         recipe=str(row["recipe"]),
-        settings=_mapping(f"settings of {what}", row.get("settings") or {}),
+        settings=_settings(what, row.get("settings") or {}, column["benchmark"]),
         photos=column.get("photos") if features is None else None,
         features=features,
         query_features=named("query_features"),
@@ -247,10 +248,16 @@ def _run(what: str, row: Mapping[str, Any], column: Mapping[str, str]) -> Run:
     )
     if "distractors" in column and distractors is None:
         raise UsageError(f"{what} has a score with distractors and names no file of their descriptors")
-    models = [str(run.settings[name]) for name in MODEL_FILES if name in run.settings]
+    models = [str(run.settings[name]) for name in FILE_SETTINGS if name in run.settings]
     for path in (run.path, run.photos, run.features, run.query_features, run.distractors, *models):
         _inside(what, path)
     return run
+
+
+def _settings(what: str, value: Any, benchmark: str) -> dict[str, Any]:
+    """Settings of a row; `{benchmark}` in those that name a file stands for the column's benchmark."""
+    settings = _mapping(f"settings of {what}", value)
+    return {n: str(v).format(benchmark=benchmark) if n in FILE_SETTINGS else v for n, v in settings.items()}
 
 
 def _column(name: str, value: Any) -> dict[str, str]:

@@ -112,8 +112,8 @@ def fit_separation(
     `precision` bfloat16 rounds the factors of products. `checkpoint`: a file to save to and to continue from.
     A loss that is not finite, or above that at the start, ends training with the last good state.
 
-    Memory: about six arrays of N x D while training, and three blocks of 2048 x 2048. An epoch takes some
-    2.5 N² D + 10 L N D² floating-point operations. The same seed gives the same model on the same machine.
+    Memory: about seven arrays of N x D beside X while training, and three blocks of 2048 x 2048. An epoch takes some
+    3 N² D + 6 L N D² floating-point operations. The same seed gives the same model on the same machine.
     Raises as `propagation_matrix` does, `UsageError` for settings out of range, or a checkpoint of other data.
     """
     settings = SeparationSettings(
