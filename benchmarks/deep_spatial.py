@@ -24,6 +24,10 @@ from resight.features.backbone import Backbone, open_backbone
 from resight.features.global_descriptor import GlobalDescriptor
 from resight.features.pooling import gem
 from resight.matching.deep_spatial import DeepRegions, describe, verify_regions
+from resight.ranking.deep_spatial import DeepQueries, deep_spatial_diffusion
+from resight.ranking.diffusion_stages import Diffusion
+from resight.ranking.search import GlobalSearch
+from resight.ranking.vector_database import VectorDatabase
 from resight.viz.matches import draw_matches
 
 EDGE = 2  # pixels of drawn ellipses
@@ -76,7 +80,7 @@ def holidays(data: Path, every: int, side: int, top: int, given: Path | None) ->
     vectors = np.load(given) if given else np.stack(GlobalDescriptor(backbone, gem, "gem 3").describe(photos))
     asked = [row for row in np.flatnonzero(numbers % 100 == 0) if (groups == groups[row]).sum() > 1][::every]
     known: dict[int, DeepRegions] = {}
-    before, after, inliers, same, verified, seconds = [], [], [], [], [], 0.0
+    before, after, inliers, same, verified, described, seconds = [], [], [], [], [], [], 0.0
     for row in asked:
         order = np.argsort(-(vectors @ vectors[row]), kind="stable")
         order = order[order != row]
@@ -85,6 +89,7 @@ def holidays(data: Path, every: int, side: int, top: int, given: Path | None) ->
                 known[near] = regions(backbone, photos[near], False, side)
         query, started = regions(backbone, photos[row], True, side), time.process_time()
         found = verify_regions(query, [known[near] for near in order[:top].tolist()])
+        described.append(query)
         seconds += time.process_time() - started
         counts = np.array([one.inliers for one in found])
         before.append(average_precision(groups[order] == groups[row]))
@@ -102,6 +107,29 @@ def holidays(data: Path, every: int, side: int, top: int, given: Path | None) ->
     for name, pairs in (("same group", mask), ("other group", ~mask)):
         share = np.array(verified)[pairs].mean()
         print(f"| {name} | {pairs.sum()} | {quantiles(np.array(inliers)[pairs])} | {share:.3f} |")
+
+    diffusion(vectors, groups, np.array(asked), described, known, top)
+
+
+def diffusion(
+    vectors: np.ndarray,
+    groups: np.ndarray,
+    rows: np.ndarray,
+    described: list[DeepRegions],
+    known: dict[int, DeepRegions],
+    top: int,
+) -> None:
+    """The same queries by diffusion, from the five nearest photos and from the five with most inliers."""
+    database = VectorDatabase.over(vectors)
+    queries = DeepQueries(vectors=vectors[rows], rows=rows, regions=tuple(described))
+    verified = deep_spatial_diffusion(database, lambda near: [known[int(row)] for row in near], top=top)
+    nearest = Diffusion(database, verified.stages[1].normalised, seeds=5, limit=None)
+    print("\n| diffusion from | mAP |\n|---|--:|")
+    for name, pipeline in (("five nearest", GlobalSearch(database.index) >> nearest), ("five verified", verified)):
+        found = pipeline(queries).ids
+        others = [ids[(ids >= 0) & (ids != row)] for row, ids in zip(rows, found, strict=True)]
+        scores = [average_precision(groups[ids] == groups[row]) for row, ids in zip(rows, others, strict=True)]
+        print(f"| {name} | {np.mean(scores):.3f} |")
 
 
 def picture(data: Path, out: Path) -> None:

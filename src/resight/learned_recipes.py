@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from resight.collection import Collection
-from resight.learned_similarity import similarity_pipeline
+from resight.learned_similarity import describe_collection, similarity_pipeline
 from resight.ranking.pipeline import Pipeline, composable, explain
 from resight.refine import load_refinement, refined_pipeline
 from resight.types import Evidence, Float32, Queries, Ranking, Stage
@@ -33,7 +33,8 @@ class Describing:
 
 def separation(collection: Collection, *, limit: int | None = None) -> Pipeline:
     """Search among the descriptors that `resight refine` made (Liu et al., NeurIPS 2019)."""
-    return refined_pipeline(load_refinement(collection), limit=limit)
+    described = describe_collection(collection)
+    return Pipeline((Describing(described.describe, refined_pipeline(load_refinement(collection), limit=limit)),))
 
 
 def deep_similarity(collection: Collection, *, top: int = 1000) -> Pipeline:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from resight.ranking.pipeline import Pipeline
 from resight.ranking.search import global_vectors, local_features
 from resight.ranking.similarity import deep_similarity
 from resight.store.folder import derived_path
+from resight.store.tables import Tables
 from resight.types import Box, Float32, Int64, Queries
 
 SIMILARITY = "similarity.safetensors"
@@ -39,12 +41,18 @@ class Described:
     describe: Callable[[Queries], Float32]
 
 
+_DESCRIBED: WeakKeyDictionary[Tables, Described] = WeakKeyDictionary()  # by VLAD, while a collection is open
+
+
 def describe_collection(collection: Collection, *, progress: Progress = silent) -> Described:
     """The collection's own global descriptors, or VLAD of its local features where its recipe has none.
 
-    VLAD is learnt at the first call and kept among the derived files; the photos are described anew at each call, some
-    hundred a second. Raises `CollectionError` when the collection is damaged, `UsageError` with too few photos.
+    VLAD is learnt at the first call and kept among the derived files; the photos are described at the first call for a
+    state of the collection, some hundred a second. Raises `CollectionError` when the collection is damaged,
+    `UsageError` with too few photos.
     """
+    if collection.tables in _DESCRIBED:
+        return _DESCRIBED[collection.tables]
     own = collection.state.vectors
     if own is not None:
         whitening = "none" if own.whitening is None else own.whitening.fingerprint
@@ -63,7 +71,9 @@ def describe_collection(collection: Collection, *, progress: Progress = silent) 
         parts.append(vlad.describe(features_of(tables, rows[start : start + BLOCK])))
         progress("describing", min(start + BLOCK, len(rows)), len(rows))
     vectors = np.concatenate(parts) if parts else np.empty((0, vlad.dim), np.float32)
-    return Described(rows, vectors, vlad.fingerprint, lambda queries: vlad.describe(list(local_features(queries))))
+    described = Described(rows, vectors, vlad.fingerprint, lambda queries: vlad.describe(list(local_features(queries))))
+    _DESCRIBED[collection.tables] = described
+    return described
 
 
 def trained_similarity(collection: Collection, described: Described) -> Similarity:

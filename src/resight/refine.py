@@ -16,6 +16,7 @@ import numpy as np
 from resight.collection import Collection
 from resight.errors import ArrayError, CollectionError, StampMismatch, UsageError
 from resight.graph.knn_graph import build_knn_graph, cut, neighbours
+from resight.learned_similarity import describe_collection
 from resight.ranking.confidence import calibrate_vectors
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.search import Standardised
@@ -102,7 +103,8 @@ def refine(
     from resight.training.separation_files import checkpoint_fits, save_separation
     from resight.training.separation_files import fingerprint as training_data
 
-    rows, raw = collection.vectors()
+    described = describe_collection(collection)
+    rows, raw = described.rows, described.vectors
     if len(rows) < FEWEST:
         raise UsageError(f"{collection.path} has {len(rows)} photos with descriptors: at least {FEWEST} are needed")
     mean = raw.mean(axis=0)
@@ -124,7 +126,7 @@ def refine(
         checkpoint=checkpoint,
         on_epoch=on_epoch,
     )
-    facts = _facts(trained, graph, verified is not None, fingerprint(collection))
+    facts = _facts(trained, graph, verified is not None, describe_collection(collection).fingerprint)
     facts["query_neighbours"] = min(k + 1, len(rows))
     model = trained.model.to("cpu")
     refinement = Refinement(rows, model.embed(vectors, graph), rows, mean, model, facts)
@@ -152,7 +154,7 @@ def load_refinement(collection: Collection) -> Refinement:
     if not refinement_exists(collection):
         raise CollectionError(f"{collection.path} has no refined descriptors: run resight refine {collection.path}")
     model, facts = load_separation(derived_path(collection.path, MODEL))
-    if facts.get("made_from") != fingerprint(collection):
+    if facts.get("made_from") != describe_collection(collection).fingerprint:
         raise StampMismatch(
             f"the refined descriptors of {collection.path} were made from other descriptors than it has now: "
             f"run resight refine {collection.path} --retrain"
@@ -166,7 +168,7 @@ def load_refinement(collection: Collection) -> Refinement:
         return Refinement(tensors["rows"], tensors["vectors"], tensors["trained"], tensors["mean"], model, facts)
 
     stored = read_tensors(path, FORMAT, build)
-    kept = np.isin(stored.rows, collection.vectors()[0])
+    kept = np.isin(stored.rows, describe_collection(collection).rows)
     return replace(stored, rows=stored.rows[kept], vectors=stored.vectors[kept])
 
 
@@ -180,7 +182,8 @@ def extend_refinement(collection: Collection, stored: Refinement) -> Refinement:
 
     Every new photo is treated as a query: its neighbours are photos that were trained on.
     """
-    rows, raw = collection.vectors()
+    described = describe_collection(collection)
+    rows, raw = described.rows, described.vectors
     new = ~np.isin(rows, stored.rows)
     if not new.any() and len(stored.rows) == len(rows):
         return stored
@@ -196,7 +199,8 @@ def extend_refinement(collection: Collection, stored: Refinement) -> Refinement:
 
 def drift(collection: Collection, stored: Refinement) -> Drift:
     """How far `collection` has moved from what `stored` was trained on, from its descriptors alone."""
-    rows, raw = collection.vectors()
+    described = describe_collection(collection)
+    rows, raw = described.rows, described.vectors
     fresh = ~np.isin(rows, stored.trained)
     gone = int((~np.isin(stored.trained, rows)).sum())
     new, share = int(fresh.sum()), float(fresh.mean()) if len(rows) else 0.0
@@ -216,14 +220,6 @@ def drift(collection: Collection, stored: Refinement) -> Drift:
     elif shift > SHIFTED:
         why = f"new photos are less like the old ones than those among each other, or more (difference {shift:.2f})"
     return Drift(new, gone, share, shift, why)
-
-
-def fingerprint(collection: Collection) -> str:
-    """What descriptors of the collection depend on: network and whitening."""
-    whole = collection.state.vectors
-    whitening = "" if whole is None or whole.whitening is None else whole.whitening.fingerprint
-    models = sorted(collection.stamp.models.items())
-    return hashlib.sha256(repr((collection.stamp.recipe, models, whitening)).encode()).hexdigest()
 
 
 def _checked(verified: KnnGraph, count: int) -> KnnGraph:

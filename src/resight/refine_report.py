@@ -11,6 +11,7 @@ from resight.errors import ImageError
 from resight.graph.knn_graph import build_knn_graph, neighbours
 from resight.graph_index import neighbourhood
 from resight.images.decode import decode
+from resight.learned_similarity import describe_collection
 from resight.refine import Refinement
 from resight.refine_graph import listed_pairs
 from resight.types import Int64
@@ -108,7 +109,7 @@ def _proven(collection: Collection, rows: Int64) -> set[tuple[int, int]]:
     if graph is None:
         return set()
     place = {int(row): i for i, row in enumerate(rows)}
-    known = collection.vectors()[0]
+    known = describe_collection(collection).rows
     pairs = known[listed_pairs(graph)]
     return {(place[a], place[b]) for a, b in pairs.tolist() if a in place and b in place}
 

@@ -23,7 +23,8 @@ pytestmark = [
 
 
 @pytest.mark.parametrize(
-    ("name", "channels", "stride"), [("mobilenetv2", 1280, 32), ("resnet50v2_c4", 1024, 16), ("resnet101v2_c4", 1024, 16)]
+    ("name", "channels", "stride"),
+    [("mobilenetv2", 1280, 32), ("resnet50v2_c4", 1024, 16), ("resnet101v2_c4", 1024, 16)],
 )
 def test_networks_are_recognised(name, channels, stride):
     network = open_backbone(NETWORKS / f"{name}.onnx")
@@ -38,4 +39,3 @@ def test_descriptors_are_those_that_others_computed():
     found = descriptor.describe([decode(PHOTOS / f"{names[row]}.jpg").pixels for row in chosen])
     cosines = (np.stack(found) * given[chosen]).sum(axis=1)
     assert cosines.min() > 0.998  # another decoder of JPEG
-

@@ -45,6 +45,15 @@ def test_a_learned_similarity_ranks_online(base, kind):
     assert len(again.search(path, recipe="deep-similarity", top=3).results) == 3
 
 
+def test_a_classic_collection_is_refined_by_its_local_features(base):
+    collection = open_collection(base / "classic.resight")
+    refine(collection, epochs=2)
+    first = sorted(collection.ids)[0]
+    answer = open_collection(collection.path).search(first, recipe="separation", top=3)
+    assert len(answer.results) == 3
+    assert first not in [result.id for result in answer.results]
+
+
 def test_refined_descriptors_rank_online(base):
     collection = open_collection(base / "hybrid.resight")
     first = sorted(collection.ids)[0]
@@ -56,5 +65,3 @@ def test_refined_descriptors_rank_online(base):
     assert json.loads(found.stdout)["results"][0]["id"] != first
     limited = open_collection(collection.path).search(first, recipe="separation", limit=3, where="row > 2")
     assert {result.row for result in limited.results} <= set(range(3, 100))
-    with pytest.raises(CollectionError, match="resight refine"):
-        open_collection(base / "classic.resight").search(first, recipe="separation")

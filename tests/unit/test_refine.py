@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -134,18 +135,15 @@ def test_removed_photos_are_not_found(collection):
     assert drift(left, stored).gone == 1
 
 
-def test_drift_names_its_reason(collection):
+def test_drift_names_its_reason(collection, monkeypatch):
     stored = refine(collection, epochs=0)
 
+    @dataclass
     class Grown:
-        path = collection.path
+        rows: np.ndarray
+        vectors: np.ndarray
 
-        def __init__(self, rows, vectors):
-            self._held = rows, vectors
-
-        def vectors(self):
-            return self._held
-
+    monkeypatch.setattr("resight.refine.describe_collection", lambda grown: grown)
     rows, vectors = collection.vectors()
     more = np.concatenate([rows, rows.max() + 1 + np.arange(len(rows))])
     moved = drift(Grown(more, np.concatenate([vectors, vectors])), stored)
@@ -233,6 +231,8 @@ def test_the_command(collection, tmp_path):
     assert run("refine", collection.path, "--method", "magic").exit_code == 2
 
 
-def test_a_collection_without_descriptors(built):
-    asked = run("refine", built.path)
+def test_a_classic_collection_is_refined_by_its_local_features(copied):
+    asked = run("refine", copied.path, "--epochs", "1")
+    assert asked.exit_code == 0, asked.output
+    asked = run("refine", copied.path, "--retrain", "--verified")
     assert asked.exit_code == 2

@@ -120,12 +120,13 @@ def test_pairs_from_a_file(collection, made, tmp_path):
 def test_descriptors_of_another_model_are_refused(collection, made, tmp_path):
     train_similarity(collection, groups=group_file(tmp_path / "groups.csv", made[1]), **QUICK)
     derived_path(collection.path, VLAD).unlink()
-    described = describe_collection(collection)  # learnt again from the same photos: the same model
-    trained_similarity(collection, described)
-    collection.remove([made[1].groups[0][0]])
+    again = open_collection(collection.path)
+    described = describe_collection(again)  # learnt again from the same photos: the same model
+    trained_similarity(again, described)
+    again.remove([made[1].groups[0][0]])
     derived_path(collection.path, VLAD).unlink()
     with pytest.raises(StampMismatch, match="train a similarity on these"):
-        search_by_similarity(collection, made[1].groups[1][0])
+        search_by_similarity(again, made[1].groups[1][0])
 
 
 def test_searching_untrained_says_what_to_do(collection, made):
