@@ -236,8 +236,9 @@ class Collection:
 
     def match_rule(self, recipe: str | None = None) -> MatchRule:
         """When a result of `recipe` counts as a match."""
-        own = recipe is None or recipe == self.stamp.recipe
-        return MatchRule(self.threshold if own else None, self.settings.local is not None)
+        proof, own = self.settings.local is not None, recipe is None or recipe == self.stamp.recipe
+        known = own and (proof or self.whole.confidence.pairs > 0)  # few vectors do not tell what chance looks like
+        return MatchRule(self.threshold if known else None, proof)
 
     def info(self) -> Info:
         """Counts, sizes and settings."""

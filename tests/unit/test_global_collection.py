@@ -65,6 +65,15 @@ def test_a_photo_finds_itself_first_and_rows_fit_vectors(made, gem):
     assert [result.row for result in answer.results] == rows[best].tolist()
 
 
+def test_a_few_photos_do_not_tell_what_a_match_is(gem):
+    collection = open_collection(gem)
+    collection.remove(sorted(collection.ids)[3:])
+    answer = open_collection(gem).search(sorted(collection.ids)[0])
+    assert answer.rule.threshold is None
+    assert not answer.confident
+    assert "without saying what is a match" in str(answer.rule)
+
+
 def test_evidence_of_a_global_search(gem):
     collection = open_collection(gem)
     ids = sorted(collection.ids)
@@ -258,7 +267,7 @@ def test_commands(made, gem, tmp_path):
     assert run.invoke(app, ["whiten", "use", str(gem), file]).exit_code == 0
     assert open_collection(gem).info().dim == 6
     found = run.invoke(app, ["search", path, ids[0]])
-    assert "no local features" in found.stdout
+    assert "without saying what is a match" in found.stdout
     assert "inliers" not in found.stdout
     pairs.write_text(f"{ids[0]},nobody\n")
     refused = run.invoke(app, learned)
