@@ -23,10 +23,8 @@ import os, sys, time
 from pathlib import Path
 from resight.store.lock import write_lock
 with write_lock(Path(sys.argv[1]), "parent"):
-    child = os.fork()
-    if child == 0:
-        time.sleep(60)
-    print(child, flush=True)
+    if os.fork() == 0:  # the child says itself that it runs: until then it cannot have let the lock go
+        print(os.getpid(), flush=True)
     time.sleep(60)
 """
 
