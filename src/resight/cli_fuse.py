@@ -34,5 +34,5 @@ def fuse(
             return
         console.say(
             f"{name}: a standard deviation of the global descriptor counts {learnt.weight:.2f} of one of the local "
-            f"features (from {learnt.matching} matching and {learnt.others} other pairs; {learnt.source})"
+            f"features (from {learnt.queries} queries with {learnt.matches} matches: {learnt.source})"
         )

@@ -229,14 +229,14 @@ def test_the_weight_of_the_descriptor_is_learnt(made, tmp_path):
     collection = open_collection(tmp_path / "both.resight")
     learnt = learn_fusion(collection)
     assert learnt.weight >= 0
-    assert learnt.matching >= 5
+    assert learnt.matches >= learnt.queries >= 5
     assert open_collection(collection.path).pipeline().stages[0].terms[1][0] == learnt.weight
     ids = sorted(collection.ids)
     pairs = tmp_path / "pairs.csv"
     same = [(a, b) for a in ids for b in ids if a < b and a[:3] == b[:3]]
     pairs.write_text("".join(f"{a},{b}\n" for a, b in same))
     given = json.loads(CliRunner().invoke(app, ["fuse", str(collection.path), "--pairs", str(pairs), "--json"]).stdout)
-    assert (given["matching"], given["source"]) == (len(same), "given pairs")
+    assert (given["matches"], given["source"]) == (2 * len(same), "given pairs")
     derived_path(collection.path, "fusion.json").write_text('{"weight": -1}')
     with pytest.raises(CollectionError, match="resight fuse again"):
         open_collection(collection.path).pipeline()

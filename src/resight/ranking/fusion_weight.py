@@ -1,4 +1,4 @@
-"""How much the similarity of one kind should count beside another, learnt from pairs."""
+"""How much the similarity of one kind should count beside another, learnt from what matches."""
 
 from __future__ import annotations
 
@@ -7,28 +7,39 @@ from typing import Any
 import numpy as np
 
 from resight.errors import ArrayError, UsageError
-from resight.types import as_array
+from resight.types import Float32, as_array
 
-FEWEST = 5  # pairs of each kind
+FEWEST = 5  # queries with a match
+WEIGHTS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
-def learn_weight(first: Any, second: Any, matching: Any) -> float:
-    """The weight w >= 0 for which `first` + w · `second` separates matching pairs best from others.
+def learn_weight(first: Any, second: Any, matching: Any, usual: float = 1.0) -> float:
+    """The weight w among `WEIGHTS` for which `first` + w · `second` ranks matching photos best, by mAP.
 
-    `first` and `second` (n,): standardised similarities of n pairs; `matching` (n,) bool. Fisher's linear discriminant
-    with the spread of the pairs that do not match, since a ranking must rise above those. Raises `UsageError` with
-    fewer than 5 pairs of a kind, or when `first` does not tell them apart at all.
+    `first` and `second` (Q, N): standardised similarities of Q queries to N photos, -inf for photos that do not count;
+    `matching` (Q, N) bool. Of weights within one standard error of the best, the one nearest to `usual` is taken, so
+    that a few matches do not decide. Raises `UsageError` with fewer than 5 queries that have a match.
     """
-    columns = np.stack([as_array(name, v, np.float64, (None,)) for name, v in (("first", first), ("second", second))])
-    if not np.isfinite(columns).all():
-        raise ArrayError("similarities hold NaN or infinity")
-    chosen = as_array("matching", matching, np.bool_, (columns.shape[1],))
-    if min(chosen.sum(), (~chosen).sum()) < FEWEST:
-        raise UsageError(
-            f"{chosen.sum()} matching and {(~chosen).sum()} other pairs: at least {FEWEST} of each are needed"
-        )
-    spread = np.cov(columns[:, ~chosen]) + 1e-9 * np.eye(2)
-    direction = np.linalg.solve(spread, columns[:, chosen].mean(axis=1) - columns[:, ~chosen].mean(axis=1))
-    if direction[0] <= 0:
-        raise UsageError("the first similarity does not tell matching pairs from others: no weight makes sense")
-    return float(max(direction[1] / direction[0], 0.0))
+    one = as_array("first", first, np.float32, (None, None))
+    other = as_array("second", second, np.float32, one.shape)
+    chosen = as_array("matching", matching, np.bool_, one.shape)
+    if np.isnan(one).any() or np.isnan(other).any():
+        raise ArrayError("similarities hold NaN")
+    asked = chosen.any(axis=1)
+    if asked.sum() < FEWEST:
+        raise UsageError(f"{asked.sum()} photos with a match: at least {FEWEST} are needed to learn from")
+    precision = np.stack([_average_precision(one[asked] + np.float32(w) * other[asked], chosen[asked]) for w in WEIGHTS])
+    best = precision.mean(axis=1).argmax()
+    worse = precision[best] - precision
+    error = worse.std(axis=1) / np.sqrt(asked.sum())
+    good = [w for w, less, noise in zip(WEIGHTS, worse.mean(axis=1), error, strict=True) if less <= noise]
+    return float(min(good, key=lambda w: abs(np.log((w + 0.05) / (usual + 0.05)))))
+
+
+def _average_precision(scores: Float32, matching: Any) -> Any:
+    """Rectangle AP of each query, (Q,); equal scores by column."""
+    order = np.argsort(-scores, axis=1, kind="stable")
+    hits = np.take_along_axis(matching, order, axis=1)
+    found = np.cumsum(hits, axis=1)
+    ranks = np.arange(1, scores.shape[1] + 1)
+    return (hits * found / ranks).sum(axis=1) / matching.sum(axis=1)

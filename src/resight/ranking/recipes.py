@@ -22,7 +22,7 @@ from resight.ranking.verification import SpatialRerank, Verifier
 from resight.types import Int64, Stage
 
 T = TypeVar("T")
-WEIGHT = 0.5  # of the global descriptor in recipe hybrid
+WEIGHT = 2.0  # of the global descriptor in recipe hybrid
 SUMS = UNKNOWN  # sums of standardised similarities are in standard deviations already
 
 

@@ -4,32 +4,45 @@ import numpy as np
 import pytest
 
 from resight.errors import ArrayError, UsageError
-from resight.ranking.fusion_weight import learn_weight
+from resight.ranking.fusion_weight import WEIGHTS, learn_weight
 
 
-def test_the_weight_is_the_ratio_of_what_the_two_tell():
+def world(first: float, second: float, queries: int = 60, photos: int = 200):
+    """Similarities in which a match stands out by so many standard deviations."""
     rng = np.random.default_rng(0)
-    matching = np.arange(4000) < 2000
-    first = rng.normal(size=4000) + 4 * matching
-    second = rng.normal(size=4000) + 2 * matching
-    assert abs(learn_weight(first, second, matching) - 0.5) < 0.05
-    noisy = 3 * rng.normal(size=4000) + 6 * matching  # three times the spread counts a ninth as much per shift
-    assert abs(learn_weight(first, noisy, matching) - 6 / 9 / 4) < 0.03
+    matching = np.zeros((queries, photos), bool)
+    matching[np.arange(queries), rng.integers(0, photos, queries)] = True
+    return (
+        rng.normal(size=matching.shape) + first * matching,
+        rng.normal(size=matching.shape) + second * matching,
+        matching,
+    )
 
 
-def test_what_says_nothing_weighs_nothing():
-    rng = np.random.default_rng(0)
-    matching = np.arange(400) < 200
-    first = rng.normal(size=400) + 4 * matching
-    assert learn_weight(first, -first + rng.normal(size=400), matching) < 0.05
-    assert learn_weight(first, rng.normal(size=400) - matching, matching) == 0
+def test_the_weight_follows_what_the_two_tell():
+    assert learn_weight(*world(1, 5)) > 1
+    assert learn_weight(*world(4, 0)) < 0.5
+    assert 0.5 <= learn_weight(*world(2.5, 2.5)) <= 2
 
 
-def test_pairs_that_cannot_be_learnt_from():
-    ten = np.arange(10.0)
-    with pytest.raises(UsageError, match="2 matching and 8 other"):
-        learn_weight(ten, ten, ten < 2)
-    with pytest.raises(UsageError, match="no weight makes sense"):
-        learn_weight(-ten, np.r_[0, 5, 2, 7, 1, 3, 8, 2, 6, 4], ten > 4)
+def test_without_a_difference_the_usual_weight_stays():
+    first, second, matching = world(30, 30)
+    assert learn_weight(first, second, matching, usual=4.0) == 4.0
+    assert learn_weight(first, second, matching, usual=0.0) == 0.0
+    assert learn_weight(first, second, matching, usual=1.1) in WEIGHTS
+
+
+def test_photos_that_do_not_count_are_last():
+    first, second, matching = world(3, 3)
+    left = np.where(matching, first, -np.inf)
+    assert learn_weight(left, second, matching, usual=0.2) == 0.2
+
+
+def test_matches_that_are_too_few_and_numbers_that_are_none():
+    first, second, matching = world(3, 3, queries=4)
+    with pytest.raises(UsageError, match="4 photos with a match"):
+        learn_weight(first, second, matching)
     with pytest.raises(ArrayError, match="NaN"):
-        learn_weight(np.full(10, np.nan), ten, ten > 4)
+        learn_weight(first * np.nan, second, matching)
+    with pytest.raises(ArrayError, match="second"):
+        learn_weight(first, second[:, 1:], matching)
