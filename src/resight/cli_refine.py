@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +36,7 @@ def refine(
     device: Annotated[str, typer.Option(help="Where to train: cpu, cuda.")] = "cpu",
     retrain: Annotated[bool, typer.Option(help="Train anew, although there are refined descriptors.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write a page with figures of the training.")] = None,
+    log: Annotated[Path | None, typer.Option(help="A folder for event files that TensorBoard shows.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Refine the global descriptors of a collection by their neighbours; run it again to take in new photos."""
@@ -48,7 +50,7 @@ def refine(
         if refinement_exists(collection) and not retrain:
             refinement = extend_refinement(collection, load_refinement(collection))
         else:
-            refinement = _train(collection, verified, k, epochs, seed, device, json)
+            refinement = _train(collection, verified, k, epochs, seed, device, log, json)
         moved = drift(collection, refinement)
         if html is not None:
             from resight.answers import write_report
@@ -59,18 +61,35 @@ def refine(
 
 
 def _train(
-    collection: Collection, verified: bool, k: int | None, epochs: int, seed: int, device: str, quiet: bool
+    collection: Collection,
+    verified: bool,
+    k: int | None,
+    epochs: int,
+    seed: int,
+    device: str,
+    log: Path | None,
+    quiet: bool,
 ) -> Refinement:
     from resight.refine import refine as train
     from resight.refine_graph import verified_graph
 
+    record = _recorder(log)
     with console.progress(quiet) as progress:
 
         def show(epoch: Epoch) -> None:
+            record(epoch)
             progress("training", epoch.number, epochs)
 
         graph = verified_graph(collection, progress=progress) if verified else None
         return train(collection, k=k, verified=graph, epochs=epochs, seed=seed, device=device, on_epoch=show)
+
+
+def _recorder(log: Path | None) -> Callable[[Epoch], None]:
+    if log is None:
+        return lambda _: None
+    from resight.training.separation import tensorboard_log
+
+    return tensorboard_log(log)
 
 
 def _print(refinement: Refinement, moved: Drift, name: str, html: Path | None, json: bool) -> None:

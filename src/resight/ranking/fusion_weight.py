@@ -28,7 +28,8 @@ def learn_weight(first: Any, second: Any, matching: Any, usual: float = 1.0) -> 
     asked = chosen.any(axis=1)
     if asked.sum() < FEWEST:
         raise UsageError(f"{asked.sum()} photos with a match: at least {FEWEST} are needed to learn from")
-    precision = np.stack([_average_precision(one[asked] + np.float32(w) * other[asked], chosen[asked]) for w in WEIGHTS])
+    sums = (one[asked] + np.float32(w) * other[asked] for w in WEIGHTS)
+    precision = np.stack([_average_precision(scores, chosen[asked]) for scores in sums])
     best = precision.mean(axis=1).argmax()
     worse = precision[best] - precision
     error = worse.std(axis=1) / np.sqrt(asked.sum())

@@ -169,6 +169,27 @@ def json_log(path: str | Path) -> Callable[[Epoch], None]:
     return write
 
 
+def tensorboard_log(folder: str | Path) -> Callable[[Epoch], None]:
+    """An `on_epoch` that writes loss, beta and what hidden neighbours say to event files that TensorBoard shows.
+
+    Raises `UsageError` when the package tensorboard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError("event files need tensorboard: pip install 'resight[tensorboard]'") from error
+    writer = SummaryWriter(str(folder))
+
+    def write(epoch: Epoch) -> None:
+        for name in ("loss", "beta", "found_again", "seconds"):
+            value = getattr(epoch, name)
+            if value is not None:
+                writer.add_scalar(name, value, epoch.number)
+        writer.flush()
+
+    return write
+
+
 @dataclass(frozen=True, eq=False)
 class _Run:
     X: Float32

@@ -11,7 +11,7 @@ from resight.graph.knn_graph import build_knn_graph, neighbours
 from resight.graph.propagation_matrix import propagation_matrix
 from resight.graph.separation import Mixing, SimilaritySeparation
 from resight.training import separation_beta, separation_loss
-from resight.training.separation import SeparationSettings, fit_separation, json_log, train_separation
+from resight.training.separation import SeparationSettings, fit_separation, json_log, tensorboard_log, train_separation
 from resight.training.separation_batches import batches, neighbourhood
 from resight.training.separation_beta import similarity_percentile
 from resight.training.separation_files import load_separation, save_separation
@@ -324,6 +324,15 @@ def test_log_of_epochs(world, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["number"] for line in lines] == [1, 2, 3]
     assert set(lines[0]) == {"number", "loss", "beta", "found_again", "seconds"}
+
+
+def test_event_files_hold_every_epoch(world, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    vectors, _, graph = world
+    fit_separation(vectors, graph, epochs=3, on_epoch=tensorboard_log(tmp_path / "events"))
+    events = accumulator.EventAccumulator(str(tmp_path / "events")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3]
+    assert {"loss", "beta", "seconds"} <= set(events.Tags()["scalars"])
 
 
 def test_models_on_disk(world, tmp_path):
