@@ -90,7 +90,7 @@ def stale_rows(
     return np.flatnonzero(moved | changed | near)
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@njit(cache=True, nogil=True)
 def _solve_rows(
     nodes: Array,
     candidates: Array,
@@ -104,63 +104,21 @@ def _solve_rows(
     """Lengths (R,), and columns and values of all entries that are not zero, of the rows `nodes` (R,)."""
     width = candidates.shape[1] + 1
     place = np.full(candidates.shape[0], -1, np.int64)
-    members = np.empty(width, np.int64)
-    local_starts = np.empty(width + 1, np.int64)
+    members, local_starts = np.empty(width, np.int64), np.empty(width + 1, np.int64)
     local_ids, local_values = np.empty(16 * width, np.int32), np.empty(16 * width, np.float32)
-    x, residual, direction, image = np.empty(width), np.empty(width), np.empty(width), np.empty(width)
+    work = np.empty((4, width))
     lengths = np.zeros(len(nodes), np.int64)
     columns, data = np.empty(len(nodes) * width, np.int64), np.empty(len(nodes) * width, np.float32)
     written = 0
     for r in range(len(nodes)):
-        # Only what the graph joins to the photo can have a score: collect it breadth first, and solve for that.
-        for candidate in candidates[nodes[r]]:
-            if candidate >= 0:
-                place[candidate] = width
-        place[nodes[r]] = 0
-        members[0], size, edges = nodes[r], 1, 0
-        member = 0
-        while member < size:
-            local_starts[member] = edges
-            node = members[member]
-            if edges + starts[node + 1] - starts[node] > len(local_ids):
-                room = 2 * (edges + starts[node + 1] - starts[node])
-                larger_ids, larger_values = np.empty(room, np.int32), np.empty(room, np.float32)
-                larger_ids[:edges], larger_values[:edges] = local_ids[:edges], local_values[:edges]
-                local_ids, local_values = larger_ids, larger_values
-            for e in range(starts[node], starts[node + 1]):
-                other = place[ids[e]]
-                if other < 0:
-                    continue
-                if other == width:
-                    other = size
-                    place[ids[e]], members[size] = size, ids[e]
-                    size += 1
-                local_ids[edges], local_values[edges] = other, values[e]
-                edges += 1
-            member += 1
-        local_starts[size] = edges
-        x[:size], residual[:size], direction[:size] = 0, 0, 0
-        residual[0] = direction[0] = energy = 1.0
-        for _ in range(iterations):
-            if energy <= tolerance * tolerance:
-                break
-            along = 0.0
-            for i in range(size):
-                total = 0.0
-                for e in range(local_starts[i], local_starts[i + 1]):
-                    total += local_values[e] * direction[local_ids[e]]
-                image[i] = direction[i] - alpha * total
-                along += direction[i] * image[i]
-            step, before, energy = energy / along, energy, 0.0
-            for i in range(size):
-                x[i] += step * direction[i]
-                residual[i] -= step * image[i]
-                energy += residual[i] * residual[i]
-            for i in range(size):
-                direction[i] = residual[i] + energy / before * direction[i]
+        room = _mark(nodes[r], candidates[nodes[r]], starts, place, width)
+        if room > len(local_ids):
+            local_ids, local_values = np.empty(2 * room, np.int32), np.empty(2 * room, np.float32)
+        size = _gather(nodes[r], starts, ids, values, place, width, members, local_starts, local_ids, local_values)
+        _solve(size, local_starts, local_ids, local_values, alpha, iterations, tolerance, work)
         for i in range(size):
-            if x[i] != 0:
-                columns[written], data[written] = members[i], x[i]
+            if work[0, i] != 0:
+                columns[written], data[written] = members[i], work[0, i]
                 written += 1
                 lengths[r] += 1
         for candidate in candidates[nodes[r]]:
@@ -168,3 +126,77 @@ def _solve_rows(
                 place[candidate] = -1
         place[nodes[r]] = -1
     return lengths, columns[:written].copy(), data[:written].copy()
+
+
+@njit(cache=True, nogil=True)
+def _mark(node: int, candidates: Array, starts: Array, place: Array, width: int) -> int:
+    """Give the candidates place `width`, not yet met, and the node itself place 0; the number of all their edges."""
+    edges = starts[node + 1] - starts[node]
+    for candidate in candidates:
+        if candidate >= 0:
+            place[candidate] = width
+            edges += starts[candidate + 1] - starts[candidate]
+    place[node] = 0
+    return int(edges)
+
+
+@njit(cache=True, nogil=True)
+def _gather(
+    node: int,
+    starts: Array,
+    ids: Array,
+    values: Array,
+    place: Array,
+    width: int,
+    members: Array,
+    local_starts: Array,
+    local_ids: Array,
+    local_values: Array,
+) -> int:
+    """Collect, breadth first, what the graph joins to the node among the marked: all else cannot have a score.
+
+    Fills `members` and their edges as a local sparse matrix; gives the number of members.
+    """
+    members[0], size, edges, member = node, 1, 0, 0
+    while member < size:
+        local_starts[member] = edges
+        for e in range(starts[members[member]], starts[members[member] + 1]):
+            other = place[ids[e]]
+            if other < 0:
+                continue
+            if other == width:
+                other = size
+                place[ids[e]], members[size] = size, ids[e]
+                size += 1
+            local_ids[edges], local_values[edges] = other, values[e]
+            edges += 1
+        member += 1
+    local_starts[size] = edges
+    return size
+
+
+@njit(cache=True, nogil=True)
+def _solve(
+    size: int, starts: Array, ids: Array, values: Array, alpha: float, iterations: int, tolerance: float, work: Array
+) -> None:
+    """Conjugate gradients on (I - alpha S) x = e_0 with the local S; `work` (4, width) holds x in its first row."""
+    x, residual, direction, image = work[0], work[1], work[2], work[3]
+    x[:size], residual[:size], direction[:size] = 0, 0, 0
+    residual[0] = direction[0] = energy = 1.0
+    for _ in range(iterations):
+        if energy <= tolerance * tolerance:
+            break
+        along = 0.0
+        for i in range(size):
+            total = 0.0
+            for e in range(starts[i], starts[i + 1]):
+                total += values[e] * direction[ids[e]]
+            image[i] = direction[i] - alpha * total
+            along += direction[i] * image[i]
+        step, before, energy = energy / along, energy, 0.0
+        for i in range(size):
+            x[i] += step * direction[i]
+            residual[i] -= step * image[i]
+            energy += residual[i] * residual[i]
+        for i in range(size):
+            direction[i] = residual[i] + energy / before * direction[i]
