@@ -18,9 +18,9 @@ from statistics import median
 
 import numpy as np
 
-from resight.features.backbone import open_backbone
 from resight.features.extraction import AHEAD, extract
 from resight.features.global_descriptor import GlobalDescriptor
+from resight.features.networks.backbone import open_backbone
 from resight.features.pooling import gem
 from resight.images.decode import decode
 

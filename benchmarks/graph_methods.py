@@ -29,13 +29,13 @@ from resight.graph.diffusion import affinity, normalise, offline_diffusion
 from resight.graph.knn_graph import build_knn_graph, cut
 from resight.graph.manifold import iterative_embedding
 from resight.graph.spectral import spectral_basis
-from resight.ranking.automatic import choose_settings
 from resight.ranking.diffusion_stages import Diffusion, HybridDiffusion, OfflineDiffusion, SpectralRanking
 from resight.ranking.expansion import database_augmentation
 from resight.ranking.expansion_stages import QueryExpansion
 from resight.ranking.neighbourhood_stages import KReciprocal, ManifoldSearch, SuperGlobal
 from resight.ranking.propagation import ExploreExploit
 from resight.ranking.search import GlobalSearch
+from resight.ranking.tuning import choose_settings
 from resight.ranking.vector_database import VectorDatabase
 from resight.types import KnnGraph, Queries, Stage
 

@@ -22,10 +22,11 @@ import numpy as np
 import scipy.sparse
 import torch
 
+from resight.artifacts.descriptors import fit_whitening
 from resight.demo.chains import plant_chains
 from resight.evaluation.metrics import Scores, rectangle_ap
 from resight.evaluation.significance import compare
-from resight.global_index import fit_whitening
+from resight.fitting.separation_graph import standing_out
 from resight.graph.adjacency import adjacency
 from resight.graph.diffusion import affinity, normalise
 from resight.graph.knn_graph import build_knn_graph, cut
@@ -38,10 +39,9 @@ from resight.ranking.propagation import ExploreExploit
 from resight.ranking.search import GlobalSearch
 from resight.ranking.separation import Refined, Separation, centred
 from resight.ranking.vector_database import VectorDatabase
-from resight.refine_graph import standing_out
-from resight.training.separation import SeparationSettings, Trained, train_separation
-from resight.training.separation_batches import batches, neighbourhood
-from resight.training.separation_loss import sampled_loss, similarity_separation
+from resight.training.separation.batches import batches, neighbourhood
+from resight.training.separation.fit import SeparationSettings, Trained, train_separation
+from resight.training.separation.loss import sampled_loss, similarity_separation
 from resight.types import Queries
 from resight.viz.curves import embedding_map
 from resight.viz.separation import loss_over_similarity, similarity_histogram, study, training_curve

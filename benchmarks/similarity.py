@@ -22,8 +22,7 @@ from resight.evaluation.significance import compare
 from resight.features.pooling import normalise
 from resight.features.whitening import fit_learned, fit_pca
 from resight.matching.similarity import PUBLISHED, Oasis, new_similarity
-from resight.training.pairs import Pairs, pairs_from_groups
-from resight.training.similarity import (
+from resight.training.similarity.fit import (
     DeepSimilarities,
     Options,
     learn_cosine,
@@ -31,6 +30,7 @@ from resight.training.similarity import (
     learn_oasis,
     random_pairs,
 )
+from resight.training.similarity.pairs import Pairs, pairs_from_groups
 from resight.viz.similarity import learned_against_cosine, training_curves
 
 DIM, CANDIDATES = 512, 1000

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from resight.features.networks.resnet import ResNet, trunk_backbone
 from resight.features.pooling import gem, normalise
-from resight.features.resnet import ResNet, trunk_backbone
 
 
 def main() -> None:

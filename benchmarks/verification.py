@@ -18,7 +18,7 @@ import cv2
 import faiss
 import numpy as np
 
-from resight.features.local_features import RootSift
+from resight.features.local.rootsift import RootSift
 from resight.matching.correspond import Correspondences, _nearest
 from resight.matching.geometry import verify_correspondences, verify_many
 from resight.types import LocalFeatures

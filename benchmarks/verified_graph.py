@@ -19,18 +19,18 @@ from pathlib import Path
 
 import numpy as np
 
+from resight.artifacts.inverted_file import verifier as verifier_of
 from resight.collection import Collection, open_or_create
-from resight.derived import verifier as verifier_of
 from resight.evaluation.metrics import rectangle_ap
 from resight.evaluation.significance import compare
 from resight.graph.adjacency import adjacency
 from resight.graph.knn_graph import build_knn_graph
 from resight.graph.verified import build_verified_graph
-from resight.ranking.automatic import choose_settings
 from resight.ranking.expansion_stages import VerifiedExpansion, verified_augmentation
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.propagation import ExploreExploit
 from resight.ranking.search import GlobalSearch
+from resight.ranking.tuning import choose_settings
 from resight.ranking.vector_database import VectorDatabase
 from resight.ranking.verification import Verifier
 from resight.types import KnnGraph, Queries, Stage

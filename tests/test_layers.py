@@ -1,108 +1,96 @@
-"""Every module imports only from layers below its own; siblings in one layer never import each other."""
+"""Every file imports only from layers below its own, no files import each other in a circle, and torch stays put."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 import resight
 
 ROOT = Path(resight.__file__).parent
 LAYERS = (
-    {"types", "errors", "progress", "safe_pickle"},
+    {"types", "errors", "arrays", "precision", "progress", "safe_pickle", "version"},  # single files
     {"images"},
     {"features"},
     {"store"},
     {"index", "graph", "matching"},
-    {"ranking", "viz"},
-    {"evaluation"},
-    {"training"},
-    {"ingest", "derived", "global_index", "state", "collection", "collection_types", "checkup", "duplicates", "answers"}
-    | {
-        "whiten",
-        "fusion",
-        "improve",
-        "querying",
-        "pairs_file",
-        "graph_index",
-        "labelled",
-        "learned_recipes",
-        "learned_similarity",
-        "refine",
-        "refine_graph",
-        "refine_report",
-        "train_similarity",
-        "answers_graph",
-        "evaluate_trained",
-        "feature_cache",
-        "evaluate",
-        "evaluate_photos",
-        "reproduce",
-    },
-    {
-        "console",
-        "cli",
-        "cli_evaluate",
-        "cli_experiment",
-        "cli_fuse",
-        "cli_graph",
-        "cli_models",
-        "cli_refine",
-        "cli_train",
-        "cli_whiten",
-        "demo",
-        "serving",
-    },
+    {"ranking", "training", "viz"},
+    {"recipes"},
+    {"artifacts"},
+    {"collection"},
+    {"fitting", "evaluation", "reports", "cluster"},
+    {"demo", "serving"},
+    {"cli"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-FAMILY = (LAYERS[0], LAYERS[8], LAYERS[9])  # these may import each other
-TORCH = ("features/delg.py", "features/fire.py", "features/solar.py",
-         "features/resnet.py", "features/vgg.py", "features/checkpoints/", "features/backbone.py",
-         "features/context.py", "features/local_features.py",
-         "graph/separation.py", "matching/similarity.py", "training/")  # fmt: skip
-MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
+TORCH = ("features/networks/", "features/local/", "features/checkpoints/", "graph/separation.py",
+         "matching/similarity.py", "training/")  # fmt: skip
+FRONT_DOOR = Path("__init__.py")  # it opens a collection, lazily
+FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
 
-def imports(path: Path) -> list[tuple[str, bool]]:
-    """Modules that a file imports, and whether that happens when it is loaded itself."""
+@cache
+def imports(path: Path) -> tuple[tuple[str, bool], ...]:
+    """Modules that a file imports, not for types alone, and whether that happens when it is loaded itself."""
     tree = ast.parse((ROOT / path).read_text())
     typing = {id(n) for block in ast.walk(tree) if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)
               for n in ast.walk(block)}  # fmt: skip
     lazy = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
-    found = []
+    found: list[tuple[str, bool]] = []
     for node in ast.walk(tree):
+        names: list[str] = []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            names = [f"resight.{a.name}" for a in node.names] if node.module == "resight" else [node.module or ""]
-        else:
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names = [_module(node.module or "", alias.name) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
         if id(node) not in typing:
             found += [(name, id(node) not in lazy) for name in names]
-    return found
+    return tuple(found)
 
 
-def part(name: str) -> str:
-    """The package or module of resight that `name` lies in; empty for resight itself and for other packages."""
-    pieces = name.split(".")
-    return pieces[1] if pieces[0] == "resight" and len(pieces) > 1 and pieces[1] in LEVEL else ""
+def _module(package: str, name: str) -> str:
+    """What `from package import name` loads: a module of that name, where there is one, else the package."""
+    return f"{package}.{name}" if _file(f"{package}.{name}") is not None else package
 
 
-@pytest.mark.parametrize("path", MODULES, ids=str)
-def test_imports_go_down(path: Path) -> None:
-    own = path.parts[0].removesuffix(".py")
-    if own == "__init__":
-        return  # the front door: it opens a collection, lazily
-    assert own in LEVEL, f"{own} is in no layer"
-    for name, _ in imports(path):
-        other = part(name)
-        if other and other != own and not any({own, other} <= family for family in FAMILY):
-            assert LEVEL[other] < LEVEL[own], f"{path} imports {name}"
+def _file(module: str) -> Path | None:
+    """The file of a module of resight, None for other modules and for names that are none."""
+    pieces = module.split(".")
+    if pieces[0] != "resight":
+        return None
+    path = Path(*pieces[1:])
+    candidates = (path / "__init__.py", path.with_suffix(".py")) if pieces[1:] else (FRONT_DOOR,)
+    return next((file for file in candidates if (ROOT / file).is_file()), None)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=str)
-def test_torch_stays_where_it_belongs(path: Path) -> None:
-    if not str(path).startswith(TORCH):
-        heavy = [name for name, at_once in imports(path) if at_once and name.split(".")[0] == "torch"]
-        assert not heavy, f"{path} imports {heavy[0]}"
+def _part(file: Path) -> str:
+    return file.parts[0].removesuffix(".py")
+
+
+def test_imports_go_down() -> None:
+    offenders = [f"{file} is in no layer" for file in FILES if file != FRONT_DOOR and _part(file) not in LEVEL]
+    for file in FILES:
+        for name, _ in imports(file):
+            other = _file(name)
+            if file == FRONT_DOOR or other is None or _part(file) not in LEVEL:
+                continue
+            same = _part(other) == _part(file) and len(file.parts) > 1
+            single = LEVEL[_part(file)] == 0 and LEVEL.get(_part(other), 99) == 0
+            if not same and not single and LEVEL.get(_part(other), 99) >= LEVEL[_part(file)]:
+                offenders.append(f"{file} imports {name}")
+    assert not offenders, "\n".join(offenders)
+
+
+def test_no_circle_of_files() -> None:
+    graph = {str(file): {str(f) for name, _ in imports(file) if (f := _file(name)) not in (None, file)}
+             for file in FILES if file != FRONT_DOOR}  # fmt: skip
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, naming the files; lazy imports count
+
+
+def test_torch_stays_where_it_belongs() -> None:
+    heavy = [f"{file} imports {name}" for file in FILES if not str(file).startswith(TORCH)
+             for name, at_once in imports(file) if at_once and name.split(".")[0] == "torch"]  # fmt: skip
+    assert not heavy, "\n".join(heavy)

@@ -18,13 +18,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw
 
-from resight.answers import match_picture
 from resight.collection import create_collection, open_or_create
 from resight.demo.world import World, build_world
-from resight.features.backbone import open_backbone
 from resight.features.global_descriptor import GlobalDescriptor
+from resight.features.networks.backbone import open_backbone
 from resight.features.pooling import gem, rmac_regions
 from resight.images.decode import decode
+from resight.reports.answers import match_picture
 from resight.viz.activations import contributions, draw_contributions
 from resight.viz.pictures import encode_jpeg, font
 from resight.viz.ranked import RankedItem, ranked_strip

@@ -8,8 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from resight.checkup import repair_collection
 from resight.collection import create_collection, open_collection
+from resight.collection.check import repair_collection
 from resight.evaluation.metrics import rectangle_ap
 
 PINNED = {"binary": 0.98, "full": 0.98}  # measured 0.97 to 1.00, with the luck of the codebook

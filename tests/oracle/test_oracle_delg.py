@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from resight.features.delg import LocalAttention
+from resight.features.local.delg import LocalAttention
 
 REFERENCE = Path(__file__).parents[2] / "../shared/reference/misc.npz"
 needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason=f"no reference numbers at {REFERENCE}")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from resight.features.fire import FeatureIntegration
+from resight.features.local.fire import FeatureIntegration
 
 REFERENCE = Path(__file__).parents[2] / "../shared/reference/cirtorch_how_dir_fire.npz"
 needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason=f"no reference numbers at {REFERENCE}")

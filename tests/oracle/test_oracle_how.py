@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from resight.features import how
+from resight.features.local import how
 from resight.features.whitening import Whitening, fit_pca
 
 REFERENCE = Path(__file__).parents[2] / "../shared/reference/cirtorch_how_dir_fire.npz"

@@ -9,9 +9,9 @@ import torch
 from resight.graph.knn_graph import build_knn_graph, neighbours
 from resight.graph.propagation_matrix import listed_graph
 from resight.graph.separation import SimilaritySeparation
-from resight.training import separation_loss
-from resight.training.separation import SeparationSettings, train_separation
-from resight.training.separation_loss import loss_and_gradient
+from resight.training.separation import loss as separation_loss
+from resight.training.separation.fit import SeparationSettings, train_separation
+from resight.training.separation.loss import loss_and_gradient
 
 REFERENCE = Path(__file__).parents[2] / "../shared/reference"
 torch.set_num_threads(1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from resight.features.solar import SecondOrderAttention
+from resight.features.networks.second_order import SecondOrderAttention
 
 REFERENCE = Path(__file__).parents[2] / "../shared/reference/misc.npz"
 needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason=f"no reference numbers at {REFERENCE}")

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from resight.graph.knn_graph import build_knn_graph, neighbours
 from resight.graph.propagation_matrix import propagation_matrix
 from resight.graph.separation import SimilaritySeparation
-from resight.training.separation_beta import similarity_percentile
-from resight.training.separation_loss import loss_and_gradient
+from resight.training.separation.beta import similarity_percentile
+from resight.training.separation.loss import loss_and_gradient
 from resight.types import KnnGraph
 
 torch.set_num_threads(1)

@@ -7,7 +7,7 @@ from resight.matching.oasis import Oasis
 from resight.matching.similarity import new_similarity
 from resight.ranking.search import GlobalSearch
 from resight.ranking.similarity import SimilarityRerank
-from resight.training.pairs import pairs_from_groups, split
+from resight.training.similarity.pairs import pairs_from_groups, split
 from resight.types import Queries
 
 SETTINGS = settings(max_examples=40, deadline=None)

@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from resight.cli import app
-from resight.evaluation.at_hand import benchmarks_at_hand
-from resight.evaluation.reproduce import read_tables, select
-from resight.reproduce import reproduce
+from resight.evaluation.available import benchmarks_at_hand
+from resight.evaluation.published import read_tables, select
+from resight.evaluation.reproduce import reproduce
 
 DATA = Path(__file__).parents[2] / "../shared/data"
 HOLIDAYS = DATA / "holidays" / "images"

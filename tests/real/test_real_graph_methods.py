@@ -9,12 +9,12 @@ from resight.evaluation.metrics import rectangle_ap
 from resight.graph.adjacency import adjacency
 from resight.graph.diffusion import affinity, normalise
 from resight.graph.knn_graph import build_knn_graph, cut
-from resight.ranking.automatic import choose_settings
 from resight.ranking.diffusion_stages import Diffusion
 from resight.ranking.expansion_stages import QueryExpansion
 from resight.ranking.neighbourhood_stages import KReciprocal
 from resight.ranking.propagation import ExploreExploit
 from resight.ranking.search import GlobalSearch
+from resight.ranking.tuning import choose_settings
 from resight.ranking.vector_database import VectorDatabase
 from resight.types import Queries
 

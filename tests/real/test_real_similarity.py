@@ -9,9 +9,9 @@ from resight.evaluation.metrics import rectangle_ap
 from resight.features.whitening import fit_pca
 from resight.matching.oasis import Oasis
 from resight.matching.similarity import new_similarity
-from resight.training.pairs import pairs_from_groups
-from resight.training.similarity import learn_deep_similarity, learn_oasis, random_pairs
-from resight.training.similarity_loop import Options
+from resight.training.similarity.fit import learn_deep_similarity, learn_oasis, random_pairs
+from resight.training.similarity.loop import Options
+from resight.training.similarity.pairs import pairs_from_groups
 
 FOLDER = Path(__file__).parents[2] / "../shared/data/descriptors"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not FOLDER.exists(), reason=f"no descriptors at {FOLDER}")]

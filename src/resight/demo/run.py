@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from resight.answers import report_query, write_report
-from resight.collection import Collection, open_or_create
-from resight.collection_types import Answer
+from resight.collection.answer import Answer
+from resight.collection.collection import Collection, open_or_create
 from resight.demo import build_world
 from resight.evaluation.metrics import rectangle_ap
 from resight.progress import Progress, silent
+from resight.reports.answers import report_query, write_report
 from resight.viz.curves import ap_histogram
 from resight.viz.report import ReportPage
 

@@ -19,10 +19,10 @@ from resight.evaluation.streaming import rank_blocks, stream_vectors
 from resight.matching.similarity import load_similarity
 from resight.ranking.expansion import database_augmentation
 from resight.ranking.expansion_stages import QueryExpansion
-from resight.ranking.graph_recipes import GRAPH_RECIPES, Neighbourhood
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.similarity import deep_similarity
 from resight.ranking.vector_database import VectorDatabase
+from resight.recipes.graph import GRAPH_RECIPES, Neighbourhood
 from resight.types import Float32, Queries, Ranking
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import resight
-from resight.evaluation.reproduce import Outcome, PublishedTable, Status, printed
+from resight.evaluation.published import Outcome, PublishedTable, Status, printed
 from resight.viz.html import document, text
 from resight.viz.report import EYE
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import ArrayError, UsageError
-from resight.graph.best_lists import finish, offer_columns, offer_lists, offer_rows, offer_triangle
+from resight.graph.top_k import finish, offer_columns, offer_lists, offer_rows, offer_triangle
 from resight.types import Float32, Int64, KnnGraph, Searcher, as_array
 
 BLOCK = 2048

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import ArrayError, UsageError
-from resight.features.backbone import Backbone
+from resight.features.networks.backbone import Backbone
 from resight.matching.affine_frames import AffineFrames, upright_shapes, verify_frames
 from resight.matching.extremal import StableRegions, stable_regions
 from resight.matching.geometry import Verification

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from resight.errors import ArrayError, UsageError
-from resight.training.separation_loss import similarity_separation as similarity_separation
+from resight.training.separation.loss import similarity_separation as similarity_separation
 
 EPSILON = 1e-6
 

@@ -1,212 +1,78 @@
-import copy
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
-from resight.errors import UsageError
-from resight.evaluation.experiment import Evaluation, Result, Run
-from resight.evaluation.matrix import matrix_page
-from resight.evaluation.metrics import Scores
-from resight.evaluation.reproduce import (
-    Cell,
-    Outcome,
-    judge,
-    missing_files,
-    parse_table,
-    printed,
-    read_tables,
-    reproduce_cell,
-    select,
-)
+from resight.evaluation import reproduce as module
+from resight.evaluation.experiment import Evaluation, Run
+from resight.evaluation.published import read_tables
+from resight.evaluation.reproduce import data_folder, outcome_json, reproduce
 
-TABLE: dict[str, Any] = {
-    "table": "Z",
-    "title": "a toy",
-    "source": "a <paper>",
-    "tolerance": 0.5,
-    "columns": {
-        "Oxf M": {"benchmark": "roxford5k", "path": "gnd.pkl", "level": "medium", "photos": "jpg"},
-        "Oxf+ M": {
-            "benchmark": "roxford5k",
-            "path": "gnd.pkl",
-            "level": "medium",
-            "photos": "jpg",
-            "distractors": "r1m",
-        },
-        "Hol": {"benchmark": "holidays", "path": "hol"},
-    },
-    "files": {"gnd.pkl": "from the authors"},
-    "rows": [
-        {
-            "name": "GeM",
-            "recipe": "search",
-            "features": "d/{benchmark}.npy",
-            "distractors": "d/r1m.npy",
-            "published": {"Oxf M": 64.7, "Oxf+ M": 40, "Hol": 80.25},
-        },
-        {
-            "name": "local",
-            "recipe": "classic",
-            "stages": 1,
-            "aim": "at least",
-            "published": {"Oxf M": 50, "Oxf+ M": 40},
-        },
-    ],
-}
+NAMES = [f"1{group:03d}0{photo}.jpg" for group in range(4) for photo in range(2)]
 
 
-def changed(edit: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-    table = copy.deepcopy(TABLE)
-    edit(table)
-    return table
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Eight descriptors of four things: three pairs are found, one is not."""
+    x = np.repeat(np.eye(4, 6, dtype=np.float32), 2, axis=0)
+    x[7] = -x[6]
+    (tmp_path / "data").mkdir()
+    np.save(tmp_path / "data" / "x.npy", x)
+    (tmp_path / "data" / "names.txt").write_text("\n".join(NAMES))
+    return tmp_path / "data"
 
 
-def evaluation(*means: float, level: str = "medium") -> Evaluation:
-    results = tuple(Result("s", {level: Scores("AP", np.array([mean]), (), np.empty((1, 0)))}, {}) for mean in means)
-    return Evaluation(Run("b", "p"), 1, ("q",), "", "", results, (), 0, 0)
+@pytest.fixture
+def tables(tmp_path: Path) -> Path:
+    claims = {"good": 79.0, "near": 80.5, "wrong": 95.0}
+    rows = [
+        {"name": name, "recipe": "search", "features": "x.npy", "published": {"mAP": claim}}
+        for name, claim in claims.items()
+    ]
+    rows.append({"name": "absent", "recipe": "magic", "features": "y.npy", "published": {"mAP": 1.0}})
+    rows.append({"name": "unknown", "recipe": "magic", "features": "x.npy", "published": {"mAP": 1.0}})
+    columns = {"mAP": {"benchmark": "holidays", "path": "names.txt"}}
+    table = {"table": "T", "title": "t", "source": "s", "tolerance": 1, "columns": columns, "rows": rows}
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "T.yaml").write_text(yaml.safe_dump(table))
+    return tmp_path / "tables"
 
 
-def cells() -> dict[tuple[str, str], Cell]:
-    return {(cell.row, cell.column): cell for cell in parse_table(TABLE).cells}
+def test_every_row_gets_its_verdict(data: Path, tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[Run] = []
 
+    def measure(run: Run, **_: object) -> Evaluation:
+        measured.append(run)
+        return evaluate_once(run, cache=tmp_path / "cache")
 
-def test_a_table_becomes_runs() -> None:
-    found = cells()
-    assert len(found) == 5
-    run = found["GeM", "Oxf M"].at(Path("/data"))
-    assert (run.path, run.features, run.photos, run.distractors) == (
-        "/data/gnd.pkl",
-        "/data/d/roxford5k.npy",
-        None,
-        None,
+    evaluate_once = module.evaluate_once
+    monkeypatch.setattr(module, "evaluate_once", measure)
+    found = {outcome.cell.row: outcome for outcome in reproduce(read_tables(tables), data, cache=tmp_path / "cache")}
+    # 3 queries find their other photo first; the fourth finds it behind the 6 others
+    assert found["good"].measured == pytest.approx(100 * (3 + 1 / 7) / 4)
+    assert {row: outcome.status for row, outcome in found.items()} == {
+        "good": "OK", "near": "CLOSE", "wrong": "FAIL", "absent": "MISSING", "unknown": "MISSING"}  # fmt: skip
+    assert len(measured) == 2  # the three rows of one run share it
+    assert found["absent"].missing[0] == str(data / "y.npy")
+    assert "recipe 'magic' is unknown for descriptors" in found["absent"].missing[1]
+    assert "recipe 'magic' is unknown" in found["unknown"].missing[0]
+    assert (
+        found["good"].command == f"resight evaluate holidays:{data}/names.txt --recipe search --features {data}/x.npy"
     )
-    assert found["GeM", "Oxf+ M"].run.distractors == "d/r1m.npy"
-    assert found["local", "Oxf+ M"].run.distractors == "r1m"
-    assert found["local", "Oxf M"].run.photos == "jpg"
-    assert found["GeM", "Hol"].level == "plain"
-    assert (found["local", "Oxf M"].run.stages, found["local", "Oxf M"].aim) == (1, "at least")
+    content = outcome_json(found["absent"])
+    assert (content["status"], content["measured"], content["published"]) == ("MISSING", None, 1.0)
 
 
-@pytest.mark.parametrize(
-    ("edit", "message"),
-    [
-        (lambda t: t.pop("columns"), "lacks columns"),
-        (lambda t: t.update(colour="red"), "unknown keys colour"),
-        (lambda t: t["rows"][0].pop("recipe"), "lacks recipe"),
-        (lambda t: t["rows"][0].update(published={"Oxf M": "high"}), "'high' where a number is needed"),
-        (lambda t: t["rows"][0].update(published={"Oxf X": 1}), "does not have"),
-        (lambda t: t["rows"][0].update(features="../secret.npy"), "not inside the data folder"),
-        (lambda t: t["rows"][0].update(features="/etc/passwd"), "not inside the data folder"),
-        (lambda t: t["rows"][0].pop("distractors"), "names no file of their descriptors"),
-        (lambda t: t["rows"][0].update(aim="below"), "aim 'below'"),
-        (lambda t: t["rows"].append(t["rows"][0]), "two rows of one name"),
-        (lambda t: t["columns"]["Hol"].update(benchmark="mars"), "'mars', which is not known"),
-        (lambda t: t.update(rows={}), "rows must be a list"),
-        (lambda t: t.update(columns=[]), "columns must be a mapping"),
-    ],
-)
-def test_bad_tables_are_refused(edit: Callable[[dict[str, Any]], object], message: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=message):
-        parse_table(changed(edit))
-    (tmp_path / "z.yaml").write_text(yaml.safe_dump(changed(edit)))
-    with pytest.raises(UsageError, match=r"z\.yaml is not a table to reproduce"):
-        read_tables(tmp_path)
+def test_nothing_of_the_shipped_tables_runs_without_data(tmp_path: Path) -> None:
+    outcomes = list(reproduce(read_tables(), tmp_path))
+    assert {outcome.status for outcome in outcomes} == {"MISSING"}
+    assert all(outcome.missing and outcome.measured is None for outcome in outcomes)
 
 
-def test_folders_without_tables_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds no tables"):
-        read_tables(tmp_path)
-    with pytest.raises(UsageError, match="is not a folder"):
-        read_tables(tmp_path / "absent")
-    (tmp_path / "z.yaml").write_text("{")
-    with pytest.raises(UsageError, match="is not a table"):
-        read_tables(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("mean", "equal", "at_least"),
-    [(0.647, "OK", "OK"), (0.6421, "OK", "OK"), (0.6519, "OK", "OK"), (0.6530, "CLOSE", "OK"), (0.662, "CLOSE", "OK"),
-     (0.6625, "FAIL", "OK"), (0.632, "CLOSE", "CLOSE"), (0.63, "FAIL", "FAIL"), (np.nan, "FAIL", "FAIL")],
-)  # fmt: skip
-def test_verdicts(mean: float, equal: str, at_least: str) -> None:
-    cell = cells()["GeM", "Oxf M"]
-    strict = Cell(**{**vars(cell), "aim": "equal"})
-    loose = Cell(**{**vars(cell), "aim": "at least"})
-    assert judge(strict, evaluation(mean))[0] == equal
-    assert judge(loose, evaluation(mean))[0] == at_least
-
-
-def test_the_level_of_the_column_is_judged() -> None:
-    status, measured = judge(cells()["local", "Oxf M"], evaluation(0.99, 0.55))
-    assert (status, measured) == ("OK", pytest.approx(55))
-    with pytest.raises(UsageError, match="asks for level 'medium'"):
-        judge(cells()["local", "Oxf M"], evaluation(0.5, level="plain"))
-
-
-def test_missing_says_which_file_and_where(tmp_path: Path) -> None:
-    cell = cells()["GeM", "Oxf M"]
-    expected = (f"{tmp_path}/gnd.pkl (from the authors)", f"{tmp_path}/d/roxford5k.npy")
-    assert missing_files(cell, tmp_path) == expected
-    outcome = reproduce_cell(cell, tmp_path, lambda _: pytest.fail("nothing is measured without its files"))
-    assert (outcome.status, outcome.measured, outcome.missing) == ("MISSING", None, expected)
-    for name in ("gnd.pkl", "d/roxford5k.npy"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert reproduce_cell(cell, tmp_path, lambda _: evaluation(0.647)).status == "OK"
-
-    def cannot(_: Run) -> Evaluation:
-        raise UsageError("recipe 'search' is unknown")
-
-    assert reproduce_cell(cell, tmp_path, cannot).missing == ("recipe 'search' is unknown",)
-
-
-def test_rows_are_chosen_by_name() -> None:
-    tables = (parse_table(TABLE),)
-    assert len(select(tables, None, None)[0].cells) == 5
-    assert [cell.row for cell in select(tables, "z", "gem")[0].cells] == ["GeM"] * 3
-    assert [cell.row for cell in select(tables, None, "loc")[0].cells] == ["local"] * 2
-    with pytest.raises(UsageError, match="no table 'Q': choose among Z"):
-        select(tables, "Q", None)
-    with pytest.raises(UsageError, match="choose among GeM, local"):
-        select(tables, "Z", "HOW")
-
-
-def test_the_tables_that_come_with_resight() -> None:
-    tables = {table.name: table for table in read_tables()}
-    assert list(tables) == ["A", "B", "C", "D", "E"]
-    rows = {name: len({cell.row for cell in table.cells}) for name, table in tables.items()}
-    assert (rows["A"], rows["B"], rows["C"], rows["D"]) == (14, 15, 4, 5)
-    scores = {(c.table, c.row, c.column): c.published for table in tables.values() for c in table.cells}
-    assert scores["A", "GeM+GSS_V-SV", "INSTRE"] == 92.4
-    assert scores["A", "GeM+DSM", "RPar H"] == 56.2
-    assert ("A", "GeM+DSM", "INSTRE") not in scores
-    assert scores["B", "FIRe R50-", "RPar+1M H"] == 42.9
-    assert scores["B", "HOW R18 + GCN", "val"] == 86.1
-    assert scores["C", "blend + QE-SV + EGT", "private"] == 26.72
-    assert scores["D", "OASIS", "Paris6k"] == 85.3
-    assert scores["E", "ResNet-101 v2, GeM", "mAP"] == 84.4
-    needed = {path for table in tables.values() for cell in table.cells for path in cell.needs}
-    sources = {path for table in tables.values() for cell in table.cells for path in cell.sources}
-    assert sources <= needed  # none is explained that no row needs
-
-
-def test_scores_are_printed_as_published() -> None:
-    assert [printed(value) for value in (84.4, 80.0, 17.53, 20.3)] == ["84.4", "80.0", "17.53", "20.3"]
-
-
-def test_the_matrix_holds_verdict_claim_and_command(tmp_path: Path) -> None:
-    table = parse_table(TABLE)
-    outcomes = [reproduce_cell(cell, tmp_path, lambda _: evaluation(0.647)) for cell in table.cells]
-    outcomes[0] = Outcome(table.cells[0], "FAIL", 12.3456, (), "resight evaluate <x>")
-    html = matrix_page([table], outcomes)
-    assert html.count('<span class="status MISSING">') == 4 + 1
-    assert "<b>12.35</b>" in html
-    assert "resight evaluate &lt;x&gt;" in html
-    assert "a &lt;paper&gt;" in html
-    assert f"{tmp_path}/gnd.pkl (from the authors)" in html
-    assert "published at least 50.0 ± 0.5" in html
-    assert "<td>-</td>" in html
+def test_the_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("RESIGHT_DATA", raising=False)
+    assert data_folder(None) == Path("data")
+    monkeypatch.setenv("RESIGHT_DATA", str(tmp_path))
+    assert data_folder(None) == tmp_path
+    assert data_folder(Path("x")) == Path("x")

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from resight.errors import ArrayError, UsageError
-from resight.features import fire
-from resight.features.delg import LocalAttention
-from resight.features.solar import SecondOrderAttention
+from resight.features.local import fire
+from resight.features.local.delg import LocalAttention
+from resight.features.networks.second_order import SecondOrderAttention
 
 torch.set_num_threads(1)
 MAPS = torch.randn(2, 6, 3, 5, generator=torch.Generator().manual_seed(0))

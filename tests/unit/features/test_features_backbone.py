@@ -7,7 +7,7 @@ import pytest
 
 from onnx_factory import STRIDE, write_network
 from resight.errors import UsageError
-from resight.features.backbone import IMAGENET_MEAN, file_sha256, open_backbone
+from resight.features.networks.backbone import IMAGENET_MEAN, file_sha256, open_backbone
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,11 @@ from torch import nn
 from resight.errors import UsageError
 from resight.features import pooling
 from resight.features.checkpoints import LAYOUTS, build_trunk, load_descriptor, load_weights, read_checkpoint
-from resight.features.delg import LocalAttention
-from resight.features.fire import FeatureIntegration
-from resight.features.resnet import ResNet
-from resight.features.solar import SecondOrderAttention
-from resight.features.vgg import Vgg16
+from resight.features.local.delg import LocalAttention
+from resight.features.local.fire import FeatureIntegration
+from resight.features.networks.resnet import ResNet
+from resight.features.networks.second_order import SecondOrderAttention
+from resight.features.networks.vgg import Vgg16
 
 MEAN, STD = [0.48, 0.45, 0.40], [0.23, 0.22, 0.21]
 IMAGE = np.random.default_rng(0).integers(0, 256, (70, 101, 3), np.uint8)

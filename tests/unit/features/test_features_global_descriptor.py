@@ -8,8 +8,8 @@ import pytest
 from onnx_factory import write_network
 from resight.errors import ArrayError, UsageError
 from resight.features import global_descriptor
-from resight.features.backbone import open_backbone
 from resight.features.global_descriptor import GlobalDescriptor, Linear, TooSmall, batches
+from resight.features.networks.backbone import open_backbone
 from resight.features.pooling import class_token, gem, mac, spoc
 from resight.features.whitening import fit_pca
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from resight.errors import ArrayError, UsageError
-from resight.features import how
+from resight.features.local import how
 from resight.features.whitening import fit_pca
 
 torch.set_num_threads(1)

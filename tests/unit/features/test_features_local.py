@@ -7,7 +7,7 @@ import pytest
 
 from photo_factory import picture
 from resight.errors import ArrayError, CollectionError, UsageError
-from resight.features.local_features import SIFT_DIM, RootSift, empty_features, pack, root, unpack
+from resight.features.local.rootsift import SIFT_DIM, RootSift, empty_features, pack, root, unpack
 from resight.types import LocalFeatures
 
 

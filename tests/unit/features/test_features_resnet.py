@@ -6,9 +6,9 @@ from torch import nn
 from torch.nn import functional
 
 from resight.errors import ArrayError, UsageError
+from resight.features.networks.resnet import BLOCKS, ResNet, fold_norms, trunk_backbone
+from resight.features.networks.vgg import Vgg16
 from resight.features.pooling import gem, normalise
-from resight.features.resnet import BLOCKS, ResNet, fold_norms, trunk_backbone
-from resight.features.vgg import Vgg16
 
 
 def lively(module: nn.Module, seed: int = 0) -> nn.Module:

@@ -5,8 +5,8 @@ from numpy.testing import assert_allclose
 from torch.nn import functional
 
 from resight.errors import ArrayError, UsageError
-from resight.features.resnet import trunk_backbone
-from resight.features.vgg import Vgg16
+from resight.features.networks.resnet import trunk_backbone
+from resight.features.networks.vgg import Vgg16
 
 CONVOLUTIONS = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]  # their places in torchvision's `features`
 POOLED_AFTER = {2, 7, 14, 21, 28}

@@ -10,10 +10,10 @@ from resight.index.asmk import Asmk, Codebook
 from resight.matching.geometry import verify
 from resight.ranking.confidence import UNKNOWN, Confidence
 from resight.ranking.hamming import HammingExpansion, within
-from resight.ranking.recipes import Resources, classic
 from resight.ranking.search import AsmkSearch, local_features, restrict, stack
-from resight.ranking.settings import ClassicSettings, GlobalSettings, Settings, settings_of
 from resight.ranking.verification import CEILING, ONSET, WEIGHT, SpatialRerank, Verifier, describe, evidence
+from resight.recipes.local import Resources, classic
+from resight.recipes.settings import ClassicSettings, GlobalSettings, Settings, settings_of
 from resight.types import LocalFeatures, Queries, Ranking
 
 DIM = 16

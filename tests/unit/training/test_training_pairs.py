@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from resight.errors import ArrayError, CollectionError, UsageError
-from resight.training.pairs import Pairs, pairs_from_groups, read_pairs, split, triplets
+from resight.training.similarity.pairs import Pairs, pairs_from_groups, read_pairs, split, triplets
 
 
 def told(pairs):

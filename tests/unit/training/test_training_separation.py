@@ -10,13 +10,20 @@ from resight.errors import ArrayError, CollectionError, UsageError
 from resight.graph.knn_graph import build_knn_graph, neighbours
 from resight.graph.propagation_matrix import propagation_matrix
 from resight.graph.separation import Mixing, SimilaritySeparation
-from resight.training import separation_beta, separation_loss
-from resight.training.separation import SeparationSettings, fit_separation, json_log, tensorboard_log, train_separation
-from resight.training.separation_batches import batches, neighbourhood
-from resight.training.separation_beta import similarity_percentile
-from resight.training.separation_files import load_separation, save_separation
-from resight.training.separation_loss import loss_and_gradient, sampled_loss, similarity_separation
-from resight.training.separation_watch import found_again, hide_pairs, mean_reciprocal_rank, mutual_pairs
+from resight.training.separation import beta as separation_beta
+from resight.training.separation import loss as separation_loss
+from resight.training.separation.batches import batches, neighbourhood
+from resight.training.separation.beta import similarity_percentile
+from resight.training.separation.files import load_separation, save_separation
+from resight.training.separation.fit import (
+    SeparationSettings,
+    fit_separation,
+    json_log,
+    tensorboard_log,
+    train_separation,
+)
+from resight.training.separation.loss import loss_and_gradient, sampled_loss, similarity_separation
+from resight.training.separation.watch import found_again, hide_pairs, mean_reciprocal_rank, mutual_pairs
 from resight.types import KnnGraph
 
 torch.set_num_threads(1)

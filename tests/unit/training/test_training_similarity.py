@@ -8,8 +8,7 @@ from resight.errors import ArrayError, CollectionError, UsageError
 from resight.matching.oasis import Oasis
 from resight.matching.similarity import new_similarity
 from resight.training.losses import deep_similarity
-from resight.training.pairs import Pairs, pairs_from_groups
-from resight.training.similarity import (
+from resight.training.similarity.fit import (
     Options,
     hardest,
     learn_cosine,
@@ -19,6 +18,7 @@ from resight.training.similarity import (
     learn_pairs,
     random_pairs,
 )
+from resight.training.similarity.pairs import Pairs, pairs_from_groups
 
 DIM = 8
 SHORT = Options(epochs=3, rate=2e-3)

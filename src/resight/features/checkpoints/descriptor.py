@@ -11,12 +11,12 @@ from typing import Any
 
 from resight.errors import UsageError
 from resight.features import pooling
+from resight.features.checkpoints.catalogue import licence_of
 from resight.features.checkpoints.checkpoint import Checkpoint, build_trunk
 from resight.features.checkpoints.readers import read_checkpoint
 from resight.features.global_descriptor import GlobalDescriptor, Linear, Pool
-from resight.features.how import reduce
-from resight.features.models import licence_of
-from resight.features.resnet import Precision, trunk_backbone
+from resight.features.local.how import reduce
+from resight.features.networks.resnet import Precision, trunk_backbone
 from resight.features.whitening import Whitening
 
 DOWN = (1.0, 2**-0.5, 0.5)  # scales of the models whose whitening was learnt after them

@@ -11,7 +11,6 @@ from typing import Any
 from torch import Tensor
 
 from resight.errors import UsageError
-from resight.features.backbone import IMAGENET_MEAN, IMAGENET_STD
 from resight.features.checkpoints.checkpoint import Checkpoint, Pooling, check_trunk, identify, trunk_shapes
 from resight.features.checkpoints.files import read_file, state_of
 from resight.features.checkpoints.names import of_pycls, of_sequence, of_solar, renamed, take
@@ -23,6 +22,7 @@ from resight.features.checkpoints.values import (
     pca_whitenings,
     triple,
 )
+from resight.features.networks.backbone import IMAGENET_MEAN, IMAGENET_STD
 
 POOLINGS: dict[str, Pooling] = {"gem": "gem", "gemmp": "gem", "mac": "mac", "spoc": "spoc", "rmac": "rmac"}
 DIR_POOLINGS: dict[str, Pooling] = {"gem": "gem", "max": "mac", "avg": "spoc"}

@@ -11,10 +11,10 @@ import numpy as np
 from torch import Tensor
 
 from resight.errors import ArrayError, UsageError
-from resight.features.backbone import Triple
 from resight.features.checkpoints.checkpoint import Pooling
 from resight.features.checkpoints.files import PcaRecord
 from resight.features.global_descriptor import Linear
+from resight.features.networks.backbone import Triple
 from resight.features.whitening import Whitening, from_components
 from resight.types import Float32
 

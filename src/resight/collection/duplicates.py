@@ -1,0 +1,66 @@
+"""Groups of photos that are the same file, or the same picture in another size, crop or edit."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from resight.collection.collection import Collection
+from resight.matching.geometry import Verification
+from resight.progress import Progress, silent
+
+CANDIDATES = 20  # of every photo that are looked at
+COVERAGE = 0.5  # share of both photos' features area that the inliers must span
+AGREEING = 0.6  # share of the tentative matches that must agree
+
+
+def exact_duplicates(collection: Collection) -> list[list[str]]:
+    """Groups of ids whose files have the same content, by hash; each group and the list in order of row."""
+    table = collection.tables.images(["id", "sha256"])
+    groups: dict[str, list[str]] = defaultdict(list)
+    for id_, sha256 in zip(table["id"].to_pylist(), table["sha256"].to_pylist(), strict=True):
+        if sha256:
+            groups[sha256].append(id_)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def near_duplicates(collection: Collection, *, progress: Progress = silent) -> list[list[str]]:
+    """Groups of ids that show one picture: geometry maps most of one onto most of the other, nearly every match agrees.
+
+    Photos of one thing from different places are not duplicates. Groups are connected: a chain of crops is one group.
+    Exact duplicates are left out but for one of each. Searches for every photo once.
+    """
+    copies = {id_ for group in exact_duplicates(collection) for id_ in group[1:]}
+    ids = [id_ for id_ in collection.ids if id_ not in copies]
+    place = {id_: i for i, id_ in enumerate(ids)}
+    index = collection.derived.index
+    readable = set() if index is None else set(index.rows.tolist())
+    edges: list[tuple[int, int]] = []
+    for done, id_ in enumerate(ids, 1):
+        if collection.ids[id_] in readable:
+            found = collection.search(id_, top=CANDIDATES, verify=CANDIDATES, expand=False).results
+            edges += [(place[id_], place[r.id]) for r in found if r.id in place and _same_picture(r.verification)]
+        progress("comparing photos", done, len(ids))
+    return _components(ids, edges)
+
+
+def _same_picture(verification: Verification | None) -> bool:
+    return (
+        verification is not None
+        and verification.verified
+        and min(verification.coverage) >= COVERAGE
+        and verification.inliers >= AGREEING * verification.tentative
+    )
+
+
+def _components(ids: list[str], edges: list[tuple[int, int]]) -> list[list[str]]:
+    if not edges:
+        return []
+    first, second = np.array(edges).T
+    graph = coo_array((np.ones(len(edges)), (first, second)), shape=(len(ids), len(ids)))
+    labels = connected_components(graph, directed=False)[1]
+    sizes = np.bincount(labels)
+    return [[ids[i] for i in np.flatnonzero(labels == label)] for label in np.flatnonzero(sizes > 1)]

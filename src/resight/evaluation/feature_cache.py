@@ -1,0 +1,139 @@
+"""Collections that evaluations keep between runs: one per benchmark and settings, made again when anything changes.
+
+What photos show is extracted once for every version of their bytes, of the extracting program and of its parameters; a
+collection that differs only in how it indexes starts from a copy of those features, and of the codebook where that is
+the same too. The folder may be deleted any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from resight.artifacts.inverted_file import CODEBOOK
+from resight.collection.collection import (
+    DESCRIPTOR,
+    Collection,
+    create_collection,
+    open_collection,
+    with_absolute_paths,
+)
+from resight.evaluation.benchmark import Benchmark
+from resight.progress import Progress, silent
+from resight.recipes.settings import Settings, settings_of
+from resight.store.folder import DERIVED, LOCK, derived_path, faults
+from resight.store.lock import write_lock
+from resight.store.stamp import new_stamp, write_stamp
+
+ENVIRONMENT = "RESIGHT_CACHE"
+EXTRACTING = ("images/colour.py", "images/decode.py", "features/local_features.py", "ingest.py")
+DESCRIBING = ("features/backbone.py", "features/global_descriptor.py", "features/pooling.py", "features/checkpoints")
+INDEXING = ("index", "matching", "ranking", "derived.py", "state.py", "global_index.py", "collection.py")
+
+
+def cache_folder() -> Path:
+    """Where evaluations keep features: $RESIGHT_CACHE, else ~/.cache/resight."""
+    return Path(os.environ.get(ENVIRONMENT) or Path.home() / ".cache" / "resight")
+
+
+@cache
+def program_hash(parts: tuple[str, ...] = ("",)) -> str:
+    """SHA-256 of the source files of resight below `parts`, as they are at the first call of this process: a changed
+    program makes other features.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        for name, file in _sources(files("resight").joinpath(part), part):
+            digest.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def cached_collection(
+    folder: Path,
+    benchmark: Benchmark,
+    photos: Sequence[Path],
+    recipe: str,
+    parameters: Mapping[str, Any],
+    progress: Progress = silent,
+) -> Collection:
+    """The collection of `photos` under `folder`, complete: made, continued or as it is.
+
+    Raises as `Collection.add` does, and `KeyboardInterrupt` when stopped; what was read until then is kept.
+    """
+    parameters = with_absolute_paths(parameters)
+    settings = settings_of(recipe, parameters)
+    path = _place(folder, benchmark, photos, settings, parameters)
+    if not path.exists():
+        with faults("make", path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path, settings, parameters)
+    collection = open_collection(path)
+    if collection.add(photos, progress=progress).interrupted:
+        raise KeyboardInterrupt
+    return collection
+
+
+def _place(
+    folder: Path, benchmark: Benchmark, photos: Sequence[Path], settings: Settings, parameters: Mapping[str, Any]
+) -> Path:
+    names = [os.fspath(photo.absolute()) for photo in photos]
+    extracted: list[Any] = [program_hash(EXTRACTING)]
+    if settings.local is not None:
+        extracted.append(asdict(settings.local.encoder))
+    if settings.descriptor is not None:
+        extracted += [settings.descriptor.fingerprint, program_hash(DESCRIBING)]
+    features = _key(benchmark.checksum, names, settings.recipe, extracted)
+    codebook = _key(None if settings.local is None else settings.local.words, program_hash(INDEXING))
+    return folder / f"{benchmark.name}-{features}-{codebook}-{_key(dict(parameters))}.resight"
+
+
+def _make(path: Path, settings: Settings, parameters: Mapping[str, Any]) -> None:
+    """An empty collection, or one with the features, and where possible the codebook, of one that shares them."""
+    same_codebook = path.name.rpartition("-")[0]
+    same_features = same_codebook.rpartition("-")[0]
+    known = _newest(path.parent, same_codebook) or _newest(path.parent, same_features)
+    if known is None:
+        create_collection(path, settings.recipe, parameters)
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    learnt = derived_path(known, CODEBOOK)
+    try:
+        with write_lock(known, "copy features"), faults("copy", known):
+            shutil.copytree(known, partial, ignore=shutil.ignore_patterns(DERIVED, LOCK))
+            if known.name.startswith(same_codebook) and learnt.exists():
+                derived_path(partial, CODEBOOK).parent.mkdir()
+                shutil.copy(learnt, derived_path(partial, CODEBOOK))
+        models = {} if settings.descriptor is None else {DESCRIPTOR: settings.descriptor.fingerprint}
+        write_stamp(partial, new_stamp(settings.recipe, parameters, models))
+        with faults("make", path):
+            partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _newest(folder: Path, start: str) -> Path | None:
+    """The collection that was changed last of those whose name begins like that."""
+    found = [path for path in folder.iterdir() if path.name.startswith(f"{start}-")]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _key(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def _sources(place: Traversable, name: str) -> Iterator[tuple[str, Traversable]]:
+    if place.is_file():
+        if name.endswith(".py"):
+            yield name, place
+        return
+    for inner in sorted(place.iterdir(), key=lambda inner: inner.name):
+        yield from _sources(inner, f"{name}/{inner.name}")

@@ -1,0 +1,170 @@
+"""A learned similarity for one's own collection: its pairs, the training, and what came of it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import rankdata
+
+from resight.artifacts.similarity import SIMILARITY, Described, describe_collection
+from resight.collection.collection import Collection
+from resight.errors import UsageError
+from resight.matching.similarity import DeepSimilarity, new_similarity
+from resight.progress import Progress, silent
+from resight.store.folder import derived_path, faults, write_atomic
+from resight.training.similarity.fit import SHARE, DeepSimilarities, learn_deep_similarity
+from resight.training.similarity.loop import Options
+from resight.training.similarity.pairs import Pairs, pairs_from_groups, read_pairs, split
+from resight.types import Float32, Int64
+from resight.viz.similarity import learned_against_cosine, training_curves
+
+CHECKED = 10  # results of a photo that geometry looks at for pairs
+COSINE = Options(epochs=5, rate=2e-3)
+PAIRS = Options(epochs=30, rate=2e-4, patience=6)
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What came of a training: the stage that was kept, and how well each similarity tells pairs of photos apart that
+    it was not trained on: `order`, by name, is the share of (matching, other) couples of pairs in the right order."""
+
+    kept: str
+    similarity: DeepSimilarity
+    stages: DeepSimilarities
+    pairs: Pairs
+    held: Pairs
+    described: Described
+    order: Mapping[str, float]
+
+
+def verified_groups(
+    collection: Collection, rows: Int64, *, photos: int = 500, seed: int = 0, progress: Progress = silent
+) -> Int64:
+    """What each of `rows` (N,) shows, without labels: (N,) int64 numbers of groups, -1 for photos that match nothing.
+
+    Up to `photos` random photos are searched for, and results that geometry proves are joined with them; photos that a
+    chain of proofs joins are one group. Raises `UsageError` in recipes without local features.
+    """
+    if collection.settings.local is None:
+        raise UsageError(
+            f"recipe {collection.stamp.recipe} keeps no local features that could prove which photos match: "
+            "give pairs or groups"
+        )
+    names = {row: id_ for id_, row in collection.ids.items()}
+    asked = np.sort(np.random.default_rng(seed).choice(rows, min(photos, len(rows)), replace=False))
+    left, right = [], []
+    for done, row in enumerate(asked.tolist(), 1):
+        answer = collection.search(names[row], top=CHECKED, verify=CHECKED, expand=False)
+        found = [result.row for result in answer.results if result.match]
+        left += [row] * len(found)
+        right += found
+        progress("proving pairs", done, len(asked))
+    proven = np.array([left, right], np.int64)
+    ends = np.searchsorted(rows, proven[:, np.isin(proven[1], rows)])
+    links = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(rows), len(rows)))
+    _, group = connected_components(links, directed=False)
+    return np.where(np.bincount(group)[group] > 1, group, -1).astype(np.int64)
+
+
+def read_groups(path: str | Path, collection: Collection, rows: Int64) -> Int64:
+    """Groups (N,) int64 of `rows` (N,) from a CSV file with columns `id` and `group`; -1 for photos it does not name.
+
+    Raises `UsageError` on an unknown id, missing columns, or a file that is not CSV, `CollectionError` when it cannot
+    be read.
+    """
+    groups, numbers = np.full(len(rows), -1, np.int64), dict[str, int]()
+    place = {row: i for i, row in enumerate(rows.tolist())}
+    with faults("read", Path(path)), open(path, newline="", encoding="utf-8-sig") as file:
+        try:
+            lines = csv.DictReader(file)
+            if not {"id", "group"} <= set(lines.fieldnames or ()):
+                raise UsageError(f"{path} needs the columns id and group, it has {lines.fieldnames}")
+            for line in lines:
+                row = collection.row_of(line["id"] or "")
+                if row in place:  # others could not be read, and have no descriptor
+                    groups[place[row]] = numbers.setdefault(line["group"] or "", len(numbers))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UsageError(f"{path} is not a CSV file in UTF-8: {error}") from error
+    return groups
+
+
+def train_similarity(
+    collection: Collection,
+    *,
+    pairs: str | Path | None = None,
+    groups: str | Path | None = None,
+    photos: int = 500,
+    hidden: tuple[int, ...] = (1024, 1024),
+    cosine: Options = COSINE,
+    options: Options = PAIRS,
+    checkpoints: str | Path | None = None,
+    progress: Progress = silent,
+) -> Training:
+    """Train DeepCosine, DeepSim and DeepSimH on the collection's photos and keep the best for searching.
+
+    `pairs`: a CSV file as for `read_pairs`. `groups`: one as for `read_groups`. Neither: `verified_groups` of `photos`
+    photos. Of the last two stages the one that puts more pairs of unseen photos in the right order is kept, in the
+    derived file `similarity.safetensors`. `checkpoints`: a folder, to continue a stopped training. Raises `UsageError`
+    when both or too few pairs are given, and as `describe_collection` and `learn_deep_similarity` do.
+    """
+    if pairs is not None and groups is not None:
+        raise UsageError("give pairs or groups, not both")
+    described = describe_collection(collection, progress=progress)
+    rows, X, seed = described.rows, described.vectors, options.seed
+    if pairs is not None:
+        made = _placed(read_pairs(pairs, collection.ids), rows)
+    elif groups is not None:
+        made = pairs_from_groups(read_groups(groups, collection, rows), seed=seed)
+    else:
+        made = pairs_from_groups(
+            verified_groups(collection, rows, photos=photos, seed=seed, progress=progress), seed=seed
+        )
+    start = new_similarity(X.shape[1], hidden, seed=seed, model=described.fingerprint)
+    stages = learn_deep_similarity(
+        start, X, made, cosine=cosine, options=options, checkpoints=checkpoints, progress=progress
+    )
+    held = split(made, SHARE, seed)[1]
+    named = {"DeepCosine": stages.cosine, "DeepSim": stages.pairs, "DeepSimH": stages.hard}
+    order = {"cosine": right_order(np.einsum("nd,nd->n", X[held.left], X[held.right]), held)}
+    for name, stage in named.items():
+        order[name] = right_order(stage.similarity.pairs(X[held.left], X[held.right]), held)
+    kept = max(("DeepSimH", "DeepSim"), key=lambda name: order[name])
+    similarity = named[kept].similarity
+    similarity.save(derived_path(collection.path, SIMILARITY))
+    return Training(kept, similarity, stages, made, held, described, order)
+
+
+def right_order(scores: Float32, pairs: Pairs) -> float:
+    """Share of (matching, other) couples of `pairs` whose `scores` (n,) put the matching one first; ties count half."""
+    match, other = int(pairs.matching.sum()), int((~pairs.matching).sum())
+    ranks = rankdata(scores)[pairs.matching].sum()
+    return float((ranks - match * (match + 1) / 2) / (match * other))
+
+
+def write_pictures(training: Training, folder: str | Path) -> None:
+    """Plots of a training as PNG: learned score over cosine of the pairs that were held back, and the losses."""
+    X, held = training.described.vectors, training.held
+    x, y = X[held.left], X[held.right]
+    scores = training.similarity.pairs(x, y)
+    picture = learned_against_cosine(np.einsum("nd,nd->n", x, y), scores, held.matching, name=f"{training.kept} score")
+    stages = {
+        "DeepCosine": training.stages.cosine,
+        "DeepSim": training.stages.pairs,
+        "DeepSimH": training.stages.hard,
+    }
+    losses = {name: [(e.number, e.train, e.validation) for e in stage.history] for name, stage in stages.items()}
+    write_atomic(Path(folder) / "scores.png", picture)
+    write_atomic(Path(folder) / "training.png", training_curves(losses))
+
+
+def _placed(pairs: Pairs, rows: Int64) -> Pairs:
+    """`pairs` of collection rows as pairs of places in `rows`; those without two descriptors are left out."""
+    known = np.isin(pairs.left, rows) & np.isin(pairs.right, rows)
+    kept = pairs.select(known)
+    return Pairs(np.searchsorted(rows, kept.left), np.searchsorted(rows, kept.right), kept.matching)

@@ -1,0 +1,57 @@
+"""Fit a whitening to the global descriptors of one's own photos, and use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from resight.artifacts.descriptors import PCA_POWER, ZCA_SHRINKAGE
+from resight.collection.collection import Collection
+from resight.errors import UsageError
+from resight.features.adaptation import fit_adaptation, groups_of_pairs
+from resight.features.whitening import Whitening, fit_learned, fit_pca, fit_zca
+from resight.fitting.examples import read_pairs
+
+METHODS = ("pca", "zca", "learned", "adapted")
+FROM_PAIRS = ("learned", "adapted")
+
+
+def fit_for(
+    collection: Collection,
+    method: str = "zca",
+    *,
+    dim: int | None = None,
+    power: float = PCA_POWER,
+    shrinkage: float = ZCA_SHRINKAGE,
+    pairs: Path | None = None,
+) -> Whitening:
+    """A whitening of the collection's descriptors as its network gives them.
+
+    `pca` with `power`, keeping `dim` dimensions; `zca` with `shrinkage`; from a csv file `pairs` of two ids per line
+    that show one thing, `learned` whitening, or the linear adaptation `adapted` (`resight.features.adaptation`).
+    Raises `UsageError` for another method, options that do not belong to it, a collection without global descriptors,
+    and pairs of unknown photos.
+    """
+    if method not in METHODS:
+        raise UsageError(f"method {method!r} is unknown: choose one of {', '.join(METHODS)}")
+    if (pairs is not None) != (method in FROM_PAIRS):
+        raise UsageError("--pairs FILE, two ids per line, belongs to methods learned and adapted, which need it")
+    if dim is not None and method == "zca":
+        raise UsageError("zca keeps all dimensions: leave out --dim, or choose pca")
+    rows, raw = collection.tables.vectors()
+    if method == "pca":
+        return fit_pca(raw, dim, power)
+    if method == "zca":
+        return fit_zca(raw, shrinkage)
+    assert pairs is not None
+    left, right = (np.searchsorted(rows, side) for side in read_pairs(pairs, collection.ids, collection.path, rows))
+    if method == "adapted":
+        learned = fit_adaptation(raw, groups_of_pairs(np.stack((left, right), axis=1), len(raw)))
+    else:
+        learned = fit_learned(raw, left, right)
+    if dim is None:
+        return learned
+    if not 1 <= dim <= learned.dim:
+        raise UsageError(f"dim={dim}: give 1 to {learned.dim}")
+    return Whitening(learned.mean, learned.projection[:dim], {**learned.provenance, "dim": str(dim)})

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import shutil
+
+import lance
+import pytest
+
+from resight.artifacts.inverted_file import CODEBOOK, CONFIDENCE, INVERTED_FILE
+from resight.collection import open_collection
+from resight.collection.check import check_collection, repair_collection
+from resight.errors import CollectionError, CollectionNotFound
+from resight.store.folder import LOCAL, derived_path, table_uri
+from resight.store.writer import writing
+
+NAMES = ("000-0.jpg", "003-2.jpg")
+
+
+def broken(findings):
+    return {finding.name for finding in findings if not finding.ok}
+
+
+def overwrite(path, place, content=b"\xff" * 64):
+    data = bytearray(path.read_bytes())
+    data[place : place + len(content)] = content
+    path.write_bytes(data)
+
+
+def test_a_whole_collection(built):
+    findings = check_collection(built.path)
+    assert not broken(findings)
+    names = [finding.name for finding in findings]
+    assert names == ["stamp", "tables", "ids", "features", "content", "leftovers", "index", "files"]
+    assert next(f for f in findings if f.name == "index").message == "15 photos indexed"
+
+
+def test_checking_changes_nothing(copied):
+    def state():
+        return {p: p.read_bytes() for p in copied.path.rglob("*") if p.is_file()}
+
+    before = state()
+    check_collection(copied.path)
+    assert state() == before
+
+
+@pytest.mark.parametrize("file", [CODEBOOK, INVERTED_FILE, CONFIDENCE])
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "noise", "overwritten"])
+def test_derived_files_are_mended(copied, answers, file, damage):
+    before = answers(copied.path, NAMES)
+    path = derived_path(copied.path, file)
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    elif damage == "overwritten":
+        overwrite(path, 0)
+    else:
+        path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "noise": b"\x00\xff" * 900}[damage])
+    if (file, damage) != (CONFIDENCE, "gone"):  # the next run learns it, until then the default threshold serves
+        found = check_collection(copied.path)
+        assert broken(found) == {"index"}
+        assert next(f for f in found if f.name == "index").repair
+    assert not broken(repair_collection(copied.path))
+    assert answers(copied.path, NAMES) == before
+
+
+def test_a_changed_codebook_is_noticed(copied, answers):
+    before = answers(copied.path, NAMES)
+    path = derived_path(copied.path, CODEBOOK)
+    overwrite(path, path.stat().st_size // 2, b"\x01\x02\x03")
+    with pytest.raises(CollectionError, match=r"codebook\.safetensors is damaged"):
+        open_collection(copied.path).search(NAMES[0])
+    assert broken(check_collection(copied.path)) == {"index"}
+    assert not broken(repair_collection(copied.path))
+    assert answers(copied.path, NAMES) == before
+
+
+def test_a_deleted_folder_of_derived_files(copied, answers):
+    before = answers(copied.path, NAMES)
+    shutil.rmtree(copied.path / "derived")
+    assert broken(check_collection(copied.path)) == {"index"}
+    assert not broken(repair_collection(copied.path))
+    assert answers(copied.path, NAMES) == before
+
+
+def test_an_index_with_other_settings_than_the_stamp(copied):
+    stamp = copied.path / "stamp.json"
+    stamp.write_text(stamp.read_text().replace('"count"', '"binary": false, "count"'))
+    assert broken(check_collection(copied.path)) == {"index"}
+    with pytest.raises(CollectionError, match="other settings than its stamp"):
+        open_collection(copied.path).search(NAMES[0])
+    assert not broken(repair_collection(copied.path))
+    assert not open_collection(copied.path).derived.index.kernel.binary
+
+
+def test_lost_features_come_back_with_the_next_run(copied, answers):
+    before = answers(copied.path, NAMES)
+    row = open_collection(copied.path).row_of("000-1.jpg")
+    lance.dataset(table_uri(copied.path, LOCAL)).delete(f"row = {row}")
+    assert "features" in broken(check_collection(copied.path))
+    assert not broken(repair_collection(copied.path))
+    mended = open_collection(copied.path)
+    assert "000-1.jpg" not in mended.ids
+    assert "000-1.jpg" not in {result.id for result in mended.search("000-0.jpg").results}
+    report = mended.add([copied.photos.folder])
+    assert (report.added, report.unchanged) == (1, 18)
+    after = answers(copied.path, NAMES)
+    assert [{id_ for id_, _, inliers in found if inliers} for found in after] == [
+        {id_ for id_, _, inliers in found if inliers} for found in before
+    ]
+
+
+def test_an_index_that_is_behind(copied):
+    row = open_collection(copied.path).row_of("000-1.jpg")
+    with writing(copied.path, "test") as writer:
+        writer.remove_rows([row])
+    finding = next(f for f in check_collection(copied.path) if f.name == "index")
+    assert not finding.ok
+    assert finding.message == "1 photos differ between index and features"
+    assert not broken(repair_collection(copied.path))
+    assert len(open_collection(copied.path).derived.index) == 14
+
+
+def test_photos_that_are_gone_are_only_told(copied, tmp_path):
+    collection = open_collection(copied.path)
+    shutil.copytree(copied.photos.folder, tmp_path / "moving")
+    collection.add([tmp_path / "moving"])
+    shutil.rmtree(tmp_path / "moving")
+    finding = next(f for f in check_collection(copied.path) if f.name == "files")
+    assert finding.ok
+    assert finding.message.startswith("19 photos are gone from the disk (moving/")
+    assert open_collection(copied.path).info().missing == 19
+
+
+def test_a_stamp_that_cannot_be_read(copied):
+    (copied.path / "stamp.json").write_text("{")
+    (finding,) = check_collection(copied.path)
+    assert (finding.name, finding.ok) == ("stamp", False)
+    with pytest.raises(CollectionError, match=r"stamp\.json is damaged"):
+        repair_collection(copied.path)
+
+
+def test_nothing_to_check(tmp_path):
+    with pytest.raises(CollectionNotFound):
+        check_collection(tmp_path / "nosuch.resight")

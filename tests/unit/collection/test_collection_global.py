@@ -1,0 +1,275 @@
+"""Collections with global descriptors: recipes gem and hybrid over a small network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from onnx_factory import write_network
+from photo_factory import SMALL, make_photos
+from resight.artifacts.descriptors import LISTS, WHITENING
+from resight.cli import app
+from resight.collection import create_collection, open_collection, open_or_create
+from resight.collection.check import check_collection, repair_collection
+from resight.errors import CollectionError, ImageError, StampMismatch, UsageError
+from resight.features.whitening import fit_pca
+from resight.fitting.improve import learn_fusion, use_whitening
+from resight.fitting.whitening import fit_for
+from resight.index.approximate import ApproximateIndex
+from resight.store.folder import derived_path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Photos of 6 objects, and a collection of each kind over them."""
+    base = tmp_path_factory.mktemp("global")
+    photos = make_photos(base / "photos", objects=6)
+    network = write_network(base / "net.onnx", channels=24)
+    gem = create_collection(base / "gem.resight", "gem", {"backbone": str(network), "max_side": 256})
+    gem.add([photos.folder])
+    both = create_collection(
+        base / "both.resight", "hybrid", {**SMALL, "backbone": str(network), "scales": [1.0], "whiten": "none"}
+    )
+    both.add([photos.folder])
+    return base, photos, network
+
+
+@pytest.fixture
+def gem(made, tmp_path):
+    base, _, _ = made
+    shutil.copytree(base / "gem.resight", tmp_path / "gem.resight")
+    return tmp_path / "gem.resight"
+
+
+def test_a_photo_finds_itself_first_and_rows_fit_vectors(made, gem):
+    collection = open_collection(gem)
+    rows, vectors = collection.vectors()
+    assert len(rows) == len(collection.tables) == len(vectors)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    _, photos, _ = made
+    query = collection.query(photos.folder / sorted(collection.ids)[0])
+    ranking = collection.pipeline()(query.queries())
+    assert ranking.ids[0, 0] == collection.row_of(sorted(collection.ids)[0])
+    answer = collection.search(sorted(collection.ids)[0], top=5)
+    assert len(answer.results) == 5
+    assert not answer.rule.proof
+    assert sorted(collection.ids)[0] not in [result.id for result in answer.results]
+    assert all(result.verification is None for result in answer.results)
+    expected = vectors @ vectors[collection.row_of(sorted(collection.ids)[0])]
+    best = np.argsort(-expected, kind="stable")[1:6]
+    assert [result.row for result in answer.results] == rows[best].tolist()
+
+
+def test_a_few_photos_do_not_tell_what_a_match_is(gem):
+    collection = open_collection(gem)
+    collection.remove(sorted(collection.ids)[3:])
+    answer = open_collection(gem).search(sorted(collection.ids)[0])
+    assert answer.rule.threshold is None
+    assert not answer.confident
+    assert "without saying what is a match" in str(answer.rule)
+
+
+def test_evidence_of_a_global_search(gem):
+    collection = open_collection(gem)
+    ids = sorted(collection.ids)
+    explanation = collection.explain(ids[0], ids[1])
+    assert [item.stage for item in explanation.evidence] == ["GlobalSearch"]
+    assert "cosine" in explanation.evidence[0].summary
+
+
+def test_removed_and_changed_photos(gem, tmp_path):
+    collection = open_collection(gem)
+    ids = sorted(collection.ids)
+    collection.remove(ids[:2])
+    assert ids[0] not in [result.id for result in collection.search(ids[2], top=50).results]
+    assert len(open_collection(gem).vectors()[0]) == len(ids) - 2
+    extra = tmp_path / "more"
+    extra.mkdir()
+    Image.fromarray(np.full((90, 120, 3), 80, np.uint8)).save(extra / "plain.png")
+    Image.fromarray(np.full((3, 200, 3), 80, np.uint8)).save(extra / "thin.png")
+    (extra / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no photo")
+    report = open_collection(gem).add([extra])
+    assert (report.added, sorted(problem.kind for problem in report.problems)) == (1, ["too-small", "truncated"])
+    assert "200 x 3" in next(p.message for p in report.problems if p.kind == "too-small")
+    after = open_collection(gem)
+    assert len(after.vectors()[0]) == len(ids) - 1
+    with pytest.raises(ImageError, match="200 x 3"):
+        after.search(extra / "thin.png")
+
+
+def test_hybrid_keeps_both_and_thin_photos_their_local_features(made, tmp_path):
+    base, _, _ = made
+    shutil.copytree(base / "both.resight", tmp_path / "both.resight")
+    collection = open_collection(tmp_path / "both.resight")
+    stages = [item.stage for item in collection.explain(*sorted(collection.ids)[:2]).evidence]
+    assert stages[:3] == ["AsmkSearch", "GlobalSearch", "SpatialRerank"]
+    answer = collection.search(sorted(collection.ids)[0], top=3)
+    assert answer.rule.proof
+    assert answer.results[0].match
+    thin = tmp_path / "thin.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 400, 3), np.uint8)
+    Image.fromarray(pixels).save(thin)
+    assert collection.add([thin]).problems == []
+    assert len(collection.vectors()[0]) == len(collection.tables) - 1
+    assert len(collection.search(thin, top=3).results) > 0
+
+
+def test_weight_zero_is_classic_before_verification(made):
+    base, _, _ = made
+    both = open_collection(base / "both.resight")
+    query = both.query(sorted(both.ids)[4]).queries()
+    fused = both.pipeline(weight=0.0, expand=False)(query)
+    whole = both.pipeline(weight=50.0, expand=False)(query)
+    assert fused.ids[0, 0] == query.rows[0]
+    assert fused.ids[0].tolist() != whole.ids[0].tolist()
+    with pytest.raises(UsageError, match="weight=-1"):
+        both.pipeline(weight=-1.0)
+
+
+def test_a_whitening_given_is_used_and_kept(gem):
+    collection = open_collection(gem)
+    raw = collection.vectors()[1]
+    whitening = fit_pca(raw, 4)
+    use_whitening(collection, whitening)
+    again = open_collection(gem)
+    np.testing.assert_allclose(again.vectors()[1], whitening.apply(raw), atol=1e-6)
+    assert (again.info().whitening, again.info().dim, again.info().vectors) == ("pca", 4, len(raw))
+    first = sorted(again.ids)[0]
+    path = again.photo(again.row_of(first))["path"]
+    np.testing.assert_allclose(again.query(path).vector, again.query(first).vector, atol=1e-4)
+    again.remove([first])
+    assert open_collection(gem).info().dim == 4
+    with pytest.raises(UsageError, match="dimensions does not fit"):
+        use_whitening(again, fit_pca(np.random.default_rng(0).normal(size=(9, 3))))
+
+
+def test_a_damaged_whitening_is_named_and_repaired(gem):
+    use_whitening(open_collection(gem), fit_pca(open_collection(gem).vectors()[1], 4))
+    derived_path(gem, WHITENING).write_bytes(b"nonsense")
+    assert not all(finding.ok for finding in check_collection(gem))
+    assert all(finding.ok for finding in repair_collection(gem))
+    assert open_collection(gem).info().whitening == "none"
+
+
+def test_another_network_is_refused_and_a_moved_one_followed(gem, made, tmp_path):
+    _, photos, network = made
+    other = write_network(tmp_path / "other.onnx", channels=24, seed=1)
+    with pytest.raises(StampMismatch, match="another network"):
+        open_or_create(gem, "gem", {"backbone": str(other)})
+    moved = tmp_path / "moved.onnx"
+    shutil.copy(network, moved)
+    assert open_or_create(gem, "gem", {"backbone": str(moved)}).stamp.parameters["backbone"] == str(moved)
+    moved.unlink()
+    collection = open_collection(gem)
+    assert collection.search(sorted(collection.ids)[0]).results  # a stored vector needs no network
+    with pytest.raises(UsageError, match=r"there is no backbone .*moved\.onnx"):
+        collection.search(photos.folder / sorted(collection.ids)[0])
+
+
+def test_a_large_collection_keeps_its_lists_and_follows_changes(gem, monkeypatch):
+    monkeypatch.setattr("resight.index.approximate.HALF_VALUES", 10)
+    monkeypatch.setattr("resight.index.approximate.FLOAT_VALUES", 5)
+    collection = open_collection(gem)
+    ids = sorted(collection.ids)
+    exact = [result.id for result in collection.search(ids[3], top=8).results]
+    assert isinstance(collection.state.vectors.index, ApproximateIndex)
+    assert not derived_path(gem, LISTS).exists()  # opened without a writer: made in memory
+    collection.remove(ids[:1])
+    assert derived_path(gem, LISTS).exists()
+    again = open_collection(gem)
+    assert again.state.vectors.index.rows.tolist() == again.vectors()[0].tolist()
+    assert [result.id for result in again.search(ids[3], top=8).results][:5] == [i for i in exact if i != ids[0]][:5]
+    derived_path(gem, LISTS).write_bytes(b"nonsense")
+    assert not all(finding.ok for finding in check_collection(gem))
+    assert all(finding.ok for finding in repair_collection(gem))
+    monkeypatch.undo()
+    open_collection(gem).remove(ids[1:2])
+    assert not derived_path(gem, LISTS).exists()
+
+
+def test_networks_that_do_not_fit_the_recipe(made, tmp_path):
+    with pytest.raises(UsageError, match="recipe gem needs a network"):
+        create_collection(tmp_path / "a.resight", "gem")
+    with pytest.raises(UsageError, match="solar is a trained network"):
+        create_collection(tmp_path / "a.resight", "solar", {"backbone": str(made[2])})
+    with pytest.raises(UsageError, match="there is no backbone"):
+        create_collection(tmp_path / "a.resight", "gem", {"backbone": "nowhere.onnx"})
+    assert not (tmp_path / "a.resight").exists()
+
+
+def test_whitening_is_fitted_by_itself_when_there_are_enough_photos(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("resight.artifacts.descriptors.FEWEST", 10)
+    _, photos, network = made
+    collection = create_collection(tmp_path / "c.resight", "gem", {"backbone": str(network), "whiten": "zca"})
+    collection.add([photos.folder])
+    assert collection.info().whitening == "zca"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "best"}, "method 'best'"),
+        ({"method": "learned"}, "--pairs"),
+        ({"method": "zca", "dim": 3}, "keeps all dimensions"),
+    ],
+)
+def test_whitening_that_cannot_be_fitted(gem, options, message):
+    with pytest.raises(UsageError, match=message):
+        fit_for(open_collection(gem), **options)
+
+
+def test_the_weight_of_the_descriptor_is_learnt(made, tmp_path):
+    base, _, _ = made
+    shutil.copytree(base / "both.resight", tmp_path / "both.resight")
+    collection = open_collection(tmp_path / "both.resight")
+    learnt = learn_fusion(collection)
+    assert learnt.weight >= 0
+    assert learnt.matches >= learnt.queries >= 5
+    assert open_collection(collection.path).pipeline().stages[0].terms[1][0] == learnt.weight
+    ids = sorted(collection.ids)
+    pairs = tmp_path / "pairs.csv"
+    same = [(a, b) for a in ids for b in ids if a < b and a[:3] == b[:3]]
+    pairs.write_text("".join(f"{a},{b}\n" for a, b in same))
+    given = json.loads(CliRunner().invoke(app, ["fuse", str(collection.path), "--pairs", str(pairs), "--json"]).stdout)
+    assert (given["matches"], given["source"]) == (2 * len(same), "given pairs")
+    derived_path(collection.path, "fusion.json").write_text('{"weight": -1}')
+    with pytest.raises(CollectionError, match="resight fuse again"):
+        open_collection(collection.path).pipeline()
+    with pytest.raises(UsageError, match="no local features to fuse"):
+        learn_fusion(open_collection(base / "gem.resight"))
+
+
+def test_commands(made, gem, tmp_path):
+    _, photos, network = made
+    run = CliRunner()
+    path = str(tmp_path / "new.resight")
+    made_now = run.invoke(
+        app, ["index", str(photos.folder), "--to", path, "--recipe", "gem", "--backbone", str(network), "--json"]
+    )
+    assert json.loads(made_now.stdout)["added"] == len(open_collection(path).tables)
+    ids = sorted(open_collection(path).ids)
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("".join(f"{a},{b}\n" for a, b in zip(ids[::2], ids[1::2], strict=False)))
+    learned = ["whiten", "fit", path, "--method", "learned", "--pairs", str(pairs), "--dim", "5", "--json"]
+    assert json.loads(run.invoke(app, learned).stdout)["method"] == "learned"
+    assert open_collection(path).info().dim == 5
+    same = [(a, b) for a in ids for b in ids if a < b and a[:3] == b[:3]]
+    pairs.write_text("".join(f"{a},{b}\n" for a, b in same))
+    adapted = ["whiten", "fit", path, "--method", "adapted", "--pairs", str(pairs), "--json"]
+    assert "adapt" in json.loads(run.invoke(app, adapted).stdout)["method"]
+    file = str(tmp_path / "w.safetensors")
+    assert run.invoke(app, ["whiten", "fit", path, "--method", "pca", "--dim", "6", "--out", file]).exit_code == 0
+    assert run.invoke(app, ["whiten", "use", str(gem), file]).exit_code == 0
+    assert open_collection(gem).info().dim == 6
+    found = run.invoke(app, ["search", path, ids[0]])
+    assert "without saying what is a match" in found.stdout
+    assert "inliers" not in found.stdout
+    pairs.write_text(f"{ids[0]},nobody\n")
+    refused = run.invoke(app, learned)
+    assert refused.exit_code == 2
+    assert "nobody" in refused.output

@@ -1,0 +1,204 @@
+"""Graphs, labels and graph recipes of a collection."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from onnx_factory import write_network
+from photo_factory import SMALL, make_photos
+from resight.artifacts.neighbours import CHOSEN, OFFLINE, SIMILARITY
+from resight.cli import app
+from resight.collection.collection import RECIPES_OF_COLLECTIONS, create_collection, open_collection
+from resight.errors import CollectionError, UsageError
+from resight.fitting.improve import add_labels, build_graph, tune
+from resight.graph.knn_graph import build_knn_graph
+from resight.recipes.graph import GRAPH_RECIPES
+from resight.reports.graph_figure import graph_figure
+from resight.store.folder import derived_path
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A hybrid collection with every graph, and labels for its photos."""
+    folder = tmp_path_factory.mktemp("graphs")
+    photos = make_photos(folder / "photos", objects=6)
+    network = write_network(folder / "net.onnx", channels=24)
+    parameters = {**SMALL, "backbone": str(network), "scales": [1.0], "whiten": "none"}
+    collection = create_collection(folder / "c.resight", "hybrid", parameters)
+    collection.add([photos.folder])
+    reports = build_graph(collection, 8, verified=True, offline=True)
+    assert [report.kind for report in reports] == ["similarity", "verified", "off-line diffusion"]
+    lines = [f"{path},{path.stem[:3]}" for path in sorted(photos.folder.rglob("*")) if path.is_file()]
+    (folder / "labels.csv").write_text("\n".join(lines))
+    add_labels(collection, folder / "labels.csv")
+    return folder
+
+
+@pytest.fixture
+def copy(base, tmp_path):
+    shutil.copytree(base / "c.resight", tmp_path / "c.resight")
+    return tmp_path / "c.resight"
+
+
+OPTIONS = {name: {"k": 8} for name in ("explore-exploit", "semi-supervised", "diffusion", "landmark2019")}
+OPTIONS |= {"spectral-ranking": {"k": 8, "rank": 5}, "hybrid-diffusion": {"k": 8, "rank": 5}}
+OPTIONS |= {"verified-expansion": {"least": 5}, "k-reciprocal": {"k1": 5, "k2": 2}, "super-global": {"k": 3}}
+
+
+@pytest.mark.parametrize("name", sorted(GRAPH_RECIPES))
+def test_every_recipe_answers_online_and_explains(base, name):
+    collection = open_collection(base / "c.resight")
+    ids = sorted(collection.ids)
+    answer = collection.search(ids[0], top=5, recipe=name, **OPTIONS.get(name, {}))
+    assert 1 <= len(answer.results) <= 5
+    assert ids[0] not in [result.id for result in answer.results]
+    path = collection.photo(collection.row_of(ids[3]))["path"]
+    unseen = collection.search(path, top=10, recipe=name, **OPTIONS.get(name, {}))
+    assert ids[3] in [result.id for result in unseen.results]
+    if name not in ("diffusion", "explore-exploit", "semi-supervised", "landmark2019", "spectral-ranking"):
+        return
+    evidence = collection.pipeline(None, name, **OPTIONS[name]).explain(
+        collection.query(ids[0]).queries(), 0, answer.results[0].row
+    )
+    assert len(evidence) >= 2
+
+
+def test_the_stored_graph_is_the_one_of_the_vectors(base):
+    collection = open_collection(base / "c.resight")
+    expected = build_knn_graph(collection.vectors()[1], 8)
+    stored = collection.neighbourhood().graph
+    assert np.array_equal(stored.ids, expected.ids)
+    assert collection.neighbourhood().verified is not None
+
+
+def test_photos_that_come_and_go_are_followed(copy, tmp_path):
+    collection = open_collection(copy)
+    ids = sorted(collection.ids)
+    collection.remove(ids[:2])
+    after = open_collection(copy)
+    expected = build_knn_graph(after.vectors()[1], 8)
+    assert np.array_equal(after.neighbourhood().graph.ids, expected.ids)
+    assert after.neighbourhood().verified is None
+    with pytest.raises(UsageError, match="verified graph, which the collection lacks"):
+        after.search(ids[2], recipe="explore-exploit", verified=True)
+    more = make_photos(tmp_path / "more", objects=2)
+    after.add([more.folder])
+    again = open_collection(copy)
+    expected = build_knn_graph(again.vectors()[1], 8)
+    assert np.array_equal(again.neighbourhood().graph.ids, expected.ids)
+
+
+def test_traversal_of_the_verified_graph_returns_proven_photos_only(base):
+    collection = open_collection(base / "c.resight")
+    first = sorted(collection.ids)[0]
+    pipeline = collection.pipeline(None, "explore-exploit", verified=True, threshold=1000.0, k=8)
+    stage = pipeline.stages[1]
+    found = stage(collection.query(first).queries(), None)
+    proofs = collection.verifier(collection.query(first).local, found.ids[0][found.ids[0] >= 0])
+    assert proofs
+    assert proofs[0].verified
+
+
+def test_where_holds_for_graph_recipes_too(base):
+    collection = open_collection(base / "c.resight")
+    ids = sorted(collection.ids)
+    found = collection.search(ids[0], where="row < 5", recipe="diffusion", k=8).results
+    assert {result.row for result in found} <= set(range(5))
+
+
+def test_what_is_missing_is_said(base, tmp_path):
+    collection = open_collection(base / "c.resight")
+    first = sorted(collection.ids)[0]
+    with pytest.raises(UsageError, match="recipe 'best' is unknown"):
+        collection.search(first, recipe="best")
+    with pytest.raises(UsageError, match=r"explore-exploit has no option 'treshold': it has threshold"):
+        collection.search(first, recipe="explore-exploit", treshold=3)
+    with pytest.raises(UsageError, match="--k 20"):
+        collection.search(first, recipe="diffusion", k=20)
+    photos = make_photos(tmp_path / "photos", objects=2)
+    gem = create_collection(tmp_path / "g.resight", "gem", {"backbone": str(base / "net.onnx")})
+    gem.add([photos.folder])
+    first = sorted(gem.ids)[0]
+    for recipe, missing in (("diffusion", "graph build"), ("landmark2019", "hybrid"), ("semi-supervised", "--labels")):
+        with pytest.raises(UsageError, match=missing):
+            gem.search(first, recipe=recipe)
+    assert gem.search(first, recipe="alpha-expansion", n=1).results
+    classic = create_collection(tmp_path / "c.resight", "classic", SMALL)
+    classic.add([photos.folder])
+    with pytest.raises(UsageError, match="keeps no global descriptors"):
+        classic.search(sorted(classic.ids)[0], recipe="diffusion")
+    assert set(RECIPES_OF_COLLECTIONS) > set(GRAPH_RECIPES)
+
+
+def test_tuned_options_are_used(copy):
+    collection = open_collection(copy)
+    chosen = tune(collection)
+    assert open_collection(copy).neighbourhood().chosen["explore-exploit"] == dict(chosen.traversal.settings)
+    derived_path(copy, CHOSEN).write_text("{}")
+    with pytest.raises(CollectionError, match="graph tune again"):
+        open_collection(copy).neighbourhood()
+
+
+@pytest.mark.parametrize("name", [SIMILARITY, OFFLINE])
+def test_damaged_graphs_are_named(copy, name):
+    derived_path(copy, name).write_bytes(b"nonsense")
+    with pytest.raises(CollectionError, match=name):
+        open_collection(copy).neighbourhood()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "no labelled photos"), ("a.jpg\n", "photo,label"), ("nowhere.jpg,3\n", "there is no photo")],
+)
+def test_label_files_that_cannot_be(copy, tmp_path, text, message):
+    file = tmp_path / "labels.csv"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        add_labels(open_collection(copy), file)
+
+
+def test_the_report_shows_how_results_hang_together(base, tmp_path):
+    collection, page = open_collection(base / "c.resight"), tmp_path / "page.html"
+    first = sorted(collection.ids)[0]
+    told = CliRunner().invoke(
+        app, ["search", str(collection.path), first, "--recipe", "explore-exploit", "--set", "k=8", "--set",
+              "threshold=0.0", "--html", str(page)]
+    )  # fmt: skip
+    assert told.exit_code == 0, told.output
+    assert "How the first results hang together" in page.read_text()
+    answer = collection.search(first, recipe="explore-exploit", k=8, threshold=0.0)
+    picture = Image.open(io.BytesIO(graph_figure(collection, answer, "explore-exploit", {"k": 8, "threshold": 0.0})))
+    assert min(picture.size) > 100
+
+
+def test_commands(base, tmp_path):
+    run, network = CliRunner(), str(base / "net.onnx")
+    photos = make_photos(tmp_path / "photos", objects=3)
+    labels = tmp_path / "labels.csv"
+    paths = [path for path in sorted(photos.folder.rglob("*")) if path.is_file()]
+    labels.write_text("\n".join(f"{path},{path.stem[:3]}" for path in paths))
+    name = str(tmp_path / "n.resight")
+    made = run.invoke(
+        app,
+        ["index", str(photos.folder), "--to", name, "--recipe", "gem", "--backbone", network, "--labels", str(labels)],
+    )
+    assert made.exit_code == 0, made.output
+    assert "with labels beside it" in made.output
+    built = json.loads(run.invoke(app, ["graph", "build", name, "--k", "4", "--json"]).stdout)
+    assert built[0]["k"] == 4
+    assert json.loads(run.invoke(app, ["graph", "tune", name, "--json"]).stdout)["source"] == "mutual neighbours"
+    first = sorted(open_collection(name).ids)[0]
+    found = run.invoke(app, ["search", name, first, "--recipe", "diffusion", "--set", "k=4", "--json"])
+    assert json.loads(found.stdout)["results"]
+    told = run.invoke(
+        app, ["explain", name, first, sorted(open_collection(name).ids)[1], "--recipe", "semi-supervised"]
+    )
+    assert told.exit_code == 2  # k = 50 is more than the stored graph has
+    assert "--k 50" in told.output

@@ -1,0 +1,150 @@
+"""The command, really killed: whatever the moment, the collection opens, and the same command again finishes."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from photo_factory import picture, save, view
+from resight.collection import open_collection
+from resight.collection.check import check_collection
+
+PHOTOS = 150  # more than two batches of the ingest
+GONE = [f"{number:03d}.jpg" for number in range(0, 60, 3)]
+SETTINGS = ("--set", "words=64", "--set", "count=60", "--set", "enlarge_below=0")
+HARMLESS = {"leftovers", "index"}
+
+
+def command(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", "from resight.cli import main; main()", *map(str, arguments), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(*arguments):
+    """Run the command to its end; what it reports, and the seconds it took."""
+    started = time.perf_counter()
+    process = command(*arguments)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return json.loads(out), time.perf_counter() - started
+
+
+def killed_after(seconds, *arguments):
+    """Run the command and kill it; False when it was done before."""
+    process = command(*arguments)
+    time.sleep(seconds)
+    process.kill()
+    process.communicate()
+    assert process.returncode in (0, -9)
+    return process.returncode == -9
+
+
+def answers(path):
+    collection = open_collection(path)
+    found = [collection.search(f"{number:03d}.jpg", top=10).results for number in range(1, 60, 15)]
+    return [[(r.id, round(r.score, 3), r.inliers) for r in results] for results in found]
+
+
+def stored(path):
+    """Ids in the collection, after a look that nothing but harmless things is wrong; 0 while there is none."""
+    if not path.exists():
+        return 0
+    assert {finding.name for finding in check_collection(path) if not finding.ok} <= HARMLESS
+    collection = open_collection(path)
+    assert collection.pending <= len(collection.tables)
+    index = collection.derived.index
+    if index is not None and len(index) and not collection.pending:
+        known = set(collection.ids)
+        assert {r.id for r in collection.search(next(iter(known)), top=500).results} <= known
+    return len(collection.tables)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Folders of photos to index and to add; the undisturbed collections after each step and the seconds it took."""
+    base = tmp_path_factory.mktemp("kill")
+    for name, first, count in (("photos", 0, PHOTOS), ("more", PHOTOS, 80)):
+        (base / name).mkdir()
+        for number in range(first, first + count):
+            pixels = picture(number // 5, 120, 160)
+            save(base / name / f"{number:03d}.jpg", view(pixels, number % 5 and number))
+    name, seconds = base / "whole.resight", {}
+    for step, arguments in steps(base, name).items():
+        _, seconds[step] = finish(*arguments)
+        shutil.copytree(name, base / f"after-{step}.resight")
+    return base, seconds
+
+
+def steps(base, name):
+    return {
+        "index": ("index", base / "photos", "--to", name, *SETTINGS),
+        "add": ("add", name, base / "more"),
+        "remove": ("remove", name, *GONE),
+    }
+
+
+BEFORE = {"add": "index", "remove": "add"}
+TOTAL = {"index": PHOTOS, "add": 80}
+
+
+def survive(world, folder, step, rng, kills):
+    """Kill `step` that often, each time a run that goes on where the last one was killed, then let it finish."""
+    base, seconds = world
+    name = folder / f"{step}.resight"
+    if step in BEFORE:
+        shutil.copytree(base / f"after-{BEFORE[step]}.resight", name)
+    earlier = PHOTOS if step == "add" else 0
+    arguments, before, hits = steps(base, name)[step], stored(name), 0
+    for _ in range(kills):
+        hits += killed_after(rng.uniform(0.3, 1.0) * seconds[step], *arguments)
+        now = stored(name)
+        assert now <= before if step == "remove" else now >= before  # what was stored stays stored
+        before = now
+    finished = step == "remove" and not open_collection(name).stale and GONE[0] not in open_collection(name).ids
+    if not finished:
+        report, _ = finish(*arguments)
+        if step == "remove":
+            assert report["removed"] in (0, len(GONE))
+        else:
+            had = before - earlier
+            assert (report["added"], report["unchanged"], report["problems"]) == (TOTAL[step] - had, had, [])
+    assert not [finding for finding in check_collection(name) if not finding.ok]
+    assert answers(name) == answers(base / f"after-{step}.resight")
+    return hits
+
+
+@pytest.mark.parametrize(("step", "kills"), [("index", 2), ("add", 1), ("remove", 1)])
+def test_a_few_kills(world, tmp_path, step, kills):
+    survive(world, tmp_path, step, random.Random(f"few {step}"), kills)
+
+
+@pytest.mark.slow
+def test_twenty_kills(world, tmp_path):
+    rng = random.Random(11)
+    hits = 0
+    for round_ in range(4):
+        for step, kills in (("index", 3), ("add", 2), ("remove", 1)):
+            (tmp_path / f"{round_}-{step}").mkdir()
+            hits += survive(world, tmp_path / f"{round_}-{step}", step, rng, kills)
+    assert hits >= 15  # of 24: some runs are done before they are killed
+
+
+def test_no_scratch_is_left_for_long(world):
+    base, _ = world
+    assert sorted(path.name for path in (base / "whole.resight" / "derived").iterdir()) == [
+        "asmk.safetensors",
+        "codebook.safetensors",
+        "confidence.json",
+    ]
+    assert list(Path(base).glob(".*")) == []
