@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import resight
 from resight.cli import console
 from resight.cli import evaluate as cli_evaluate
 from resight.cli import experiment as cli_experiment
@@ -20,6 +19,7 @@ from resight.cli import refine as cli_refine
 from resight.cli import train as cli_train
 from resight.cli import whiten as cli_whiten
 from resight.errors import ResightError
+from resight.version import __version__
 
 if TYPE_CHECKING:
     from resight.collection.answer import Answer
@@ -47,7 +47,7 @@ Top = Annotated[int, typer.Option(help="How many results.", min=1)]
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        console.say(f"resight {resight.__version__}")
+        console.say(f"resight {__version__}")
         raise typer.Exit
 
 
@@ -91,8 +91,10 @@ def index(
 @app.command()
 def add(name: Name, photos: Photos, hidden: Hidden = False, jobs: Jobs = 0, json: Json = False) -> None:
     """Add photos to a collection that exists."""
+    from resight.collection.collection import open_collection
+
     with console.one_sentence():
-        _add(resight.open(name), _scan(photos, hidden), jobs=jobs, json=json)
+        _add(open_collection(name), _scan(photos, hidden), jobs=jobs, json=json)
 
 
 @app.command()
@@ -103,11 +105,12 @@ def remove(
     json: Json = False,
 ) -> None:
     """Take photos out of a collection; the files stay."""
+    from resight.collection.collection import open_collection
     from resight.collection.ingest import missing_files
     from resight.errors import UsageError
 
     with console.one_sentence():
-        collection = resight.open(name)
+        collection = open_collection(name)
         chosen = [*(ids or []), *(missing_files(collection.tables) if missing else [])]
         if not chosen and not missing:
             raise UsageError("nothing to remove: give ids, or --missing")
@@ -131,12 +134,13 @@ def search(
     html: Annotated[Path | None, typer.Option(help="Write a report with the proofs as pictures.")] = None,
 ) -> None:
     """Find the photos that show what a photo shows."""
+    from resight.collection.collection import open_collection
     from resight.reports.answers import answer_json, report_query, write_report
     from resight.reports.graph_figure import graph_figure
     from resight.types import Box
 
     with console.one_sentence():
-        collection = resight.open(name)
+        collection = open_collection(name)
         part = None if box is None else Box.parse(box)
         options = cli_evaluate.settings(set_ or [])
         answer = collection.search(image, part, top, where, recipe, **options)
@@ -162,11 +166,12 @@ def explain(
     json: Json = False,
 ) -> None:
     """Say, and draw, why a photo was found."""
+    from resight.collection.collection import open_collection
     from resight.reports.answers import explanation_json, match_picture, save_picture
     from resight.types import Box
 
     with console.one_sentence():
-        collection = resight.open(name)
+        collection = open_collection(name)
         explanation = collection.explain(image, result_id, None if box is None else Box.parse(box), recipe)
         if out is not None:
             save_picture(out, match_picture(collection, explanation.query, explanation.result))
@@ -187,8 +192,10 @@ def info(name: Name, json: Json = False) -> None:
     """Say what a collection holds."""
     from dataclasses import asdict
 
+    from resight.collection.collection import open_collection
+
     with console.one_sentence():
-        facts = asdict(resight.open(name).info())
+        facts = asdict(open_collection(name).info())
         if json:
             console.print_json(facts)
             return
@@ -228,10 +235,11 @@ def duplicates(
     json: Json = False,
 ) -> None:
     """List groups of photos that are the same file, or the same picture proven by geometry."""
+    from resight.collection.collection import open_collection
     from resight.collection.duplicates import exact_duplicates, near_duplicates
 
     with console.one_sentence():
-        collection = resight.open(name)
+        collection = open_collection(name)
         groups = [("exact", group) for group in exact_duplicates(collection)]
         if near:
             with console.progress(json) as progress:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-import resight
 from resight.cli import console
 
 
@@ -25,10 +24,11 @@ def fuse(
     json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Learn how much the global descriptor counts beside the local features, and search so from now on."""
+    from resight.collection.collection import open_collection
     from resight.fitting.improve import learn_fusion
 
     with console.one_sentence():
-        learnt = learn_fusion(resight.open(name), pairs)
+        learnt = learn_fusion(open_collection(name), pairs)
         if json:
             console.print_json(asdict(learnt))
             return

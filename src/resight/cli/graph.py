@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-import resight
 from resight.cli import console
 
 Name = Annotated[str, typer.Argument(metavar="NAME.resight", help="The collection.")]
@@ -31,10 +30,11 @@ def build(
     """Build the graph; run it again to continue a verified graph that was stopped."""
     from dataclasses import asdict
 
+    from resight.collection.collection import open_collection
     from resight.fitting.improve import build_graph
 
     with console.one_sentence():
-        collection = resight.open(name)
+        collection = open_collection(name)
         with console.progress(json) as progress:
             reports = build_graph(collection, k, verified=verified, offline=offline, progress=progress)
         if json:
@@ -49,10 +49,11 @@ def tune(name: Name, json: Json = False) -> None:
     """Choose the options of expansion, traversal and diffusion for a collection, without labels, and keep them."""
     from dataclasses import asdict
 
+    from resight.collection.collection import open_collection
     from resight.fitting.improve import tune as choose
 
     with console.one_sentence():
-        chosen = choose(resight.open(name))
+        chosen = choose(open_collection(name))
         if json:
             console.print_json(asdict(chosen))
             return

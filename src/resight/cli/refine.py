@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import resight
 from resight.cli import console
 
 if TYPE_CHECKING:
@@ -40,13 +39,14 @@ def refine(
     json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Refine the global descriptors of a collection by their neighbours; run it again to take in new photos."""
+    from resight.collection.collection import open_collection
     from resight.errors import UsageError
     from resight.fitting.separation import drift, extend_refinement, load_refinement, refinement_exists
 
     with console.one_sentence():
         if method not in METHODS:
             raise UsageError(f"method {method!r} is unknown: choose one of {', '.join(METHODS)}")
-        collection = resight.open(name)
+        collection = open_collection(name)
         if refinement_exists(collection) and not retrain:
             refinement = extend_refinement(collection, load_refinement(collection))
         else:

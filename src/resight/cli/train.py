@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-import resight
 from resight.cli import console
 
 Name = Annotated[str, typer.Argument(metavar="NAME.resight", help="The collection.")]
@@ -42,11 +41,12 @@ def similarity(
     """Learn which photos show the same thing, from csv files or from pairs that geometry proves."""
     from dataclasses import replace
 
+    from resight.collection.collection import open_collection
     from resight.fitting.similarity import COSINE, PAIRS, train_similarity, write_pictures
     from resight.store.folder import faults
 
     with console.one_sentence():
-        collection = resight.open(name)
+        collection = open_collection(name)
         for folder in (checkpoints, pictures):
             if folder is not None:
                 with faults("make", folder):

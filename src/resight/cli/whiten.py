@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-import resight
 from resight.cli import console
 
 Name = Annotated[str, typer.Argument(metavar="NAME.resight", help="The collection.")]
@@ -31,11 +30,12 @@ def fit(
     json: Json = False,
 ) -> None:
     """Fit a whitening to the photos of a collection, and search with it from now on."""
+    from resight.collection.collection import open_collection
     from resight.fitting.improve import use_whitening
     from resight.fitting.whitening import fit_for
 
     with console.one_sentence():
-        collection = resight.open(name)
+        collection = open_collection(name)
         whitening = fit_for(collection, method, dim=dim, pairs=pairs)
         if out is not None:
             whitening.save(out)
@@ -53,11 +53,12 @@ def use(
     name: Name, file: Annotated[Path, typer.Argument(help="What `whiten fit --out` wrote.")], json: Json = False
 ) -> None:
     """Search a collection with a whitening that was fitted elsewhere."""
+    from resight.collection.collection import open_collection
     from resight.features.whitening import Whitening
     from resight.fitting.improve import use_whitening
 
     with console.one_sentence():
-        collection = resight.open(name)
+        collection = open_collection(name)
         whitening = Whitening.load(file)
         with console.progress(json) as progress:
             use_whitening(collection, whitening, progress=progress)
