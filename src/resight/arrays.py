@@ -37,13 +37,19 @@ def as_array(name: str, value: Any, dtype: Any, shape: tuple[int | None, ...]) -
     return array
 
 
-def finite_array(name: str, value: Any, dtype: Any, shape: tuple[int | None, ...], first: int = 0) -> NDArray[Any]:
-    """`as_array` of finite values. Raises `ArrayError`, naming the first bad row; row 0 counts as row `first`."""
-    array = as_array(name, value, dtype, shape)
+def check_finite(name: str, array: NDArray[Any], first: int = 0) -> None:
+    """Raise `ArrayError` where `array` (N, ...) holds NaN or infinity, naming the first such row; row 0 counts as row
+    `first`."""
     for start in range(0, len(array), BLOCK):
         finite = np.isfinite(array[start : start + BLOCK])
         if not finite.all():
-            raise ArrayError(f"{name} hold NaN or infinity in row {first + start + int(np.argwhere(~finite)[0][0])}")
+            raise ArrayError(f"row {first + start + int(np.argwhere(~finite)[0][0])} of {name} holds NaN or infinity")
+
+
+def finite_array(name: str, value: Any, dtype: Any, shape: tuple[int | None, ...], first: int = 0) -> NDArray[Any]:
+    """`as_array` of finite values. Raises `ArrayError` as that and `check_finite` do."""
+    array = as_array(name, value, dtype, shape)
+    check_finite(name, array, first)
     return array
 
 

@@ -28,15 +28,15 @@ def test_finite_rows_keep_their_values(dtype):
 def test_the_first_row_that_is_not_finite_is_named(value, row):
     rows = np.zeros((BLOCK + 7, 2), np.float32)
     rows[row:, 1] = value
-    with pytest.raises(ArrayError, match=f"descriptors hold NaN or infinity in row {row}$"):
+    with pytest.raises(ArrayError, match=f"row {row} of descriptors holds NaN or infinity"):
         finite_rows("descriptors", rows)
-    with pytest.raises(ArrayError, match=f"in row {row + 100}$"):
+    with pytest.raises(ArrayError, match=f"row {row + 100} of"):
         finite_rows("descriptors", rows, first=100)
 
 
 def test_finite_arrays_have_any_number_of_axes():
     assert finite_array("maps", np.zeros((2, 3, 4)), np.float64, (None, 3, None)).shape == (2, 3, 4)
-    with pytest.raises(ArrayError, match="maps hold NaN or infinity in row 1"):
+    with pytest.raises(ArrayError, match="row 1 of maps holds NaN or infinity"):
         finite_array("maps", [[[0.0]], [[np.nan]]], np.float64, (None, None, None))
 
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from resight.arrays import Float64
 from resight.errors import UsageError
 from resight.evaluation.experiment import Evaluation, Result, Run
-from resight.evaluation.metrics import Float64, Scores
+from resight.evaluation.metrics import Scores
 from resight.evaluation.significance import Comparison, compare
 from resight.version import __version__
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
+from resight.arrays import Float64, finite_rows
 from resight.errors import ArrayError, UsageError
 from resight.features.pooling import normalise
-from resight.features.whitening import Float64, Whitening
+from resight.features.whitening import Whitening
 from resight.types import Int64, KnnGraph, as_array
 
 SHRINKAGES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)  # that are tried
@@ -39,7 +40,7 @@ def fit_adaptation(X: Any, groups: Any, shrinkage: float | None = None, seed: in
     """
     if shrinkage is not None and not 0 < shrinkage <= 1:
         raise UsageError(f"shrinkage={shrinkage} must be above 0 and at most 1")
-    rows = _finite(X)
+    rows = finite_rows("descriptors", X, dtype=np.float64)
     labels = as_array("groups", groups, np.int64, (len(rows),))
     grouped, members = _members(labels)
     mean = rows.mean(axis=0)
@@ -80,14 +81,6 @@ def mutual_groups(graph: KnnGraph) -> Int64:
     links = csr_array((np.ones(there.sum(), np.int8), (source[there], target[there])), shape=(len(graph),) * 2)
     first, second = (links * links.T).nonzero()
     return groups_of_pairs(np.stack([first, second], axis=1), len(graph))
-
-
-def _finite(X: Any) -> Float64:
-    rows: Float64 = as_array("descriptors", X, np.float64, (None, None))
-    finite = np.isfinite(rows).all(axis=1)
-    if not finite.all():
-        raise ArrayError(f"descriptor {int(np.argmin(finite))} holds NaN or infinity")
-    return rows
 
 
 def _members(labels: Int64) -> tuple[Int64, Int64]:

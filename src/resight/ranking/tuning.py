@@ -17,14 +17,14 @@ from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 from scipy.special import ndtri
 
+from resight.arrays import Float64, finite_rows, unit_rows
 from resight.errors import ArrayError
 from resight.graph.adjacency import adjacency
 from resight.graph.diffusion import affinity, normalise
-from resight.graph.knn_graph import build_knn_graph, checked_vectors, cut
+from resight.graph.knn_graph import build_knn_graph, cut
 from resight.ranking.diffusion_stages import Diffusion
 from resight.ranking.expansion_stages import QueryExpansion
 from resight.ranking.pipeline import Pipeline
@@ -47,7 +47,6 @@ QUANTILES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0)  # of ed
 EXPANSIONS = {"n": (1, 2, 3, 5, 10, 20, 50), "alpha": (0.0, 1.0, 3.0, 6.0)}
 DIFFUSIONS = {"k": (5, 10, 20, 50), "seeds": (1, 2, 5, 10), "alpha": (0.5, 0.9, 0.99)}
 
-Float64 = NDArray[np.float64]
 Settings = Mapping[str, float]
 Source = Literal["verified pairs", "mutual neighbours"]
 
@@ -108,7 +107,7 @@ def choose_settings(vectors: Float32, verified: KnnGraph | None = None, *, least
     Where fewer than 10 photos are in a group, nothing is chosen: all settings are those of the smallest step, and not
     worthwhile. Raises `ArrayError` for values that are not finite or a graph of another size.
     """
-    vectors = checked_vectors("vectors", vectors)
+    vectors = finite_rows("vectors", vectors)
     rng = np.random.default_rng(seed)
     if verified is not None and len(verified) != len(vectors):
         raise ArrayError(f"the verified graph has {len(verified)} nodes, expected one for each of {len(vectors)}")
@@ -129,11 +128,11 @@ def choose_settings(vectors: Float32, verified: KnnGraph | None = None, *, least
 def _mutual_trial(vectors: Float32, rng: np.random.Generator) -> _Trial:
     order = rng.permutation(vectors.shape[1])
     middle = len(order) // 2
-    group = _groups(len(vectors), *_outstanding(_unit(vectors[:, order[:middle]]), rng))
+    group = _groups(len(vectors), *_outstanding(unit_rows(vectors[:, order[:middle]]), rng))
     asked = _asked(group, rng)
     count = len(order) - middle
     while True:
-        tried = _unit(vectors[:, order[middle : middle + count]])
+        tried = unit_rows(vectors[:, order[middle : middle + count]])
         trial = _Trial(VectorDatabase.over(tried), build_knn_graph(tried, WIDTH), group, asked)
         if not len(asked) or count // 2 < FEWEST_DIMENSIONS or trial.score(None).mean() <= HARD:
             return trial
@@ -222,11 +221,6 @@ def _reason(choice: Choice, settings: Settings) -> str:
     return f"{words} of {len(choice.tried)} settings ({scores})" + (
         "" if choice.worthwhile else f", but no sure gain: do without {choice.method}"
     )
-
-
-def _unit(vectors: Float32) -> Float32:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(norms > 0, norms, 1), np.float32)
 
 
 def _outstanding(vectors: Float32, rng: np.random.Generator) -> tuple[Int64, Int64]:

@@ -142,7 +142,7 @@ def test_bad_arguments():
     with pytest.raises(ArrayError, match="groups has shape"):
         fit_adaptation(rows, labels[:3])
     rows[4, 2] = np.nan
-    with pytest.raises(ArrayError, match="descriptor 4 holds NaN"):
+    with pytest.raises(ArrayError, match="row 4 of descriptors holds NaN"):
         fit_adaptation(rows, labels)
     with pytest.raises(ArrayError, match="rows 1 to 9"):
         groups_of_pairs([[1, 9]], 5)
