@@ -23,7 +23,6 @@ from resight.types import Float32, Int64, as_array
 
 FORMAT = "resight-codebook-1"
 MOST_WORDS = 65536
-BLOCK = 1 << 17
 
 
 def words_for(descriptor_count: int) -> int:
