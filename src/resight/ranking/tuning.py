@@ -13,16 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import scipy.sparse
-from scipy.sparse.csgraph import connected_components
 from scipy.special import ndtri
 
 from resight.arrays import Float64, finite_rows, unit_rows
 from resight.errors import ArrayError
 from resight.graph.adjacency import adjacency
+from resight.graph.components import groups_of_pairs
 from resight.graph.diffusion import affinity, normalise
 from resight.graph.knn_graph import build_knn_graph, cut
 from resight.ranking.diffusion_stages import Diffusion
@@ -128,7 +127,7 @@ def choose_settings(vectors: Float32, verified: KnnGraph | None = None, *, least
 def _mutual_trial(vectors: Float32, rng: np.random.Generator) -> _Trial:
     order = rng.permutation(vectors.shape[1])
     middle = len(order) // 2
-    group = _groups(len(vectors), *_outstanding(unit_rows(vectors[:, order[:middle]]), rng))
+    group = groups_of_pairs(_outstanding(unit_rows(vectors[:, order[:middle]]), rng), len(vectors))
     asked = _asked(group, rng)
     count = len(order) - middle
     while True:
@@ -141,7 +140,7 @@ def _mutual_trial(vectors: Float32, rng: np.random.Generator) -> _Trial:
 
 def _verified_trial(vectors: Float32, verified: KnnGraph, least: int, rng: np.random.Generator) -> _Trial:
     rows, slots = np.nonzero(verified.weights >= least)
-    group = _groups(len(vectors), rows, verified.ids[rows, slots])
+    group = groups_of_pairs(np.stack((rows, verified.ids[rows, slots]), axis=1), len(vectors))
     return _Trial(VectorDatabase.over(vectors), build_knn_graph(vectors, WIDTH), group, _asked(group, rng))
 
 
@@ -223,9 +222,9 @@ def _reason(choice: Choice, settings: Settings) -> str:
     )
 
 
-def _outstanding(vectors: Float32, rng: np.random.Generator) -> tuple[Int64, Int64]:
-    """Pairs of mutual neighbours that are nearer to each other than `CLOSER` the way to both their backgrounds, and
-    than chance brings any photo of the collection, were similarities to unrelated ones normally distributed."""
+def _outstanding(vectors: Float32, rng: np.random.Generator) -> Int64:
+    """Pairs (M, 2) of mutual neighbours that are nearer to each other than `CLOSER` the way to both their backgrounds,
+    and than chance brings any photo of the collection, were similarities to unrelated ones normally distributed."""
     sample = rng.choice(len(vectors), min(1000, len(vectors)), replace=False)
     chance = float(ndtri(1 - CHANCE / len(vectors)))
     least = np.empty(len(vectors), np.float32)
@@ -236,17 +235,7 @@ def _outstanding(vectors: Float32, rng: np.random.Generator) -> tuple[Int64, Int
         least[start : start + 1024] = np.maximum(1 - CLOSER * (1 - background), middle + chance * (high - middle))
     pairs = affinity(build_knn_graph(vectors, MUTUAL), 1.0).tocoo()
     near = pairs.data > np.maximum(least[pairs.row], least[pairs.col])
-    return pairs.row[near].astype(np.int64), pairs.col[near].astype(np.int64)
-
-
-def _groups(nodes: int, rows: Int64, others: Any) -> Int64:
-    """The group of every node, (N,), numbered from 0: what edges join; -1 for nodes without an edge."""
-    edges = scipy.sparse.csr_array((np.ones(len(rows)), (rows, others)), shape=(nodes, nodes))
-    label = connected_components(edges, directed=False)[1]
-    joined = np.bincount(label, minlength=1)[label] > 1
-    group = np.full(nodes, -1, np.int64)
-    group[joined] = np.unique(label[joined], return_inverse=True)[1]
-    return group
+    return np.stack((pairs.row[near], pairs.col[near]), axis=1).astype(np.int64)
 
 
 def _average_precision(ranking: Ranking, trial: _Trial) -> Float64:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from resight.errors import ArrayError, UsageError
+from resight.graph.components import components
 from resight.store.folder import faults
 from resight.types import Bool, Int64, as_array
 
@@ -124,8 +123,7 @@ def split(pairs: Pairs, share: float = 0.25, seed: int = 0) -> tuple[Pairs, Pair
     rows = 1 + int(max(pairs.left.max(initial=-1), pairs.right.max(initial=-1)))
     pairs.check(rows)
     joined = pairs.select(pairs.matching)
-    links = coo_array((np.ones(len(joined)), (joined.left, joined.right)), shape=(rows, rows))
-    _, group = connected_components(links, directed=False)
+    group = components(np.stack((joined.left, joined.right), axis=1), rows)
     used = np.unique(group[np.concatenate((joined.left, joined.right))])
     held = np.random.default_rng(seed).random(group.max() + 1) < share
     # of the groups that matter exactly the share, so that few groups do not all fall on one side
