@@ -160,7 +160,7 @@ def open_descriptor(recipe: str, settings: GlobalSettings) -> GlobalDescriptor:
         raise UsageError(f"recipe {recipe} needs a network: give --backbone FILE.onnx" + _or_weights(recipe))
     if recipe in ("ap-gem", "solar", "delg"):
         raise UsageError(f"recipe {recipe} is a trained network, not a backbone: give its checkpoint with --weights")
-    from resight.features.networks.backbone import open_backbone
+    from resight.features.networks.open import open_backbone
 
     backbone = open_backbone(settings.backbone)
     pool, name = _pool(settings, backbone.output)
