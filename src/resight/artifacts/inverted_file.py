@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from resight.errors import CollectionError, StampMismatch
-from resight.features.local.rootsift import unpack
+from resight.features.local.packed import unpack
 from resight.index.asmk import Asmk, Codebook, words_for
 from resight.progress import Progress, silent
 from resight.ranking.confidence import CHANGE, UNKNOWN, Bonus, Confidence, calibrate

@@ -9,7 +9,7 @@ import numpy as np
 
 from resight.collection.answer import MatchRule, Query, Result
 from resight.errors import ImageError, UsageError
-from resight.features.local.rootsift import SIFT_DIM, empty_features
+from resight.features.local.packed import empty_features
 from resight.images.decode import Decoded, decode
 from resight.images.transform import decode_crop, pixel_box
 from resight.matching.geometry import Verification
@@ -33,7 +33,7 @@ def read_query(collection: Collection, image: str | os.PathLike[str], box: Box |
         return Query(name, path, None, collection.features(row), row, _stored_vector(collection, row))
     settings = collection.settings
     decoded, offset = _decode(path, box, settings.max_side)
-    local = empty_features(SIFT_DIM)
+    local = empty_features(0)
     if settings.local is not None:
         local = _moved(settings.local.encoder(decoded.pixels).scaled(1 / decoded.scale), offset)
     return Query(escape_path(name), path, box, local, row, _described(collection, path, decoded))
@@ -93,6 +93,6 @@ def _decode(path: str, box: Box | None, max_side: int) -> tuple[Decoded, tuple[f
 
 def _moved(local: LocalFeatures, offset: tuple[float, float]) -> LocalFeatures:
     if not len(local):
-        return empty_features(SIFT_DIM)
+        return local
     shift = np.asarray(offset, np.float32)
     return LocalFeatures(local.xy + shift, local.scale, local.angle, local.strength, local.descriptors)
