@@ -12,12 +12,16 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
 
-from resight.artifacts.similarity import SIMILARITY, Described, describe_collection
+from resight.artifacts.descriptors import Descriptors
+from resight.artifacts.similarity import save_similarity
 from resight.collection.collection import Collection
+from resight.collection.snapshot import Snapshot
 from resight.errors import UsageError
+from resight.fitting.graphs import descriptors_of
 from resight.matching.similarity import DeepSimilarity, new_similarity
 from resight.progress import Progress, silent
-from resight.store.folder import derived_path, faults, write_atomic
+from resight.store.folder import faults, write_atomic
+from resight.store.writer import writing
 from resight.training.similarity.fit import SHARE, DeepSimilarities, learn_deep_similarity
 from resight.training.similarity.loop import Options
 from resight.training.similarity.pairs import Pairs, pairs_from_groups, read_pairs, split
@@ -39,7 +43,7 @@ class Training:
     stages: DeepSimilarities
     pairs: Pairs
     held: Pairs
-    described: Described
+    descriptors: Descriptors
     order: Mapping[str, float]
 
 
@@ -53,7 +57,7 @@ def verified_groups(
     """
     if collection.settings.local is None:
         raise UsageError(
-            f"recipe {collection.stamp.recipe} keeps no local features that could prove which photos match: "
+            f"recipe {collection.snapshot.stamp.recipe} keeps no local features that could prove which photos match: "
             "give pairs or groups"
         )
     names = {row: id_ for id_, row in collection.ids.items()}
@@ -86,7 +90,7 @@ def read_groups(path: str | Path, collection: Collection, rows: Int64) -> Int64:
             if not {"id", "group"} <= set(lines.fieldnames or ()):
                 raise UsageError(f"{path} needs the columns id and group, it has {lines.fieldnames}")
             for line in lines:
-                row = collection.row_of(line["id"] or "")
+                row = collection.snapshot.row_of(line["id"] or "")
                 if row in place:  # others could not be read, and have no descriptor
                     groups[place[row]] = numbers.setdefault(line["group"] or "", len(numbers))
         except (UnicodeDecodeError, csv.Error) as error:
@@ -94,7 +98,7 @@ def read_groups(path: str | Path, collection: Collection, rows: Int64) -> Int64:
     return groups
 
 
-def train_similarity(
+def fit_similarity(
     collection: Collection,
     *,
     pairs: str | Path | None = None,
@@ -111,12 +115,13 @@ def train_similarity(
     `pairs`: a CSV file as for `read_pairs`. `groups`: one as for `read_groups`. Neither: `verified_groups` of `photos`
     photos. Of the last two stages the one that puts more pairs of unseen photos in the right order is kept, in the
     derived file `similarity.safetensors`. `checkpoints`: a folder, to continue a stopped training. Raises `UsageError`
-    when both or too few pairs are given, and as `describe_collection` and `learn_deep_similarity` do.
+    when both or too few pairs are given, and as `descriptors_of` and `learn_deep_similarity` do.
     """
     if pairs is not None and groups is not None:
         raise UsageError("give pairs or groups, not both")
-    described = describe_collection(collection, progress=progress)
-    rows, X, seed = described.rows, described.vectors, options.seed
+    with writing(collection.path, "fit similarity") as writer:
+        descriptors = descriptors_of(collection, writer, progress)
+    rows, X, seed = descriptors.rows, descriptors.matrix, options.seed
     if pairs is not None:
         made = _placed(read_pairs(pairs, collection.ids), rows)
     elif groups is not None:
@@ -125,7 +130,7 @@ def train_similarity(
         made = pairs_from_groups(
             verified_groups(collection, rows, photos=photos, seed=seed, progress=progress), seed=seed
         )
-    start = new_similarity(X.shape[1], hidden, seed=seed, model=described.fingerprint)
+    start = new_similarity(X.shape[1], hidden, seed=seed, model=descriptors.fingerprint)
     stages = learn_deep_similarity(
         start, X, made, cosine=cosine, options=options, checkpoints=checkpoints, progress=progress
     )
@@ -136,8 +141,10 @@ def train_similarity(
         order[name] = right_order(stage.similarity.pairs(X[held.left], X[held.right]), held)
     kept = max(("DeepSimH", "DeepSim"), key=lambda name: order[name])
     similarity = named[kept].similarity
-    similarity.save(derived_path(collection.path, SIMILARITY))
-    return Training(kept, similarity, stages, made, held, described, order)
+    with writing(collection.path, "fit similarity") as writer:
+        save_similarity(writer, similarity)
+        collection.snapshot = Snapshot(writer.tables, collection.snapshot.stamp)
+    return Training(kept, similarity, stages, made, held, descriptors, order)
 
 
 def right_order(scores: Float32, pairs: Pairs) -> float:
@@ -149,7 +156,7 @@ def right_order(scores: Float32, pairs: Pairs) -> float:
 
 def write_pictures(training: Training, folder: str | Path) -> None:
     """Plots of a training as PNG: learned score over cosine of the pairs that were held back, and the losses."""
-    X, held = training.described.vectors, training.held
+    X, held = training.descriptors.matrix, training.held
     x, y = X[held.left], X[held.right]
     scores = training.similarity.pairs(x, y)
     picture = learned_against_cosine(np.einsum("nd,nd->n", x, y), scores, held.matching, name=f"{training.kept} score")

@@ -6,18 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
-from resight.artifacts.descriptors import PCA_POWER, ZCA_SHRINKAGE
+from resight.artifacts.descriptors import PCA_POWER, ZCA_SHRINKAGE, given
 from resight.collection.collection import Collection
 from resight.errors import UsageError
 from resight.features.adaptation import fit_adaptation, groups_of_pairs
 from resight.features.whitening import Whitening, fit_learned, fit_pca, fit_zca
 from resight.fitting.examples import read_pairs
+from resight.progress import Progress, silent
+from resight.store.writer import writing
 
 METHODS = ("pca", "zca", "learned", "adapted")
 FROM_PAIRS = ("learned", "adapted")
 
 
-def fit_for(
+def fit_whitening_to(
     collection: Collection,
     method: str = "zca",
     *,
@@ -39,7 +41,7 @@ def fit_for(
         raise UsageError("--pairs FILE, two ids per line, belongs to methods learned and adapted, which need it")
     if dim is not None and method == "zca":
         raise UsageError("zca keeps all dimensions: leave out --dim, or choose pca")
-    rows, raw = collection.tables.vectors()
+    rows, raw = collection.snapshot.tables.vectors()
     if method == "pca":
         return fit_pca(raw, dim, power)
     if method == "zca":
@@ -55,3 +57,16 @@ def fit_for(
     if not 1 <= dim <= learned.dim:
         raise UsageError(f"dim={dim}: give 1 to {learned.dim}")
     return Whitening(learned.mean, learned.projection[:dim], {**learned.provenance, "dim": str(dim)})
+
+
+def use_whitening(collection: Collection, whitening: Whitening, *, progress: Progress = silent) -> None:
+    """Whiten the global descriptors so from now on; the collection does not learn a whitening by itself any more.
+
+    Raises `UsageError` when the recipe has none, or the whitening is of another dimension.
+    """
+    dim = collection.snapshot.tables.dim
+    if dim != len(whitening.mean):
+        what = f"a whitening of {len(whitening.mean)} dimensions does not fit {collection.path}"
+        raise UsageError(f"{what}: its descriptors have {dim or 'no'} dimensions")
+    with writing(collection.path, "fit whitening") as writer:
+        collection.update(writer, whitening=given(whitening), progress=progress)

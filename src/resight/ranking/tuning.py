@@ -49,6 +49,7 @@ DIFFUSIONS = {"k": (5, 10, 20, 50), "seeds": (1, 2, 5, 10), "alpha": (0.5, 0.9, 
 
 Float64 = NDArray[np.float64]
 Settings = Mapping[str, float]
+METHODS = ("expansion", "traversal", "diffusion")
 Source = Literal["verified pairs", "mutual neighbours"]
 
 
@@ -71,7 +72,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Automatic:
+class Tuned:
     """The choices for a collection. `groups` with `photos` in them came from `source`; `queries` of them were asked."""
 
     expansion: Choice
@@ -99,7 +100,7 @@ class _Trial:
         return _average_precision(Pipeline((search, stage) if stage else (search,))(queries), self)
 
 
-def choose_settings(vectors: Float32, verified: KnnGraph | None = None, *, least: int = 20, seed: int = 0) -> Automatic:
+def choose_settings(vectors: Float32, verified: KnnGraph | None = None, *, least: int = 20, seed: int = 0) -> Tuned:
     """Settings that suit the collection `vectors` (N, D) float32, L2-normalised: `n` and `alpha` of `QueryExpansion`,
     the `threshold` of `ExploreExploit` over a graph of 50 neighbours, and `k`, `seeds` and `alpha` of `Diffusion`.
 
@@ -115,7 +116,7 @@ def choose_settings(vectors: Float32, verified: KnnGraph | None = None, *, least
     trial = _mutual_trial(vectors, rng) if verified is None else _verified_trial(vectors, verified, least, rng)
     graph = trial.graph if trial.database.vectors is vectors else build_knn_graph(vectors, WIDTH)
     plain = trial.score(None)
-    return Automatic(
+    return Tuned(
         _expansion(trial, plain),
         _traversal(trial, plain, graph),
         _diffusion(trial, plain),
