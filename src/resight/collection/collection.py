@@ -21,13 +21,15 @@ from resight.features.whitening import Whitening
 from resight.images.scan import Scan, scan
 from resight.index.asmk import Codebook
 from resight.progress import Progress, silent
+from resight.ranking.pipeline import Pipeline
 from resight.ranking.verification import VERIFIED
 from resight.recipes.catalogue import DEFAULT, Settings, settings_of, with_absolute_paths
+from resight.recipes.resources import need_database
 from resight.recipes.settings import MODEL_FILES
 from resight.store.stamp import check_stamp, new_stamp, read_stamp, write_stamp
 from resight.store.tables import create, open_tables
 from resight.store.writer import Writer, writing
-from resight.types import Box, Ranking
+from resight.types import Box, Float32, Int64, Ranking
 
 
 class Collection:
@@ -108,6 +110,18 @@ class Collection:
         """
         return read_query(self.snapshot, image, box)
 
+    def pipeline(self, where: str | None = None, recipe: str | None = None, **options: Any) -> Pipeline:
+        """The stages of a recipe, the collection's own when it is None; raises as `Snapshot.pipeline` does."""
+        return self.snapshot.pipeline(where, recipe, options)
+
+    def vectors(self) -> tuple[Int64, Float32]:
+        """Rows with a global descriptor, ascending, (N,) int64, and the descriptors as searches compare them, (N, D).
+
+        Raises `UsageError` when the recipe has none.
+        """
+        database = need_database(self.snapshot)
+        return database.rows, database.vectors
+
     def search(
         self,
         image: str | os.PathLike[str] | Query,
@@ -127,7 +141,7 @@ class Collection:
         if top < 1:
             raise UsageError(f"{top} results were asked for: give at least 1")
         snapshot, started = self.snapshot, time.perf_counter()
-        pipeline = snapshot.pipeline(where, recipe, options)
+        pipeline = self.pipeline(where, recipe, **options)
         query = image if isinstance(image, Query) else read_query(snapshot, image, box)
         read = time.perf_counter()
         ids, scores = _ranked(query, pipeline(query.queries()))
@@ -150,7 +164,7 @@ class Collection:
         no features.
         """
         snapshot = self.snapshot
-        pipeline = snapshot.pipeline(None, recipe, options)
+        pipeline = self.pipeline(None, recipe, **options)
         query = image if isinstance(image, Query) else read_query(snapshot, image, box)
         row = snapshot.row_of(id)
         if row not in snapshot.tables.feature_rows:

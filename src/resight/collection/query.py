@@ -29,9 +29,9 @@ def read_query(snapshot: Snapshot, image: str | os.PathLike[str], box: Box | Non
     if os.path.isfile(name):
         return _read_file(snapshot, name, box)
     row = snapshot.find(name)
+    if row is None and os.path.exists(name):
+        return _read(snapshot, name, os.path.abspath(name), box, -1)  # no file: decoding says what it is
     if row is None:
-        if os.path.exists(name):
-            raise UsageError(f"{name} is not a file: give the path of a photo")
         raise UsageError(f"{name} is neither a file nor the id of a photo in {snapshot.path}: check the spelling")
     photo = snapshot.photo(row)
     copies = NO_ROWS if box is not None else _rows_of_content(snapshot, photo["sha256"])

@@ -5,7 +5,7 @@ import shutil
 import lance
 import pytest
 
-from resight.artifacts.inverted_file import CODEBOOK, CONFIDENCE, INVERTED_FILE
+from resight.artifacts.files import CODEBOOK, CONFIDENCE, INVERTED_FILE
 from resight.collection import open_collection
 from resight.collection.check import check_collection, repair_collection
 from resight.errors import CollectionError, CollectionNotFound
@@ -64,7 +64,7 @@ def test_derived_files_are_mended(copied, answers, file, damage):
 
 def test_a_changed_codebook_is_noticed(copied, answers):
     before = answers(copied.path, NAMES)
-    path = derived_path(copied.path, CODEBOOK)
+    path = CODEBOOK.path(copied.path)
     overwrite(path, path.stat().st_size // 2, b"\x01\x02\x03")
     with pytest.raises(CollectionError, match=r"codebook\.safetensors is damaged"):
         open_collection(copied.path).search(NAMES[0])
@@ -88,12 +88,12 @@ def test_an_index_with_other_settings_than_the_stamp(copied):
     with pytest.raises(CollectionError, match="other settings than its stamp"):
         open_collection(copied.path).search(NAMES[0])
     assert not broken(repair_collection(copied.path))
-    assert not open_collection(copied.path).derived.index.kernel.binary
+    assert not open_collection(copied.path).snapshot.index.kernel.binary
 
 
 def test_lost_features_come_back_with_the_next_run(copied, answers):
     before = answers(copied.path, NAMES)
-    row = open_collection(copied.path).row_of("000-1.jpg")
+    row = open_collection(copied.path).snapshot.row_of("000-1.jpg")
     lance.dataset(table_uri(copied.path, LOCAL)).delete(f"row = {row}")
     assert "features" in broken(check_collection(copied.path))
     assert not broken(repair_collection(copied.path))
@@ -109,14 +109,14 @@ def test_lost_features_come_back_with_the_next_run(copied, answers):
 
 
 def test_an_index_that_is_behind(copied):
-    row = open_collection(copied.path).row_of("000-1.jpg")
+    row = open_collection(copied.path).snapshot.row_of("000-1.jpg")
     with writing(copied.path, "test") as writer:
         writer.remove_rows([row])
     finding = next(f for f in check_collection(copied.path) if f.name == "index")
     assert not finding.ok
     assert finding.message == "1 photos differ between index and features"
     assert not broken(repair_collection(copied.path))
-    assert len(open_collection(copied.path).derived.index) == 14
+    assert len(open_collection(copied.path).snapshot.index) == 14
 
 
 def test_photos_that_are_gone_are_only_told(copied, tmp_path):

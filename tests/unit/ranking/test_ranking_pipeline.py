@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from resight.errors import UsageError
-from resight.ranking.pipeline import Cut, Fusion, Pipeline, Composable, need, reorder
+from resight.ranking.pipeline import Composable, Cut, Fusion, Pipeline, need, reorder
 from resight.types import Evidence, Queries, Ranking
 
 QUERIES = Queries(rows=[-1, -1])

@@ -41,7 +41,7 @@ def test_a_learned_similarity_ranks_online(base, kind):
     assert len(found.results) == 4
     assert first not in [result.id for result in found.results]
     assert again.explain(first, found.results[0].id, recipe="deep-similarity").evidence
-    path = again.photo(again.row_of(first))["path"]
+    path = again.photo(again.snapshot.row_of(first))["path"]
     assert len(again.search(path, recipe="deep-similarity", top=3).results) == 3
 
 
