@@ -265,7 +265,7 @@ def test_remove(fresh):
     assert collection.remove(["000-1.jpg", "002-0.jpg", "000-1.jpg"]) == 2
     assert matches(collection.search("000-0.jpg")) == {"000-2.jpg"}
     for view_of in (collection, open_collection(collection.path)):
-        assert len(view_of.tables) == 7
+        assert len(view_of.snapshot.tables) == 7
         assert len(view_of.snapshot.index) == 7
         assert "002-0.jpg" not in view_of.ids
     assert (photos.folder / "000-1.jpg").exists()
@@ -400,7 +400,7 @@ def test_create_and_reopen(tmp_path):
         open_or_create(path, "other")
     with pytest.raises(UsageError, match="already exists"):
         create_collection(path)
-    with pytest.raises(UsageError, match="no setting 'wrods'"):
+    with pytest.raises(UsageError, match="no option 'wrods'"):
         create_collection(tmp_path / "d.resight", "classic", {"wrods": 3})
     assert not (tmp_path / "d.resight").exists()
 
@@ -408,7 +408,9 @@ def test_create_and_reopen(tmp_path):
 def test_a_collection_of_an_unknown_recipe(copied):
     stamp = copied.path / "stamp.json"
     stamp.write_text(stamp.read_text().replace('"classic"', '"tomorrow"'))
-    with pytest.raises(StampMismatch, match=r"copy\.resight was made by another resight.*'tomorrow' is unknown"):
+    with pytest.raises(
+        StampMismatch, match=r"copy\.resight was made by another resight.*'tomorrow' cannot index photos"
+    ):
         open_collection(copied.path)
 
 

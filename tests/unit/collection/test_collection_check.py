@@ -9,7 +9,7 @@ from resight.artifacts.files import CODEBOOK, CONFIDENCE, INVERTED_FILE
 from resight.collection import open_collection
 from resight.collection.check import check_collection, repair_collection
 from resight.errors import CollectionError, CollectionNotFound
-from resight.store.folder import LOCAL, derived_path, table_uri
+from resight.store.folder import LOCAL, table_uri
 from resight.store.writer import writing
 
 NAMES = ("000-0.jpg", "003-2.jpg")
@@ -46,7 +46,7 @@ def test_checking_changes_nothing(copied):
 @pytest.mark.parametrize("damage", ["gone", "empty", "cut", "noise", "overwritten"])
 def test_derived_files_are_mended(copied, answers, file, damage):
     before = answers(copied.path, NAMES)
-    path = derived_path(copied.path, file)
+    path = file.path(copied.path)
     content = path.read_bytes()
     if damage == "gone":
         path.unlink()
@@ -54,10 +54,10 @@ def test_derived_files_are_mended(copied, answers, file, damage):
         overwrite(path, 0)
     else:
         path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "noise": b"\x00\xff" * 900}[damage])
-    if (file, damage) != (CONFIDENCE, "gone"):  # the next run learns it, until then the default threshold serves
-        found = check_collection(copied.path)
-        assert broken(found) == {"index"}
-        assert next(f for f in found if f.name == "index").repair
+    found = check_collection(copied.path)
+    name = "index" if damage == "gone" else file.name
+    assert broken(found) == {name}
+    assert next(f for f in found if f.name == name).repair
     assert not broken(repair_collection(copied.path))
     assert answers(copied.path, NAMES) == before
 
@@ -68,7 +68,7 @@ def test_a_changed_codebook_is_noticed(copied, answers):
     overwrite(path, path.stat().st_size // 2, b"\x01\x02\x03")
     with pytest.raises(CollectionError, match=r"codebook\.safetensors is damaged"):
         open_collection(copied.path).search(NAMES[0])
-    assert broken(check_collection(copied.path)) == {"index"}
+    assert broken(check_collection(copied.path)) == {CODEBOOK.name}
     assert not broken(repair_collection(copied.path))
     assert answers(copied.path, NAMES) == before
 
