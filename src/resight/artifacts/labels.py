@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +24,22 @@ FORMAT = "resight labelled photos 1"
 
 
 def keep_labelled(
-    folder: Path, descriptor: GlobalDescriptor, path: Path, *, progress: Progress = silent
+    folder: Path,
+    descriptor: GlobalDescriptor,
+    photos: Sequence[str],
+    names: Sequence[str],
+    *,
+    progress: Progress = silent,
 ) -> tuple[int, list[Problem]]:
-    """Describe the labelled photos of a csv file, `photo,label` per line, and keep them beside the collection `folder`.
+    """Describe labelled `photos`, paths, with the `names` of what they show, and keep them beside the collection
+    `folder`.
 
-    Photos are paths relative to the file. They take the place of labelled photos of an earlier call. Returns how many
-    were kept, and a problem for each that could not be read. Raises `UsageError` for a file that is not such a list,
-    and for a photo that does not exist.
+    They take the place of labelled photos of an earlier call. Returns how many were kept, and a problem for each that
+    could not be read. Raises `UsageError` when none can be read.
     """
-    photos, names = _read(path)
     found = extract(descriptor, photos, progress=progress)
     if not len(found.places):
-        raise UsageError(f"none of the {len(photos)} labelled photos of {path} can be read")
+        raise UsageError(f"none of the {len(photos)} labelled photos can be read: give photographs")
     labels = np.unique(names, return_inverse=True)[1][found.places].astype(np.int64)
     tensors = {"vectors": np.ascontiguousarray(found.vectors), "labels": labels}
     with writing(folder, "label"):
@@ -57,23 +61,3 @@ def training_photos(folder: Path, vectors: Vectors) -> TrainingPhotos | None:
         return label_collection(VectorDatabase(vectors.matrix, vectors.rows, vectors.index), *known)
     except UsageError as error:
         raise CollectionError(f"{path} does not fit the collection ({error}): add the labels again") from error
-
-
-def _read(path: Path) -> tuple[list[str], list[str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = [(number, line) for number, line in enumerate(csv.reader(file), 1) if line]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} cannot be read as csv: {error}") from error
-    photos, labels = [], []
-    for number, line in lines:
-        if len(line) != 2 or not line[1].strip():
-            raise UsageError(f"line {number} of {path} is not of the form photo,label")
-        photo = path.parent / line[0].strip()
-        if not photo.is_file():
-            raise UsageError(f"line {number} of {path}: there is no photo {photo}")
-        photos.append(str(photo))
-        labels.append(line[1].strip())
-    if not photos:
-        raise UsageError(f"{path} holds no labelled photos")
-    return photos, labels

@@ -1,4 +1,4 @@
-"""Searching one's own collection by a similarity that was learnt on it (`resight.fitting.similarity`), without torch."""
+"""Searching one's own collection by a similarity that was learned on it, without torch."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from resight.artifacts.neighbours import tune as tune_options
 from resight.collection.collection import Collection
 from resight.errors import UsageError
 from resight.features.whitening import Whitening
-from resight.fitting.examples import read_pairs
+from resight.fitting.examples import matching_pairs, read_labels
 from resight.fitting.fusion import FusionWeight, learn_from_geometry, learn_from_pairs, save_weight
 from resight.images.scan import Problem
 from resight.progress import Progress, silent
@@ -56,28 +56,29 @@ def add_labels(collection: Collection, path: Path, *, progress: Progress = silen
     """Keep the labelled photos of a csv file beside the collection, for semi-supervised recipes.
 
     Returns how many, and a problem for each that could not be read. Raises `UsageError` without global descriptors, by
-    which labels are followed, and as `resight.artifacts.labels.keep_labelled` does.
+    which labels are followed, and as `read_labels` and `keep_labelled` do.
     """
     descriptor = collection.descriptor
     if descriptor is None:
         raise UsageError(f"{collection.path} has no global descriptors, by which labels are followed: see recipe gem")
-    return keep_labelled(collection.path, descriptor, path, progress=progress)
+    photos, labels = read_labels(path)
+    return keep_labelled(collection.path, descriptor, photos, labels, progress=progress)
 
 
-def learn_fusion(collection: Collection, pairs: Path | None = None) -> FusionWeight:
+def learn_fusion(collection: Collection, pairs: Path | None = None, groups: Path | None = None) -> FusionWeight:
     """Learn the weight of the global descriptor in recipe hybrid.
 
-    `pairs`: a csv file of two ids per line that show one thing; None for pairs that geometry proves. Raises
+    `pairs` or `groups`: a csv file (`resight.fitting.examples`); neither: pairs that geometry proves. Raises
     `UsageError` for another recipe, and when there are too few pairs.
     """
     index, whole = collection.derived.index, collection.whole
     if index is None or collection.settings.local is None:
         raise UsageError(f"{collection.path} has no local features to fuse with: see recipe hybrid")
     parts = (index, collection.derived.confidence, whole, collection.verifier)
-    if pairs is None:
+    if pairs is None and groups is None:
         learnt = learn_from_geometry(*parts)
     else:
-        learnt = learn_from_pairs(*parts, *read_pairs(pairs, collection.ids, collection.path, whole.rows))
+        learnt = learn_from_pairs(*parts, *matching_pairs(collection.ids, whole.rows, pairs=pairs, groups=groups))
     with writing(collection.path, "fuse"):
         save_weight(collection.path, learnt)
     return learnt

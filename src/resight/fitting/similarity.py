@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,13 @@ from scipy.stats import rankdata
 from resight.artifacts.similarity import SIMILARITY, Described, describe_collection
 from resight.collection.collection import Collection
 from resight.errors import UsageError
+from resight.fitting.examples import read_groups, read_pairs
 from resight.matching.similarity import DeepSimilarity, new_similarity
 from resight.progress import Progress, silent
-from resight.store.folder import derived_path, faults, write_atomic
+from resight.store.folder import derived_path, write_atomic
 from resight.training.similarity.fit import SHARE, DeepSimilarities, learn_deep_similarity
 from resight.training.similarity.loop import Options
-from resight.training.similarity.pairs import Pairs, pairs_from_groups, read_pairs, split
+from resight.training.similarity.pairs import Pairs, pairs_from_groups, split
 from resight.types import Float32, Int64
 from resight.viz.similarity import learned_against_cosine, training_curves
 
@@ -72,28 +72,6 @@ def verified_groups(
     return np.where(np.bincount(group)[group] > 1, group, -1).astype(np.int64)
 
 
-def read_groups(path: str | Path, collection: Collection, rows: Int64) -> Int64:
-    """Groups (N,) int64 of `rows` (N,) from a CSV file with columns `id` and `group`; -1 for photos it does not name.
-
-    Raises `UsageError` on an unknown id, missing columns, or a file that is not CSV, `CollectionError` when it cannot
-    be read.
-    """
-    groups, numbers = np.full(len(rows), -1, np.int64), dict[str, int]()
-    place = {row: i for i, row in enumerate(rows.tolist())}
-    with faults("read", Path(path)), open(path, newline="", encoding="utf-8-sig") as file:
-        try:
-            lines = csv.DictReader(file)
-            if not {"id", "group"} <= set(lines.fieldnames or ()):
-                raise UsageError(f"{path} needs the columns id and group, it has {lines.fieldnames}")
-            for line in lines:
-                row = collection.row_of(line["id"] or "")
-                if row in place:  # others could not be read, and have no descriptor
-                    groups[place[row]] = numbers.setdefault(line["group"] or "", len(numbers))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UsageError(f"{path} is not a CSV file in UTF-8: {error}") from error
-    return groups
-
-
 def train_similarity(
     collection: Collection,
     *,
@@ -108,7 +86,7 @@ def train_similarity(
 ) -> Training:
     """Train DeepCosine, DeepSim and DeepSimH on the collection's photos and keep the best for searching.
 
-    `pairs`: a CSV file as for `read_pairs`. `groups`: one as for `read_groups`. Neither: `verified_groups` of `photos`
+    `pairs` or `groups`: a CSV file (`resight.fitting.examples`). Neither: `verified_groups` of `photos`
     photos. Of the last two stages the one that puts more pairs of unseen photos in the right order is kept, in the
     derived file `similarity.safetensors`. `checkpoints`: a folder, to continue a stopped training. Raises `UsageError`
     when both or too few pairs are given, and as `describe_collection` and `learn_deep_similarity` do.
@@ -118,9 +96,9 @@ def train_similarity(
     described = describe_collection(collection, progress=progress)
     rows, X, seed = described.rows, described.vectors, options.seed
     if pairs is not None:
-        made = _placed(read_pairs(pairs, collection.ids), rows)
+        made = _placed(read_pairs(Path(pairs), collection.ids), rows)
     elif groups is not None:
-        made = pairs_from_groups(read_groups(groups, collection, rows), seed=seed)
+        made = pairs_from_groups(read_groups(Path(groups), collection.ids, rows), seed=seed)
     else:
         made = pairs_from_groups(
             verified_groups(collection, rows, photos=photos, seed=seed, progress=progress), seed=seed
