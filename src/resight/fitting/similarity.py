@@ -17,12 +17,11 @@ from resight.errors import UsageError
 from resight.fitting.examples import read_groups, read_pairs
 from resight.matching.similarity import DeepSimilarity, new_similarity
 from resight.progress import Progress, silent
-from resight.store.folder import derived_path, write_atomic
+from resight.store.folder import derived_path
 from resight.training.similarity.fit import SHARE, DeepSimilarities, learn_deep_similarity
 from resight.training.similarity.loop import Options
 from resight.training.similarity.pairs import Pairs, pairs_from_groups, split
 from resight.types import Float32, Int64
-from resight.viz.similarity import learned_against_cosine, training_curves
 
 CHECKED = 10  # results of a photo that geometry looks at for pairs
 COSINE = Options(epochs=5, rate=2e-3)
@@ -123,22 +122,6 @@ def right_order(scores: Float32, pairs: Pairs) -> float:
     match, other = int(pairs.matching.sum()), int((~pairs.matching).sum())
     ranks = rankdata(scores)[pairs.matching].sum()
     return float((ranks - match * (match + 1) / 2) / (match * other))
-
-
-def write_pictures(training: Training, folder: str | Path) -> None:
-    """Plots of a training as PNG: learned score over cosine of the pairs that were held back, and the losses."""
-    X, held = training.described.vectors, training.held
-    x, y = X[held.left], X[held.right]
-    scores = training.similarity.pairs(x, y)
-    picture = learned_against_cosine(np.einsum("nd,nd->n", x, y), scores, held.matching, name=f"{training.kept} score")
-    stages = {
-        "DeepCosine": training.stages.cosine,
-        "DeepSim": training.stages.pairs,
-        "DeepSimH": training.stages.hard,
-    }
-    losses = {name: [(e.number, e.train, e.validation) for e in stage.history] for name, stage in stages.items()}
-    write_atomic(Path(folder) / "scores.png", picture)
-    write_atomic(Path(folder) / "training.png", training_curves(losses))
 
 
 def _placed(pairs: Pairs, rows: Int64) -> Pairs:

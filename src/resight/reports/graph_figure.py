@@ -12,7 +12,7 @@ import numpy as np
 from resight.collection.answer import Answer
 from resight.collection.collection import Collection
 from resight.recipes.graph import Neighbourhood
-from resight.reports.answers import shown_photo
+from resight.reports.pictures import shown_photo
 from resight.types import Int64, KnnGraph
 from resight.viz.graph import GraphEdge, GraphNode, draw_graph
 
