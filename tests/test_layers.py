@@ -23,6 +23,7 @@ LAYERS = (
     {"fitting", "evaluation", "reports", "cluster"},
     {"demo", "serving"},
     {"cli"},
+    {"__main__"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TORCH = ("features/networks/", "features/local/", "features/checkpoints/", "graph/separation.py",

@@ -81,7 +81,7 @@ def trained_similarity(collection: Collection, described: Described) -> Similari
     descriptors have changed since, by another whitening, say."""
     path = derived_path(collection.path, SIMILARITY)
     if not path.exists():
-        raise UsageError(f"{collection.path} has no learned similarity: run resight train similarity on it")
+        raise UsageError(f"{collection.path} has no learned similarity: run resight fit similarity {collection.path}")
     return load_similarity(path, described.fingerprint)
 
 

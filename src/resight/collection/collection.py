@@ -166,7 +166,12 @@ class Collection:
         return Answer(query, results, rule, self.pending, seconds)
 
     def explain(
-        self, image: str | os.PathLike[str] | Query, id: str, box: Box | None = None, recipe: str | None = None
+        self,
+        image: str | os.PathLike[str] | Query,
+        id: str,
+        box: Box | None = None,
+        recipe: str | None = None,
+        **options: Any,
     ) -> Explanation:
         """Why photo `id` does or does not answer a query: its score, and what every stage has to say.
 
@@ -176,7 +181,7 @@ class Collection:
         row = self.row_of(id)
         if row not in self.tables.feature_rows:
             raise UsageError(f"{id} could not be read when it was indexed ({self.photo(row)['error']})")
-        pipeline = self.pipeline(None, recipe)
+        pipeline = self.pipeline(None, recipe, **options)
         ranking = pipeline(query.queries())
         place = np.flatnonzero(ranking.ids[0] == row)
         score = ranking.scores[0, place] if len(place) else np.zeros(1, np.float32)

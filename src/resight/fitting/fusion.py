@@ -103,7 +103,7 @@ def stored_weight(folder: Path) -> float | None:
         if not (np.isfinite(weight) and weight >= 0):
             raise ValueError(f"weight {weight}")
     except (ValueError, KeyError, TypeError) as error:
-        raise CollectionError(f"{path} is damaged ({error}): run resight fuse again") from error
+        raise CollectionError(f"{path} is damaged ({error}): run resight fit fusion again") from error
     return weight
 
 

@@ -152,12 +152,12 @@ def load_refinement(collection: Collection) -> Refinement:
 
     path = derived_path(collection.path, REFINED)
     if not refinement_exists(collection):
-        raise CollectionError(f"{collection.path} has no refined descriptors: run resight refine {collection.path}")
+        raise CollectionError(f"{collection.path} has no refined descriptors: run resight fit separation {collection.path}")
     model, facts = load_separation(derived_path(collection.path, MODEL))
     if facts.get("made_from") != describe_collection(collection).fingerprint:
         raise StampMismatch(
             f"the refined descriptors of {collection.path} were made from other descriptors than it has now: "
-            f"run resight refine {collection.path} --retrain"
+            f"run resight fit separation {collection.path} --retrain"
         )
 
     def build(tensors: dict[str, Any], metadata: dict[str, str]) -> Refinement:

@@ -109,7 +109,7 @@ def explore_exploit(
 
 def semi_supervised(here: Neighbourhood, *, threshold: float | None = None, k: int = 50, limit: int = 100) -> Pipeline:
     """Traversal that also follows the labels of training photos (Chang et al., CVPR workshops 2019). Online."""
-    training = _need(here.training, "labelled photos", "resight index --labels")
+    training = _need(here.training, "labelled photos", "resight label")
     threshold = here.option("explore-exploit", "threshold", threshold, 0.42)
     return _after_search(here, SemiSupervised(here.database, _edges(here, k), training, threshold, k, limit))
 

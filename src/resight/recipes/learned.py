@@ -32,13 +32,13 @@ class Describing:
 
 
 def separation(collection: Collection, *, limit: int | None = None) -> Pipeline:
-    """Search among the descriptors that `resight refine` made (Liu et al., NeurIPS 2019)."""
+    """Search among the descriptors that `resight fit separation` made (Liu et al., NeurIPS 2019)."""
     described = describe_collection(collection)
     return Pipeline((Describing(described.describe, refined_pipeline(load_refinement(collection), limit=limit)),))
 
 
 def deep_similarity(collection: Collection, *, top: int = 1000) -> Pipeline:
-    """Search, and order the first `top` by what `resight train similarity` learnt (Garcia and Vogiatzis, 2019)."""
+    """Search, and order the first `top` by what `resight fit similarity` learnt (Garcia and Vogiatzis, 2019)."""
     pipeline, described = similarity_pipeline(collection, top=top)
     return Pipeline((Describing(described.describe, pipeline),))
 

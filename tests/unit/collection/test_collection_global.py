@@ -238,7 +238,7 @@ def test_the_weight_of_the_descriptor_is_learnt(made, tmp_path):
     given = json.loads(CliRunner().invoke(app, ["fuse", str(collection.path), "--pairs", str(pairs), "--json"]).stdout)
     assert (given["matches"], given["source"]) == (2 * len(same), "given pairs")
     derived_path(collection.path, "fusion.json").write_text('{"weight": -1}')
-    with pytest.raises(CollectionError, match="resight fuse again"):
+    with pytest.raises(CollectionError, match="resight fit fusion again"):
         open_collection(collection.path).pipeline()
     with pytest.raises(UsageError, match="no local features to fuse"):
         learn_fusion(open_collection(base / "gem.resight"))

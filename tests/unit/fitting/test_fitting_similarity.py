@@ -130,7 +130,7 @@ def test_descriptors_of_another_model_are_refused(collection, made, tmp_path):
 
 
 def test_searching_untrained_says_what_to_do(collection, made):
-    with pytest.raises(UsageError, match="run resight train similarity"):
+    with pytest.raises(UsageError, match="run resight fit similarity"):
         search_by_similarity(collection, made[1].groups[0][0])
 
 
