@@ -159,7 +159,7 @@ def methods(world: World) -> dict[str, tuple[Callable[..., Any], dict[str, Any],
             grid(k=(1, 2, 9), beta=(0.15, 1.0)),
         ),
         "separation, settings of the paper": (separation, {"k": 4}, []),
-        "separation, as `resight refine`": (
+        "separation, as `resight fit separation`": (
             separation,
             {"patience": PATIENCE},
             grid(k=(1, 2, 4), epochs=(0, 100)),

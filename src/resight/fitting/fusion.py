@@ -12,7 +12,7 @@ from resight.artifacts.fusion import FusionWeight, save_weight
 from resight.collection.collection import Collection
 from resight.collection.snapshot import Snapshot
 from resight.errors import UsageError
-from resight.fitting.examples import read_pairs
+from resight.fitting.examples import matching_pairs
 from resight.index.asmk import Asmk
 from resight.ranking.confidence import Confidence
 from resight.ranking.fusion_weight import learn_weight
@@ -27,10 +27,10 @@ ASKED = 100  # random photos that are searched for
 NEAREST = 5  # of each kind of similarity, that are verified
 
 
-def fit_fusion(collection: Collection, pairs: Path | None = None) -> FusionWeight:
+def fit_fusion(collection: Collection, pairs: Path | None = None, groups: Path | None = None) -> FusionWeight:
     """Learn the weight of the global descriptor in recipe hybrid, and keep it for searches.
 
-    `pairs`: a csv file of two ids per line that show one thing; None for pairs that geometry proves. Raises
+    `pairs` or `groups`: a csv file (`resight.fitting.examples`); neither: pairs that geometry proves. Raises
     `UsageError` for another recipe, and when there are too few pairs.
     """
     snapshot = collection.snapshot
@@ -38,10 +38,12 @@ def fit_fusion(collection: Collection, pairs: Path | None = None) -> FusionWeigh
     if index is None or verifier is None or descriptors is None or collection.settings.vector is None:
         raise UsageError(f"{collection.path} does not keep both local features and a vector: see recipe hybrid")
     parts = (index, snapshot.confidence, descriptors, verifier)
-    if pairs is None:
+    if pairs is None and groups is None:
         learned = learn_from_geometry(*parts)
     else:
-        learned = learn_from_pairs(*parts, *read_pairs(pairs, collection.ids, collection.path, descriptors.rows))
+        learned = learn_from_pairs(
+            *parts, *matching_pairs(collection.ids, descriptors.rows, pairs=pairs, groups=groups)
+        )
     with writing(collection.path, "fit fusion") as writer:
         save_weight(writer, learned)
         collection.snapshot = Snapshot(writer.tables, snapshot.stamp)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from resight.artifacts.labels import save_labels
 from resight.collection.collection import Collection
 from resight.errors import UsageError
 from resight.features.extraction import extract
+from resight.fitting.examples import read_labels
 from resight.images.scan import Problem
 from resight.progress import Progress, silent
 from resight.ranking.propagation import INDEX_VOTES
@@ -18,11 +18,11 @@ from resight.store.writer import writing
 
 
 def label(collection: Collection, path: Path, *, progress: Progress = silent) -> tuple[int, list[Problem]]:
-    """Describe the labelled photos of a csv file, `photo,label` per line, and keep them beside the collection.
+    """Describe the labelled photos of a csv file (`resight.fitting.examples`) and keep them beside the collection.
 
-    Photos are paths relative to the file. They take the place of labelled photos of an earlier call. Returns how many
+    They take the place of labelled photos of an earlier call. Returns how many
     were kept, and a problem for each that could not be read. Raises `UsageError` without global descriptors, by which
-    labels are followed, for a file that is not such a list, for a photo that does not exist, and for fewer than five
+    labels are followed, as `read_labels` does, and for fewer than five
     photos that can be read.
     """
     network = collection.snapshot.network
@@ -30,7 +30,7 @@ def label(collection: Collection, path: Path, *, progress: Progress = silent) ->
         raise UsageError(
             f"{collection.path} has no network by which labels are followed: index the photos with recipe gem or hybrid"
         )
-    photos, names = _read(path)
+    photos, names = read_labels(path)
     found = extract(network, photos, progress=progress)
     if len(found.places) < INDEX_VOTES:
         raise UsageError(
@@ -42,23 +42,3 @@ def label(collection: Collection, path: Path, *, progress: Progress = silent) ->
         save_labels(writer, np.ascontiguousarray(found.vectors), labels, network.fingerprint)
         collection.update(writer, progress=progress)
     return len(labels), [Problem(name, error.kind, str(error)) for name, error in found.problems]
-
-
-def _read(path: Path) -> tuple[list[str], list[str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = [(number, line) for number, line in enumerate(csv.reader(file), 1) if line]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} cannot be read as csv: {error}") from error
-    photos, labels = [], []
-    for number, line in lines:
-        if len(line) != 2 or not line[1].strip():
-            raise UsageError(f"line {number} of {path} is not of the form photo,label")
-        photo = path.parent / line[0].strip()
-        if not photo.is_file():
-            raise UsageError(f"line {number} of {path}: there is no photo {photo}")
-        photos.append(str(photo))
-        labels.append(line[1].strip())
-    if not photos:
-        raise UsageError(f"{path} holds no labelled photos")
-    return photos, labels

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from resight.artifacts import files
 from resight.artifacts.descriptors import Descriptors
 from resight.artifacts.neighbours import build_verified, load_neighbours
-from resight.artifacts.separation import Separated, save_separated
+from resight.artifacts.separation import Separated, extend_separated, load_separated, save_separated
 from resight.collection.collection import Collection
 from resight.collection.snapshot import Snapshot
 from resight.errors import UsageError
@@ -86,6 +86,20 @@ def fit_separation_to(
         files.remove(writer, files.SEPARATION_TRAINING)
         collection.snapshot = Snapshot(writer.tables, collection.snapshot.stamp)
     return separated
+
+
+def extend_separation(collection: Collection) -> Separated | None:
+    """Take the photos that came since into the separated descriptors, without training; None where there are none.
+
+    Raises `StampMismatch` when the collection's descriptors are of another network or whitening by now.
+    """
+    with writing(collection.path, "fit separation") as writer:
+        descriptors = descriptors_of(collection, writer)
+        stored = load_separated(collection.path, descriptors)
+        if stored is not None:
+            stored = extend_separated(writer, stored, descriptors)
+        collection.snapshot = Snapshot(writer.tables, collection.snapshot.stamp)
+    return stored
 
 
 def _verified(collection: Collection, writer: Writer, descriptors: Descriptors, progress: Progress) -> KnnGraph:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +16,15 @@ from resight.artifacts.similarity import save_similarity
 from resight.collection.collection import Collection
 from resight.collection.snapshot import Snapshot
 from resight.errors import UsageError
+from resight.fitting.examples import read_groups, read_pairs
 from resight.fitting.graphs import descriptors_of
 from resight.matching.similarity import DeepSimilarity, new_similarity
 from resight.progress import Progress, silent
-from resight.store.folder import faults, write_atomic
 from resight.store.writer import writing
 from resight.training.similarity.fit import SHARE, DeepSimilarities, learn_deep_similarity
 from resight.training.similarity.loop import Options
-from resight.training.similarity.pairs import Pairs, pairs_from_groups, read_pairs, split
+from resight.training.similarity.pairs import Pairs, pairs_from_groups, split
 from resight.types import Float32, Int64
-from resight.viz.similarity import learned_against_cosine, training_curves
 
 CHECKED = 10  # results of a photo that geometry looks at for pairs
 COSINE = Options(epochs=5, rate=2e-3)
@@ -76,28 +74,6 @@ def verified_groups(
     return np.where(np.bincount(group)[group] > 1, group, -1).astype(np.int64)
 
 
-def read_groups(path: str | Path, collection: Collection, rows: Int64) -> Int64:
-    """Groups (N,) int64 of `rows` (N,) from a CSV file with columns `id` and `group`; -1 for photos it does not name.
-
-    Raises `UsageError` on an unknown id, missing columns, or a file that is not CSV, `CollectionError` when it cannot
-    be read.
-    """
-    groups, numbers = np.full(len(rows), -1, np.int64), dict[str, int]()
-    place = {row: i for i, row in enumerate(rows.tolist())}
-    with faults("read", Path(path)), open(path, newline="", encoding="utf-8-sig") as file:
-        try:
-            lines = csv.DictReader(file)
-            if not {"id", "group"} <= set(lines.fieldnames or ()):
-                raise UsageError(f"{path} needs the columns id and group, it has {lines.fieldnames}")
-            for line in lines:
-                row = collection.snapshot.row_of(line["id"] or "")
-                if row in place:  # others could not be read, and have no descriptor
-                    groups[place[row]] = numbers.setdefault(line["group"] or "", len(numbers))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UsageError(f"{path} is not a CSV file in UTF-8: {error}") from error
-    return groups
-
-
 def fit_similarity(
     collection: Collection,
     *,
@@ -112,7 +88,7 @@ def fit_similarity(
 ) -> Training:
     """Train DeepCosine, DeepSim and DeepSimH on the collection's photos and keep the best for searching.
 
-    `pairs`: a CSV file as for `read_pairs`. `groups`: one as for `read_groups`. Neither: `verified_groups` of `photos`
+    `pairs` or `groups`: a CSV file (`resight.fitting.examples`). Neither: `verified_groups` of `photos`
     photos. Of the last two stages the one that puts more pairs of unseen photos in the right order is kept, in the
     derived file `similarity.safetensors`. `checkpoints`: a folder, to continue a stopped training. Raises `UsageError`
     when both or too few pairs are given, and as `descriptors_of` and `learn_deep_similarity` do.
@@ -123,9 +99,9 @@ def fit_similarity(
         descriptors = descriptors_of(collection, writer, progress)
     rows, X, seed = descriptors.rows, descriptors.matrix, options.seed
     if pairs is not None:
-        made = _placed(read_pairs(pairs, collection.ids), rows)
+        made = _placed(read_pairs(Path(pairs), collection.ids), rows)
     elif groups is not None:
-        made = pairs_from_groups(read_groups(groups, collection, rows), seed=seed)
+        made = pairs_from_groups(read_groups(Path(groups), collection.ids, rows), seed=seed)
     else:
         made = pairs_from_groups(
             verified_groups(collection, rows, photos=photos, seed=seed, progress=progress), seed=seed
@@ -152,22 +128,6 @@ def right_order(scores: Float32, pairs: Pairs) -> float:
     match, other = int(pairs.matching.sum()), int((~pairs.matching).sum())
     ranks = rankdata(scores)[pairs.matching].sum()
     return float((ranks - match * (match + 1) / 2) / (match * other))
-
-
-def write_pictures(training: Training, folder: str | Path) -> None:
-    """Plots of a training as PNG: learned score over cosine of the pairs that were held back, and the losses."""
-    X, held = training.descriptors.matrix, training.held
-    x, y = X[held.left], X[held.right]
-    scores = training.similarity.pairs(x, y)
-    picture = learned_against_cosine(np.einsum("nd,nd->n", x, y), scores, held.matching, name=f"{training.kept} score")
-    stages = {
-        "DeepCosine": training.stages.cosine,
-        "DeepSim": training.stages.pairs,
-        "DeepSimH": training.stages.hard,
-    }
-    losses = {name: [(e.number, e.train, e.validation) for e in stage.history] for name, stage in stages.items()}
-    write_atomic(Path(folder) / "scores.png", picture)
-    write_atomic(Path(folder) / "training.png", training_curves(losses))
 
 
 def _placed(pairs: Pairs, rows: Int64) -> Pairs:

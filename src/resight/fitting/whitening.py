@@ -11,7 +11,7 @@ from resight.collection.collection import Collection
 from resight.errors import UsageError
 from resight.features.adaptation import fit_adaptation, groups_of_pairs
 from resight.features.whitening import Whitening, fit_learned, fit_pca, fit_zca
-from resight.fitting.examples import read_pairs
+from resight.fitting.examples import matching_pairs
 from resight.progress import Progress, silent
 from resight.store.writer import writing
 
@@ -27,18 +27,19 @@ def fit_whitening_to(
     power: float = PCA_POWER,
     shrinkage: float = ZCA_SHRINKAGE,
     pairs: Path | None = None,
+    groups: Path | None = None,
 ) -> Whitening:
     """A whitening of the collection's descriptors as its network gives them.
 
-    `pca` with `power`, keeping `dim` dimensions; `zca` with `shrinkage`; from a csv file `pairs` of two ids per line
-    that show one thing, `learned` whitening, or the linear adaptation `adapted` (`resight.features.adaptation`).
+    `pca` with `power`, keeping `dim` dimensions; `zca` with `shrinkage`; from a csv file of `pairs` or `groups`
+    (`resight.fitting.examples`), `learned` whitening, or the linear adaptation `adapted`.
     Raises `UsageError` for another method, options that do not belong to it, a collection without global descriptors,
     and pairs of unknown photos.
     """
     if method not in METHODS:
         raise UsageError(f"method {method!r} is unknown: choose one of {', '.join(METHODS)}")
-    if (pairs is not None) != (method in FROM_PAIRS):
-        raise UsageError("--pairs FILE, two ids per line, belongs to methods learned and adapted, which need it")
+    if (pairs is not None or groups is not None) != (method in FROM_PAIRS):
+        raise UsageError("methods learned and adapted need --pairs FILE or --groups FILE; the others take neither")
     if dim is not None and method == "zca":
         raise UsageError("zca keeps all dimensions: leave out --dim, or choose pca")
     rows, raw = collection.snapshot.tables.vectors()
@@ -46,8 +47,8 @@ def fit_whitening_to(
         return fit_pca(raw, dim, power)
     if method == "zca":
         return fit_zca(raw, shrinkage)
-    assert pairs is not None
-    left, right = (np.searchsorted(rows, side) for side in read_pairs(pairs, collection.ids, collection.path, rows))
+    found = matching_pairs(collection.ids, rows, pairs=pairs, groups=groups)
+    left, right = (np.searchsorted(rows, side) for side in found)
     if method == "adapted":
         learned = fit_adaptation(raw, groups_of_pairs(np.stack((left, right), axis=1), len(raw)))
     else:

@@ -35,7 +35,8 @@ def base(tmp_path_factory):
     collection.add([photos.folder])
     reports = build_graph(collection, 8, verified=True, offline=True)
     assert [report.kind for report in reports] == ["similarity", "verified", "off-line diffusion"]
-    lines = [f"{path},{path.stem[:3]}" for path in sorted(photos.folder.rglob("*")) if path.is_file()]
+    lines = ["photo,label"]
+    lines += [f"{path},{path.stem[:3]}" for path in sorted(photos.folder.rglob("*")) if path.is_file()]
     (folder / "labels.csv").write_text("\n".join(lines))
     label(collection, folder / "labels.csv")
     return folder
@@ -173,7 +174,7 @@ def test_damaged_graphs_are_named(copy, artifact, part):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "no labelled photos"), ("a.jpg\n", "photo,label"), ("nowhere.jpg,3\n", "there is no photo")],
+    [("", "is empty"), ("a.jpg,1\n", "photo,label"), ("photo,label\nnowhere.jpg,3\n", "there is no photo")],
 )
 def test_label_files_that_cannot_be(copy, tmp_path, text, message):
     file = tmp_path / "labels.csv"
@@ -201,7 +202,7 @@ def test_commands(base, tmp_path):
     photos = make_photos(tmp_path / "photos", objects=3)
     labels = tmp_path / "labels.csv"
     paths = [path for path in sorted(photos.folder.rglob("*")) if path.is_file()]
-    labels.write_text("\n".join(f"{path},{path.stem[:3]}" for path in paths))
+    labels.write_text("\n".join(["photo,label", *(f"{path},{path.stem[:3]}" for path in paths)]))
     name = str(tmp_path / "n.resight")
     made = run.invoke(
         app,

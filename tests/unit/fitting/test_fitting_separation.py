@@ -171,7 +171,7 @@ def test_descriptors_of_another_whitening(collection):
 
 @pytest.mark.parametrize("name", [MODEL, REFINED])
 def test_damaged_and_missing_files(collection, name):
-    with pytest.raises(CollectionError, match="resight refine"):
+    with pytest.raises(CollectionError, match="resight fit separation"):
         load_refinement(collection)
     refine(collection, epochs=1)
     path = derived_path(collection.path, name)

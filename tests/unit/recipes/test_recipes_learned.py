@@ -33,7 +33,7 @@ def base(tmp_path_factory):
 def test_a_learned_similarity_ranks_online(base, kind):
     collection = open_collection(base / f"{kind}.resight")
     first = sorted(collection.ids)[0]
-    with pytest.raises(UsageError, match="resight train similarity"):
+    with pytest.raises(UsageError, match="resight fit similarity"):
         collection.search(first, recipe="deep-similarity")
     train_similarity(collection, **QUICK)
     again = open_collection(collection.path)
@@ -57,7 +57,7 @@ def test_a_classic_collection_is_refined_by_its_local_features(base):
 def test_refined_descriptors_rank_online(base):
     collection = open_collection(base / "hybrid.resight")
     first = sorted(collection.ids)[0]
-    with pytest.raises(CollectionError, match="resight refine"):
+    with pytest.raises(CollectionError, match="resight fit separation"):
         collection.search(first, recipe="separation")
     refine(collection, epochs=2)
     run = CliRunner()

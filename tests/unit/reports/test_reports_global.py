@@ -18,7 +18,7 @@ from resight.features.networks.backbone import open_backbone
 from resight.features.pooling import class_token, gem, normalise
 from resight.fitting.whitening import fit_for
 from resight.images.decode import decode
-from resight.reports.answers import match_picture
+from resight.reports.pictures import match_picture
 from resight.types import Box
 from resight.viz import activations
 
@@ -45,7 +45,7 @@ def drawn(monkeypatch, collection, *args) -> activations.Contributions:
         seen.append(found)
         return real(query, result, found, **options)
 
-    monkeypatch.setattr("resight.reports.answers.draw_contributions", remember)
+    monkeypatch.setattr("resight.reports.pictures.draw_contributions", remember)
     explanation = collection.explain(*args)
     assert match_picture(collection, explanation.query, explanation.result).width > 200
     return seen[0]

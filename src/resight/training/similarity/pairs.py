@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from resight.errors import ArrayError, UsageError
-from resight.store.folder import faults
 from resight.types import Bool, Int64, as_array
-
-COLUMNS = ("left", "right", "matching")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,33 +78,6 @@ def pairs_from_groups(groups: Any, *, partners: int = 20, others: int = 30, seed
         np.concatenate((match[1], unlike[1])),
         np.repeat([True, False], [len(match[0]), len(unlike[0])]),
     )
-
-
-def read_pairs(path: str | Path, ids: Mapping[str, int]) -> Pairs:
-    """Pairs from a CSV file with columns `left`, `right` (photo ids) and `matching` (1 or 0); other columns are free.
-
-    Raises `UsageError`, naming the line, on an unknown id or a `matching` that is neither, `CollectionError` when the
-    file cannot be read.
-    """
-    left, right, matching = [], [], []
-    with faults("read", Path(path)), open(path, newline="", encoding="utf-8-sig") as file:
-        try:
-            lines = csv.DictReader(file)
-            missing = set(COLUMNS) - set(lines.fieldnames or ())
-            if missing:
-                raise UsageError(f"{path} has no column {', '.join(sorted(missing))}: it needs left,right,matching")
-            for line in lines:
-                place = f"line {lines.line_num} of {path}"
-                left.append(_row(line["left"], ids, place))
-                right.append(_row(line["right"], ids, place))
-                if left[-1] == right[-1]:
-                    raise UsageError(f"{place} pairs {line['left']} with itself")
-                if line["matching"] not in ("0", "1"):
-                    raise UsageError(f"{place} has matching = {line['matching']!r}: give 1 or 0")
-                matching.append(line["matching"] == "1")
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UsageError(f"{path} is not a CSV file in UTF-8: {error}") from error
-    return Pairs(np.array(left, np.int64), np.array(right, np.int64), np.array(matching, np.bool_))
 
 
 def split(pairs: Pairs, share: float = 0.25, seed: int = 0) -> tuple[Pairs, Pairs]:
@@ -184,9 +151,3 @@ def _unlike(groups: Int64, count: int, rng: np.random.Generator) -> tuple[Int64,
     right = rng.integers(len(groups), size=len(left)) if len(left) else left
     unlike = np.unique(np.stack((left, right), axis=1)[groups[left] != groups[right]], axis=0)
     return unlike[:, 0], unlike[:, 1]
-
-
-def _row(id_: str | None, ids: Mapping[str, int], place: str) -> int:
-    if id_ is None or id_ not in ids:
-        raise UsageError(f"{place} names photo {id_!r}, which is not in the collection")
-    return ids[id_]
