@@ -1,6 +1,6 @@
 """Guided similarity separation beside other graph methods, and the figures of its page in the docs.
 
-python benchmarks/separation_study.py DESCRIPTORS.npy IDS.txt [--figures FOLDER] [--curve]
+PYTHONPATH=tests python benchmarks/separation_study.py DESCRIPTORS.npy IDS.txt [--figures FOLDER] [--curve]
 
 DESCRIPTORS (N, D) of photos named as those of INRIA Holidays (group = number // 100, query = number % 100 == 0, itself
 no result); IDS names them, one a line. Without either, planted chains of views only. Prints Markdown tables: every
@@ -22,8 +22,8 @@ import numpy as np
 import scipy.sparse
 import torch
 
+from chains import plant_chains
 from resight.artifacts.descriptors import fit_whitening
-from resight.demo.chains import plant_chains
 from resight.evaluation.metrics import Scores, rectangle_ap
 from resight.evaluation.significance import compare
 from resight.fitting.separation_graph import standing_out

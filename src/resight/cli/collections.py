@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import resight
 from resight.cli import console, options
 from resight.cli.ending import INTERRUPTED
 from resight.errors import ResightError, UsageError
@@ -60,7 +59,7 @@ def add(
     json: options.Json = False,
 ) -> None:
     """Add photos to a collection that exists."""
-    _add(resight.open(name), _scan(photos, hidden), jobs=jobs, json=json)
+    _add(options.opened(name), _scan(photos, hidden), jobs=jobs, json=json)
 
 
 def remove(
@@ -72,7 +71,7 @@ def remove(
     """Take photos out of a collection; the files stay."""
     from resight.collection.ingest import missing_files
 
-    collection = resight.open(name)
+    collection = options.opened(name)
     chosen = [*(ids or []), *(missing_files(collection.snapshot.tables) if missing else [])]
     if not chosen and not missing:
         raise UsageError("there is nothing to remove: give ids, or --missing")
@@ -92,7 +91,7 @@ def label(
     from resight.fitting.labels import label as add_labels
 
     with console.progress(json) as progress:
-        count, problems = add_labels(resight.open(name), file, progress=progress)
+        count, problems = add_labels(options.opened(name), file, progress=progress)
     if json:
         console.print_json({"labelled": count, "problems": [_problem(problem) for problem in problems]})
         return
@@ -105,7 +104,7 @@ def info(name: options.Name, json: options.Json = False) -> None:
     """Print what a collection holds."""
     from dataclasses import asdict
 
-    facts = asdict(resight.open(name).info())
+    facts = asdict(options.opened(name).info())
     if json:
         console.print_json(facts)
         return
@@ -143,7 +142,7 @@ def duplicates(
     """List groups of photos that are the same file, or the same picture proven by geometry."""
     from resight.collection.duplicates import exact_duplicates, near_duplicates
 
-    collection = resight.open(name)
+    collection = options.opened(name)
     groups = [("exact", group) for group in exact_duplicates(collection)]
     if near:
         with console.progress(json) as progress:

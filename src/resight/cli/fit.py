@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import resight
 from resight.cli import console, options
 from resight.errors import UsageError
 
@@ -52,7 +51,7 @@ def whitening(
     need_folder(out)
     if from_ is not None and any(option is not None for option in (method, dim, pairs, groups)):
         raise UsageError(f"--from {from_} is a finished whitening: leave out the options of the fit")
-    collection = resight.open(name)
+    collection = options.opened(name)
     if from_ is not None:
         fitted = Whitening.load(from_)
     else:
@@ -78,7 +77,7 @@ def fusion(
 
     _not_both(pairs, groups)
     with console.waiting("comparing photos", json):
-        learned = fit_fusion(resight.open(name), pairs, groups)
+        learned = fit_fusion(options.opened(name), pairs, groups)
     if json:
         console.print_json(asdict(learned))
         return
@@ -116,7 +115,7 @@ def separation(
     from resight.reports.files import need_folder
 
     need_folder(report)
-    collection = resight.open(name)
+    collection = options.opened(name)
     stored = None if retrain else extend_separation(collection)
     if stored is None:
         stored = _train_separation(
@@ -164,7 +163,7 @@ def similarity(
     _not_both(pairs, groups)
     need_folder(report)
     need_folder(out)
-    collection = resight.open(name)
+    collection = options.opened(name)
     if checkpoints is not None:
         with faults("make", checkpoints):
             checkpoints.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import resight
 from resight.cli import console, options
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def build(
 
     from resight.fitting.graphs import build_graph
 
-    collection = resight.open(name)
+    collection = options.opened(name)
     with console.progress(json) as progress:
         reports = build_graph(collection, k, verified=verified, offline=offline, progress=progress)
     if json:
@@ -55,7 +54,7 @@ def tune(name: options.Name, json: options.Json = False) -> None:
     from resight.fitting.graphs import tune as choose
 
     with console.waiting("trying settings", json):
-        chosen = choose(resight.open(name))
+        chosen = choose(options.opened(name))
     console.print_json(asdict(chosen)) if json else _print_choices(name, chosen)
 
 

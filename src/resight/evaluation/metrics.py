@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from resight.arrays import Float64
 from resight.errors import UsageError
 from resight.evaluation.positions import Positions, locate
 from resight.types import Bool, Int64
-
-Float64 = NDArray[np.float64]
 
 # protocol: (labels that count as positive, labels that are removed from the ranking)
 PROTOCOLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

@@ -12,6 +12,7 @@ import pyarrow
 import pyarrow.parquet
 from numpy.typing import ArrayLike, NDArray
 
+from resight.arrays import finite_rows
 from resight.errors import ArrayError, UsageError
 from resight.evaluation.feature_files import KEYS, for_suffix, h5py_module, parquet_vectors
 from resight.types import Float32, Ranking, as_array
@@ -39,11 +40,11 @@ def rank_blocks(queries: ArrayLike, blocks: Iterable[ArrayLike], k: int | None =
     """
     if k is not None and k < 1:
         raise UsageError(f"{k} results were asked for: at least 1 is needed")
-    q = _finite("queries", as_array("queries", queries, np.float32, (None, None)), 0)
+    q = finite_rows("the query descriptors", queries)
     best = np.empty((len(q), 0), np.uint64)
     rows = 0
     for block in blocks:
-        x = _finite("database", as_array("database", block, np.float32, (None, q.shape[1])), rows)
+        x = finite_rows("the database descriptors", block, q.shape[1], first=rows)
         if rows + len(x) > 2**32:
             raise ArrayError(f"the database has more than {2**32} rows")
         best = _keep(np.concatenate([best, _keys(q @ x.T, rows)], axis=1), k)
@@ -52,13 +53,6 @@ def rank_blocks(queries: ArrayLike, blocks: Iterable[ArrayLike], k: int | None =
         raise ArrayError("there are no database rows to rank")
     best = np.sort(best, axis=1)[:, ::-1]
     return Ranking((_LAST - (best & _LAST)).astype(np.int64), _scores(best))
-
-
-def _finite(name: str, vectors: Float32, start: int) -> Float32:
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if bad.size:
-        raise ArrayError(f"{bad.size} {name} descriptors hold NaN or infinity, the first is row {start + bad[0]}")
-    return vectors
 
 
 def _keys(similarity: Float32, start: int) -> NDArray[np.uint64]:

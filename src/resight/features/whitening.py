@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from resight.arrays import Float64, check_finite
 from resight.errors import ArrayError, CollectionError, UsageError
 from resight.features.pooling import normalise
 from resight.types import Float32, Int64, as_array
-
-Float64 = NDArray[np.float64]
 
 FORMAT = "resight whitening 1"
 BLOCK = 4096  # rows in float64 at a time
@@ -207,10 +206,7 @@ def _rows(X: Any, dim: int | None, least: int = 0) -> NDArray[Any]:
         raise ArrayError(f"descriptors hold {rows.dtype}, floating-point numbers are needed")
     if len(rows) < least:
         raise ArrayError(f"{len(rows)} descriptors cannot be whitened: at least {least} are needed")
-    for start in range(0, len(rows), BLOCK):
-        finite = np.isfinite(rows[start : start + BLOCK]).all(axis=1)
-        if not finite.all():
-            raise ArrayError(f"descriptor {start + int(np.argmin(finite))} holds NaN or infinity")
+    check_finite("descriptors", rows)
     return rows
 
 

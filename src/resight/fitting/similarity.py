@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
 
 from resight.artifacts.descriptors import Descriptors
@@ -18,6 +16,7 @@ from resight.collection.snapshot import Snapshot
 from resight.errors import UsageError
 from resight.fitting.examples import read_groups, read_pairs
 from resight.fitting.graphs import descriptors_of
+from resight.graph.components import groups_of_pairs
 from resight.matching.similarity import DeepSimilarity, new_similarity
 from resight.progress import Progress, silent
 from resight.store.writer import writing
@@ -69,9 +68,7 @@ def verified_groups(
         progress("proving pairs", done, len(asked))
     proven = np.array([left, right], np.int64)
     ends = np.searchsorted(rows, proven[:, np.isin(proven[1], rows)])
-    links = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(rows), len(rows)))
-    _, group = connected_components(links, directed=False)
-    return np.where(np.bincount(group)[group] > 1, group, -1).astype(np.int64)
+    return groups_of_pairs(ends.T, len(rows))
 
 
 def fit_similarity(

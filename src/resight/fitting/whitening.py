@@ -9,9 +9,10 @@ import numpy as np
 from resight.artifacts.descriptors import PCA_POWER, ZCA_SHRINKAGE, given
 from resight.collection.collection import Collection
 from resight.errors import UsageError
-from resight.features.adaptation import fit_adaptation, groups_of_pairs
+from resight.features.adaptation import fit_adaptation
 from resight.features.whitening import Whitening, fit_learned, fit_pca, fit_zca
 from resight.fitting.examples import matching_pairs
+from resight.graph.components import groups_of_pairs
 from resight.progress import Progress, silent
 from resight.store.writer import writing
 

@@ -17,6 +17,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from resight.arrays import Float64
 from resight.errors import ArrayError, UsageError
 from resight.graph.adjacency import adjacency
 from resight.graph.conjugate import minus_product, solve_block
@@ -26,7 +27,6 @@ from resight.types import Float32, KnnGraph, Ranking
 
 __all__ = ["affinity", "diffuse", "normalise", "offline_diffusion", "ranked", "seeds", "truncated_diffusion"]
 
-Float64 = NDArray[np.float64]
 BLOCK_VALUES = 1 << 21
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.arrays import finite_rows
 from resight.errors import ArrayError
-from resight.graph.knn_graph import checked_vectors
 from resight.types import Float32
 
 BLOCK = 8192
@@ -21,7 +21,7 @@ def edge_products(
 
     Raises `ArrayError` unless `right` (nodes, D) covers all columns, and `left` all rows in the same dimension.
     """
-    left, right = checked_vectors("vectors", left), checked_vectors("vectors", right)
+    left, right = finite_rows("vectors", left), finite_rows("vectors", right)
     if len(right) != nodes or left.shape[1] != right.shape[1] or (rows.size and rows.max() >= len(left)):
         raise ArrayError(f"vectors of shapes {left.shape} and {right.shape} do not fit the {nodes} nodes of the graph")
     result = np.empty(len(rows))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.arrays import finite_rows
 from resight.errors import ArrayError, UsageError
 from resight.graph.top_k import finish, offer_columns, offer_lists, offer_rows, offer_triangle
 from resight.types import Float32, Int64, KnnGraph, Searcher, as_array
@@ -28,7 +29,7 @@ def build_knn_graph(vectors: Float32, k: int, searcher: Searcher | None = None) 
     Lists hold N - 1 entries and then -1 / -inf where k >= N. A zero vector has similarity 0 to every photo.
     Raises `UsageError` for k < 1 and `ArrayError` for vectors that are not finite, or ids the collection lacks.
     """
-    vectors = checked_vectors("vectors", vectors)
+    vectors = finite_rows("vectors", vectors)
     if searcher is not None:
         return _searched_graph(vectors, k, searcher)
     empty = KnnGraph(np.empty((0, _checked_k(k)), row_dtype(len(vectors))), np.empty((0, k), np.float32))
@@ -41,8 +42,8 @@ def neighbours(queries: Float32, vectors: Float32, k: int) -> KnnGraph:
     Lists hold N entries and then -1 / -inf where k > N. Memory: 8 M k bytes for the result and 16 MiB for blocks.
     Raises as `build_knn_graph` does, and `ArrayError` where the dimensions differ.
     """
-    vectors = checked_vectors("vectors", vectors)
-    queries = checked_vectors("queries", queries)
+    vectors = finite_rows("vectors", vectors)
+    queries = finite_rows("queries", queries)
     if queries.shape[1] != vectors.shape[1]:
         raise ArrayError(f"queries have {queries.shape[1]} dimensions and vectors {vectors.shape[1]}: they must agree")
     ids, weights, sizes = _empty_lists(len(queries), _checked_k(k), len(vectors))
@@ -68,7 +69,7 @@ def add_nodes(graph: KnnGraph, vectors: Float32) -> KnnGraph:
     The result is the graph that `build_knn_graph` gives for all rows, up to the last bit of the weights.
     Raises `ArrayError` when `vectors` has fewer rows than the graph, or values that are not finite.
     """
-    vectors = checked_vectors("vectors", vectors)
+    vectors = finite_rows("vectors", vectors)
     check_graph(graph)
     old, total = len(graph), len(vectors)
     if total < old:
@@ -114,14 +115,6 @@ def check_graph(graph: KnnGraph) -> None:
         raise ArrayError(f"the graph has {len(graph)} nodes but names neighbour {graph.ids.max()}: rows start at 0")
 
 
-def checked_vectors(name: str, vectors: Any) -> Float32:
-    """`vectors` as (N, D) float32. Raises `ArrayError` when they have another shape or are not finite."""
-    array = as_array(name, vectors, np.float32, (None, None))
-    if not np.isfinite(array).all():
-        raise ArrayError(f"{name} hold NaN or infinity in row {np.argwhere(~np.isfinite(array))[0][0]}")
-    return array
-
-
 def row_dtype(rows: int) -> Any:
     """The integer type that holds so many row numbers: int32, and int64 from 2**31 rows."""
     return np.int32 if rows < INT32_ROWS else np.int64
@@ -159,7 +152,7 @@ def _close_gaps(ids: NDArray[Any], weights: Float32, k: int) -> KnnGraph:
 
 
 def _refill(graph: KnnGraph, lost: Int64, vectors: Float32) -> KnnGraph:
-    vectors = checked_vectors("vectors", vectors)
+    vectors = finite_rows("vectors", vectors)
     if len(vectors) != len(graph):
         raise ArrayError(f"vectors have {len(vectors)} rows, expected the {len(graph)} nodes that stay")
     found = neighbours(vectors[lost], vectors, graph.k + 1)

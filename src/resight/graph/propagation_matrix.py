@@ -13,11 +13,10 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from resight.arrays import Float64, finite_rows
 from resight.errors import ArrayError, UsageError
-from resight.graph.knn_graph import checked_vectors
 from resight.types import Float32, Int64, KnnGraph, as_array
 
-Float64 = NDArray[np.float64]
 UNIT = 1e-3  # tolerated error of a descriptor's length
 SIMILARITY = 0.02  # tolerated error of the similarities in a graph: approximate indexes keep 16 bits
 SAMPLED_EDGES = 10_000
@@ -50,7 +49,7 @@ def propagation_matrix(vectors: Float32, graph: KnnGraph) -> Propagation:
     number of nodes or similarities that are not those of these vectors, or when the weights of a row add up to 0 or
     less; `UsageError` when the graph lists as many neighbours as there are rows, or joins nothing.
     """
-    vectors = unit_rows("vectors", vectors)
+    vectors = checked_unit_rows("vectors", vectors)
     count = len(vectors)
     if count and not (vectors != vectors[0]).any():
         raise ArrayError(f"all {count} vectors are the same: there is nothing to separate")
@@ -82,7 +81,7 @@ def query_rows(queries: Float32, query_graph: KnnGraph, vectors: Float32, degree
     They are the query rows of the joint matrix of queries and collection, whose edges only lead from queries to the
     collection. `degrees` (N,): of the collection's `Propagation`. Raises as `propagation_matrix` does.
     """
-    queries = unit_rows("queries", queries)
+    queries = checked_unit_rows("queries", queries)
     if len(query_graph) != len(queries):
         raise ArrayError(f"the graph has {len(query_graph)} lists for {len(queries)} queries: give one per query")
     rows, columns = _listed(query_graph, len(vectors))
@@ -117,9 +116,9 @@ def listed_graph(lists: Any, queries: Float32, vectors: Float32, k: int, *, same
     return KnnGraph(ids, weights)
 
 
-def unit_rows(name: str, vectors: Any) -> Float32:
+def checked_unit_rows(name: str, vectors: Any) -> Float32:
     """`vectors` as (N, D) float32 with rows of length 1. Raises `ArrayError` when they are anything else."""
-    array = checked_vectors(name, vectors)
+    array = finite_rows(name, vectors)
     error = np.abs(np.einsum("nd,nd->n", array, array) - 1)
     if error.size and error.max() > 2 * UNIT:
         row = int(np.argmax(error))

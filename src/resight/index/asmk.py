@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.arrays import Float64
 from resight.errors import ArrayError, StampMismatch, UsageError
 from resight.index.aggregation import Aggregated, aggregate, image_blocks, join
-from resight.index.asmk_scoring import Float64, Kernel, Snapshot, best, score_blocks
+from resight.index.asmk_scoring import Kernel, Snapshot, best, score_blocks
 from resight.index.codebook import Codebook, words_for
 from resight.index.inverted import Segment, build, merge_small
 from resight.store.tensor_file import read_tensors, write_tensors

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.arrays import Float64
 from resight.errors import UsageError
 from resight.index.aggregation import Aggregated
 from resight.index.asmk_kernels import score_binary, score_vectors
@@ -19,7 +20,6 @@ from resight.index.inverted import Segment
 from resight.types import Float32, Int64
 
 CELLS = 1 << 20
-Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

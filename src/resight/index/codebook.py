@@ -15,6 +15,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from resight.arrays import finite_array, finite_rows
 from resight.errors import ArrayError, UsageError
 from resight.index.asmk_kernels import counting_order
 from resight.store.tensor_file import read_tensors, write_tensors
@@ -22,7 +23,6 @@ from resight.types import Float32, Int64, as_array
 
 FORMAT = "resight-codebook-1"
 MOST_WORDS = 65536
-BLOCK = 1 << 17
 
 
 def words_for(descriptor_count: int) -> int:
@@ -54,15 +54,17 @@ class Codebook:
     medians: Float32 | None = None
 
     def __post_init__(self) -> None:
-        centroids = _finite("Codebook.centroids", self.centroids, (None, None))
+        centroids = finite_rows("Codebook.centroids", self.centroids)
         words, dim = centroids.shape
         if not words or not dim:
             raise ArrayError(f"Codebook.centroids have shape {centroids.shape}: at least one word is needed")
         object.__setattr__(self, "centroids", centroids)
         if self.rotation is not None:
-            object.__setattr__(self, "rotation", _finite("Codebook.rotation", self.rotation, (dim, dim)))
+            rotation = finite_array("Codebook.rotation", self.rotation, np.float32, (dim, dim))
+            object.__setattr__(self, "rotation", rotation)
         if self.medians is not None:
-            object.__setattr__(self, "medians", _finite("Codebook.medians", self.medians, (words, dim)))
+            medians = finite_array("Codebook.medians", self.medians, np.float32, (words, dim))
+            object.__setattr__(self, "medians", medians)
 
     def __len__(self) -> int:
         return len(self.centroids)
@@ -110,7 +112,7 @@ class Codebook:
         rng = np.random.default_rng(seed)
         if len(points) > words * points_per_word:
             points = points[np.sort(rng.choice(len(points), words * points_per_word, replace=False))]
-        points = _finite("descriptors", points, (None, None))
+        points = finite_rows("descriptors", points)
         codebook = Codebook(_kmeans(points, words, iterations, seed))
         return codebook.with_rotation(points, rng) if rotate else codebook
 
@@ -124,7 +126,7 @@ class Codebook:
 
     def check(self, descriptors: Any) -> Float32:
         """`descriptors` as (n, D) float32. Raises `ArrayError` when they are not, or not finite."""
-        return _finite("descriptors", descriptors, (None, self.dim))
+        return finite_rows("descriptors", descriptors, self.dim)
 
     def assign(self, descriptors: Any, multiple: int = 1) -> Int64:
         """The `multiple` nearest words (L2, exact) of `descriptors` (n, D), nearest first: (n, multiple) int64."""
@@ -154,14 +156,6 @@ class Codebook:
     def _tensors(self) -> dict[str, Any]:
         tensors = {"centroids": self.centroids, "rotation": self.rotation, "medians": self.medians}
         return {name: array for name, array in tensors.items() if array is not None}
-
-
-def _finite(name: str, value: Any, shape: tuple[int | None, ...]) -> Float32:
-    array = as_array(name, value, np.float32, shape)
-    for start in range(0, len(array), BLOCK):
-        if not np.isfinite(array[start : start + BLOCK]).all():
-            raise ArrayError(f"{name} hold NaN or infinity")
-    return array
 
 
 def _kmeans(points: Float32, words: int, iterations: int, seed: int) -> Float32:

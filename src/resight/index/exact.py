@@ -11,6 +11,7 @@ import numpy as np
 from numba import config, njit, types
 from numpy.typing import NDArray
 
+from resight.arrays import check_finite
 from resight.errors import ArrayError, UsageError
 from resight.index.half_precision import half_products, widen
 from resight.types import Float32, Int64, Ranking, as_array
@@ -141,13 +142,9 @@ def _dtype(half: bool) -> type[np.floating[Any]]:
 
 def finite_vectors(vectors: Any, dim: int | None, half: bool = False) -> NDArray[Any]:
     """`vectors` (n, D) as float32, float16 where `half`. Raises `ArrayError` when they are not, or not finite."""
-    with np.errstate(over="ignore"):  # what becomes infinite is refused below
+    with np.errstate(over="ignore"):  # what becomes infinite is refused
         array = as_array("vectors", vectors, _dtype(half), (None, dim))
-    for start in range(0, len(array), VECTOR_BLOCK):
-        finite = np.isfinite(array[start : start + VECTOR_BLOCK]).all(axis=1)
-        if not finite.all():
-            beyond = ", or a value beyond 65504, the largest in half precision" if half else ""
-            raise ArrayError(f"vector {start + int(np.argmin(finite))} holds NaN or infinity{beyond}")
+    check_finite("vectors (half precision ends at 65504)" if half else "vectors", array)
     return array
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import NDArray
 
+from resight.arrays import Float64
 from resight.errors import ArrayError, UsageError
 from resight.graph.diffusion import diffuse, truncated_diffusion
 from resight.graph.diffusion import seeds as seed_matrix
@@ -23,7 +23,6 @@ from resight.ranking.pipeline import Composable, need
 from resight.ranking.vector_database import VectorDatabase, ahead_of, checked_limit, only
 from resight.types import Evidence, Queries, Ranking
 
-Float64 = NDArray[np.float64]
 Flow = Callable[[scipy.sparse.csr_array], Float64]
 
 

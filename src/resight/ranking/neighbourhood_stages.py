@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from resight.arrays import unit_rows
 from resight.errors import ArrayError, UsageError
 from resight.graph.manifold import ManifoldEmbedding
 from resight.graph.reciprocal import k_reciprocal
@@ -149,8 +150,7 @@ class SuperGlobal(Composable):
         first = refined @ point
         sources = np.argsort(-first, kind="stable")[: self.k]
         pooled = np.maximum(refined[sources].max(axis=0), point)
-        norm = float(np.linalg.norm(pooled))
-        second = vectors @ (pooled / (norm if norm > 0 else 1.0))
+        second = vectors @ unit_rows(pooled)
         return np.asarray((first + second) / 2, np.float32), sources
 
 

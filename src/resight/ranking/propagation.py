@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from resight.arrays import finite_rows
 from resight.errors import ArrayError, UsageError
 from resight.graph.adjacency import Adjacency
 from resight.graph.exploration import Exploration, checked_limits
-from resight.graph.knn_graph import checked_vectors, neighbours
+from resight.graph.knn_graph import neighbours
 from resight.graph.labels import majority_labels, nearest_of_class, semi_supervised
 from resight.graph.traversal import explore
 from resight.ranking.expansion_stages import verified_inliers
@@ -95,7 +96,7 @@ def label_collection(database: VectorDatabase, vectors: Any, labels: Any) -> Tra
 
     Raises `ArrayError` for other shapes, a negative label, or fewer than five training photos.
     """
-    vectors = checked_vectors("training vectors", vectors)
+    vectors = finite_rows("training vectors", vectors)
     labels = as_array("training labels", labels, np.int64, (len(vectors),))
     if len(vectors) < INDEX_VOTES or labels.min() < 0:
         raise ArrayError(f"{len(vectors)} training photos: at least {INDEX_VOTES} are needed, with labels from 0")

@@ -7,11 +7,10 @@ row is not in `images` belong to a write that did not finish: they are not seen.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,15 +63,6 @@ class Tables:
     def stored_rows(self) -> Int64:
         """Rows in table `local`, ascending, those without a live photo included, (L,) int64."""
         return self._features[0]
-
-    @cached_property
-    def version(self) -> str:
-        """Names the state of the features, 16 hex digits: a hash of `feature_rows`.
-
-        What a row holds never changes, so a file derived from the features is valid for just the collections of equal
-        version. Tidying does not change it.
-        """
-        return hashlib.sha256(self.feature_rows.astype("<i8").tobytes()).hexdigest()[:16]
 
     @cached_property
     def next_row(self) -> int:
@@ -153,14 +143,6 @@ class Tables:
         if len(packed) != len(positions):
             raise CollectionError(f"features of some rows are lost in {self.folder}: run resight check on it")
         return [packed[k] for k in back.tolist()]
-
-    def iter_local(self, batch: int = 256) -> Iterator[tuple[Int64, list[bytes]]]:
-        """All packed features in row order, `batch` images at a time: (rows (b,) int64, b byte strings)."""
-        if batch < 1:
-            raise UsageError(f"a batch of {batch} images is empty: at least 1 is needed")
-        for start in range(0, len(self.feature_rows), batch):
-            rows = self.feature_rows[start : start + batch]
-            yield rows, self.local(rows)
 
     @cached_property
     def _photos(self) -> tuple[Int64, Bool]:

@@ -8,7 +8,6 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from resight.fitting.improve import learn_fusion, use_whitening
 from typer.testing import CliRunner
 
 from onnx_factory import write_network
@@ -19,7 +18,8 @@ from resight.collection import create_collection, open_collection, open_or_creat
 from resight.collection.check import check_collection, repair_collection
 from resight.errors import CollectionError, ImageError, StampMismatch, UsageError
 from resight.features.whitening import fit_pca
-from resight.fitting.whitening import fit_for
+from resight.fitting.fusion import fit_fusion
+from resight.fitting.whitening import fit_whitening_to, use_whitening
 from resight.index.approximate import ApproximateIndex
 
 
@@ -219,28 +219,30 @@ def test_whitening_is_fitted_by_itself_when_there_are_enough_photos(made, tmp_pa
 )
 def test_whitening_that_cannot_be_fitted(gem, options, message):
     with pytest.raises(UsageError, match=message):
-        fit_for(open_collection(gem), **options)
+        fit_whitening_to(open_collection(gem), **options)
 
 
 def test_the_weight_of_the_descriptor_is_learnt(made, tmp_path):
     base, _, _ = made
     shutil.copytree(base / "both.resight", tmp_path / "both.resight")
     collection = open_collection(tmp_path / "both.resight")
-    learnt = learn_fusion(collection)
+    learnt = fit_fusion(collection)
     assert learnt.weight >= 0
     assert learnt.matches >= learnt.queries >= 5
     assert open_collection(collection.path).pipeline().stages[0].terms[1][0] == learnt.weight
     ids = sorted(collection.ids)
     pairs = tmp_path / "pairs.csv"
     same = [(a, b) for a in ids for b in ids if a < b and a[:3] == b[:3]]
-    pairs.write_text("".join(f"{a},{b}\n" for a, b in same))
-    given = json.loads(CliRunner().invoke(app, ["fuse", str(collection.path), "--pairs", str(pairs), "--json"]).stdout)
+    pairs.write_text("left,right\n" + "".join(f"{a},{b}\n" for a, b in same))
+    given = json.loads(
+        CliRunner().invoke(app, ["fit", "fusion", str(collection.path), "--pairs", str(pairs), "--json"]).stdout
+    )
     assert (given["matches"], given["source"]) == (2 * len(same), "given pairs")
     FUSION.path(collection.path).write_text('{"weight": -1}')
-    with pytest.raises(CollectionError, match="resight fuse again"):
+    with pytest.raises(CollectionError, match="resight fit fusion"):
         open_collection(collection.path).pipeline()
-    with pytest.raises(UsageError, match="no local features to fuse"):
-        learn_fusion(open_collection(base / "gem.resight"))
+    with pytest.raises(UsageError, match="does not keep both"):
+        fit_fusion(open_collection(base / "gem.resight"))
 
 
 def test_commands(made, gem, tmp_path):
@@ -253,22 +255,22 @@ def test_commands(made, gem, tmp_path):
     assert json.loads(made_now.stdout)["added"] == len(open_collection(path).snapshot.tables)
     ids = sorted(open_collection(path).ids)
     pairs = tmp_path / "pairs.csv"
-    pairs.write_text("".join(f"{a},{b}\n" for a, b in zip(ids[::2], ids[1::2], strict=False)))
-    learned = ["whiten", "fit", path, "--method", "learned", "--pairs", str(pairs), "--dim", "5", "--json"]
+    pairs.write_text("left,right\n" + "".join(f"{a},{b}\n" for a, b in zip(ids[::2], ids[1::2], strict=False)))
+    learned = ["fit", "whitening", path, "--method", "learned", "--pairs", str(pairs), "--dim", "5", "--json"]
     assert json.loads(run.invoke(app, learned).stdout)["method"] == "learned"
     assert open_collection(path).info().dim == 5
     same = [(a, b) for a in ids for b in ids if a < b and a[:3] == b[:3]]
-    pairs.write_text("".join(f"{a},{b}\n" for a, b in same))
-    adapted = ["whiten", "fit", path, "--method", "adapted", "--pairs", str(pairs), "--json"]
+    pairs.write_text("left,right\n" + "".join(f"{a},{b}\n" for a, b in same))
+    adapted = ["fit", "whitening", path, "--method", "adapted", "--pairs", str(pairs), "--json"]
     assert "adapt" in json.loads(run.invoke(app, adapted).stdout)["method"]
     file = str(tmp_path / "w.safetensors")
-    assert run.invoke(app, ["whiten", "fit", path, "--method", "pca", "--dim", "6", "--out", file]).exit_code == 0
+    assert run.invoke(app, ["fit", "whitening", path, "--method", "pca", "--dim", "6", "--out", file]).exit_code == 0
     assert run.invoke(app, ["whiten", "use", str(gem), file]).exit_code == 0
     assert open_collection(gem).info().dim == 6
     found = run.invoke(app, ["search", path, ids[0]])
     assert "without saying what is a match" in found.stdout
     assert "inliers" not in found.stdout
-    pairs.write_text(f"{ids[0]},nobody\n")
+    pairs.write_text(f"left,right\n{ids[0]},nobody\n")
     refused = run.invoke(app, learned)
     assert refused.exit_code == 2
     assert "nobody" in refused.output

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 import typer
+from resight.cli.refine import register
 from resight.fitting.improve import use_whitening
 from resight.fitting.separation_graph import listed_pairs, standing_out, verified_graph
 from typer.testing import CliRunner
 
 from onnx_factory import write_network
 from photo_factory import SMALL, make_photos
-from resight.cli.refine import register
 from resight.collection import create_collection, open_collection
 from resight.errors import CollectionError, StampMismatch, UsageError
 from resight.features.whitening import fit_pca

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from resight.arrays import finite_rows, unit_rows
 from resight.errors import UsageError
-from resight.matching.descriptor_pairs import finite_rows
 from resight.matching.similarity import DeepSimilarity, Oasis, Similarity
 from resight.progress import Progress, silent
 from resight.training.similarity.loop import Batch, Epoch, Options, Trained, fit
@@ -49,9 +49,9 @@ def random_pairs(n: int, dim: int, seed: Any) -> tuple[Float32, Float32, Float32
     if dim < 2:
         raise UsageError(f"dim={dim}: pairs of every cosine need at least 2 dimensions")
     rng = np.random.default_rng(seed)
-    x = _unit(rng.standard_normal((n, dim), np.float32))
+    x = unit_rows(rng.standard_normal((n, dim), np.float32))
     across = rng.standard_normal((n, dim), np.float32)
-    across = _unit(across - np.einsum("nd,nd->n", across, x)[:, None] * x)
+    across = unit_rows(across - np.einsum("nd,nd->n", across, x)[:, None] * x)
     cosine = rng.uniform(-1, 1, n).astype(np.float32)
     y = cosine[:, None] * x + np.sqrt(1 - cosine**2)[:, None] * across
     return x, np.asarray(y, np.float32), cosine
@@ -274,7 +274,3 @@ def _wrong(similarity: Oasis, X: Float32, made: Int64) -> float:
     """Share of triplets (T, 3) in the wrong order: the photo that does not match scores at least as high."""
     photo, better, worse = (X[made[:, i]] for i in range(3))
     return float((similarity.pairs(photo, better) <= similarity.pairs(photo, worse)).mean())
-
-
-def _unit(rows: Float32) -> Float32:
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from resight.errors import ArrayError, UsageError
+from resight.graph.components import components
 from resight.types import Bool, Int64, as_array
+
+COLUMNS = ("left", "right", "matching")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +93,7 @@ def split(pairs: Pairs, share: float = 0.25, seed: int = 0) -> tuple[Pairs, Pair
     rows = 1 + int(max(pairs.left.max(initial=-1), pairs.right.max(initial=-1)))
     pairs.check(rows)
     joined = pairs.select(pairs.matching)
-    links = coo_array((np.ones(len(joined)), (joined.left, joined.right)), shape=(rows, rows))
-    _, group = connected_components(links, directed=False)
+    group = components(np.stack((joined.left, joined.right), axis=1), rows)
     used = np.unique(group[np.concatenate((joined.left, joined.right))])
     held = np.random.default_rng(seed).random(group.max() + 1) < share
     # of the groups that matter exactly the share, so that few groups do not all fall on one side
@@ -151,3 +152,9 @@ def _unlike(groups: Int64, count: int, rng: np.random.Generator) -> tuple[Int64,
     right = rng.integers(len(groups), size=len(left)) if len(left) else left
     unlike = np.unique(np.stack((left, right), axis=1)[groups[left] != groups[right]], axis=0)
     return unlike[:, 0], unlike[:, 1]
+
+
+def _row(id_: str | None, ids: Mapping[str, int], place: str) -> int:
+    if id_ is None or id_ not in ids:
+        raise UsageError(f"{place} names photo {id_!r}, which is not in the collection")
+    return ids[id_]
