@@ -37,7 +37,7 @@ def base(tmp_path_factory):
     assert [report.kind for report in reports] == ["similarity", "verified", "off-line diffusion"]
     lines = ["photo,label"]
     lines += [f"{path},{path.stem[:3]}" for path in sorted(photos.folder.rglob("*")) if path.is_file()]
-    (folder / "labels.csv").write_text("\n".join(["photo,label", *lines]))
+    (folder / "labels.csv").write_text("\n".join(lines))
     label(collection, folder / "labels.csv")
     return folder
 
