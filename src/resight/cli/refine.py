@@ -14,7 +14,7 @@ from resight.cli import console
 if TYPE_CHECKING:
     from resight.collection.collection import Collection
     from resight.fitting.separation import Drift, Refinement
-    from resight.training.separation.fit import Epoch
+    from resight.training.loop import Epoch
 
 METHODS = ("separation",)
 
@@ -87,7 +87,7 @@ def _train(
 def _recorder(log: Path | None) -> Callable[[Epoch], None]:
     if log is None:
         return lambda _: None
-    from resight.training.separation.fit import tensorboard_log
+    from resight.training.loop import tensorboard_log
 
     return tensorboard_log(log)
 

@@ -29,7 +29,8 @@ from resight.types import Float32, Int64, KnnGraph
 
 if TYPE_CHECKING:
     from resight.graph.separation import SimilaritySeparation
-    from resight.training.separation.fit import Epoch, Trained
+    from resight.training.loop import Epoch
+    from resight.training.separation.fit import TrainedSeparation
 
 MODEL, REFINED, CHECKPOINT = "separation.safetensors", "refined.safetensors", "separation_training.safetensors"
 FORMAT = "resight-refined-1"
@@ -99,9 +100,9 @@ def refine(
     Raises `UsageError` for fewer than 10 photos with descriptors, or a recipe without, and `CollectionError` when the
     disk refuses.
     """
-    from resight.training.separation.files import checkpoint_fits, save_separation
-    from resight.training.separation.files import fingerprint as training_data
-    from resight.training.separation.fit import SeparationSettings, train_separation
+    from resight.training.separation.files import checkpoint_of, save_separation
+    from resight.training.separation.fit import train_separation
+    from resight.training.separation.settings import SeparationSettings
 
     described = describe_collection(collection)
     rows, raw = described.rows, described.vectors
@@ -115,7 +116,7 @@ def refine(
         epochs=epochs, patience=PATIENCE, batch=None if len(rows) <= WHOLE else BATCH, seed=seed
     )
     checkpoint = derived_path(collection.path, CHECKPOINT)
-    if checkpoint.exists() and not checkpoint_fits(checkpoint, training_data(vectors, graph, settings)):
+    if checkpoint.exists() and not checkpoint_of(checkpoint, vectors, graph, settings).fits():
         checkpoint.unlink()  # of photos or options that have changed since it was stopped
     trained = train_separation(
         vectors,
@@ -228,7 +229,7 @@ def _checked(verified: KnnGraph, count: int) -> KnnGraph:
     return cut(verified, min(verified.k, MOST_NEIGHBOURS, count - 1))
 
 
-def _facts(trained: Trained, graph: KnnGraph, verified: bool, made_from: str) -> dict[str, Any]:
+def _facts(trained: TrainedSeparation, graph: KnnGraph, verified: bool, made_from: str) -> dict[str, Any]:
     return {
         "made_from": made_from,
         "photos": len(graph),
@@ -238,7 +239,10 @@ def _facts(trained: Trained, graph: KnnGraph, verified: bool, made_from: str) ->
         "beta_error": trained.beta.error,
         "best": trained.best,
         "stopped": trained.stopped,
-        "epochs": [epoch.__dict__ for epoch in trained.epochs],
+        "epochs": [
+            {"number": e.number, "loss": e.loss, "found_again": e.validation, "seconds": e.seconds}
+            for e in trained.epochs[1:]
+        ],
     }
 
 

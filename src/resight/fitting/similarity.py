@@ -18,9 +18,9 @@ from resight.errors import UsageError
 from resight.matching.similarity import DeepSimilarity, new_similarity
 from resight.progress import Progress, silent
 from resight.store.folder import derived_path, faults, write_atomic
-from resight.training.similarity.fit import SHARE, DeepSimilarities, learn_deep_similarity
-from resight.training.similarity.loop import Options
-from resight.training.similarity.pairs import Pairs, pairs_from_groups, read_pairs, split
+from resight.training.similarity.fit import DeepSimilarities, learn_deep_similarity
+from resight.training.similarity.pairs import SHARE, Pairs, pairs_from_groups, read_pairs, split
+from resight.training.similarity.stage import Options
 from resight.types import Float32, Int64
 from resight.viz.similarity import learned_against_cosine, training_curves
 
@@ -133,9 +133,9 @@ def train_similarity(
     named = {"DeepCosine": stages.cosine, "DeepSim": stages.pairs, "DeepSimH": stages.hard}
     order = {"cosine": right_order(np.einsum("nd,nd->n", X[held.left], X[held.right]), held)}
     for name, stage in named.items():
-        order[name] = right_order(stage.similarity.pairs(X[held.left], X[held.right]), held)
+        order[name] = right_order(stage.model.pairs(X[held.left], X[held.right]), held)
     kept = max(("DeepSimH", "DeepSim"), key=lambda name: order[name])
-    similarity = named[kept].similarity
+    similarity = named[kept].model
     similarity.save(derived_path(collection.path, SIMILARITY))
     return Training(kept, similarity, stages, made, held, described, order)
 
@@ -158,7 +158,7 @@ def write_pictures(training: Training, folder: str | Path) -> None:
         "DeepSim": training.stages.pairs,
         "DeepSimH": training.stages.hard,
     }
-    losses = {name: [(e.number, e.train, e.validation) for e in stage.history] for name, stage in stages.items()}
+    losses = {name: [(e.number, e.loss, e.validation) for e in stage.epochs] for name, stage in stages.items()}
     write_atomic(Path(folder) / "scores.png", picture)
     write_atomic(Path(folder) / "training.png", training_curves(losses))
 

@@ -13,10 +13,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from resight.errors import ArrayError, UsageError
+from resight.matching.descriptor_pairs import finite_rows
 from resight.store.folder import faults
-from resight.types import Bool, Int64, as_array
+from resight.types import Bool, Float32, Int64, as_array
 
 COLUMNS = ("left", "right", "matching")
+SHARE = 0.25  # of the groups of matching photos, held back for validation
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +115,7 @@ def read_pairs(path: str | Path, ids: Mapping[str, int]) -> Pairs:
     return Pairs(np.array(left, np.int64), np.array(right, np.int64), np.array(matching, np.bool_))
 
 
-def split(pairs: Pairs, share: float = 0.25, seed: int = 0) -> tuple[Pairs, Pairs]:
+def split(pairs: Pairs, share: float = SHARE, seed: int = 0) -> tuple[Pairs, Pairs]:
     """Pairs for training and pairs for validation, without a photo in common.
 
     Photos that matching pairs join stay on one side; about `share` of these groups are held back, and pairs between the
@@ -141,6 +143,14 @@ def split(pairs: Pairs, share: float = 0.25, seed: int = 0) -> tuple[Pairs, Pair
                 f"of {len(used)} groups of matching photos; give more"
             )
     return train, validation
+
+
+def descriptors(X: Any, pairs: Pairs, dim: int) -> Float32:
+    """Rows `X` (N, dim) float32, once it is sure that `pairs` of them can train. Raises as `finite_rows` and
+    `Pairs.check` do."""
+    rows = finite_rows("X", X, dim)
+    pairs.check(len(rows))
+    return rows
 
 
 def triplets(pairs: Pairs, per: int = 1, seed: int = 0) -> Int64:
