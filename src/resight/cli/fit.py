@@ -215,7 +215,7 @@ def _train_separation(collection: Collection, log: Path | None, quiet: bool, *, 
 def _recorder(log: Path | None) -> Callable[[Any], None]:
     if log is None:
         return lambda _: None
-    from resight.training.separation.fit import tensorboard_log
+    from resight.training.loop import tensorboard_log
 
     return tensorboard_log(log)
 
@@ -278,7 +278,7 @@ def _write_similarity(path: Path, collection: Collection, training: Training) ->
         cosine=np.einsum("nd,nd->n", x, y),
         scores=training.similarity.pairs(x, y),
         matching=held.matching,
-        losses={key: [(e.number, e.train, e.validation) for e in stage.history] for key, stage in named.items()},
+        losses={key: [(e.number, e.loss, e.validation) for e in stage.epochs] for key, stage in named.items()},
     )
     write_page(path, render(page))
 

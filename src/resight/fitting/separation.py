@@ -21,7 +21,8 @@ from resight.store.writer import Writer, writing
 from resight.types import KnnGraph
 
 if TYPE_CHECKING:
-    from resight.training.separation.fit import Epoch, Trained
+    from resight.training.loop import Epoch
+    from resight.training.separation.fit import TrainedSeparation
 
 FEWEST = 10  # photos below which there is nothing to learn
 PATIENCE = 20
@@ -49,9 +50,9 @@ def fit_separation_to(
     are what is hidden. Above 30 000 photos batches are trained on.
     Raises `UsageError` for fewer than 10 photos with descriptors, and `CollectionError` when the disk refuses.
     """
-    from resight.training.separation.files import checkpoint_fits, save_separation
-    from resight.training.separation.files import fingerprint as training_data
-    from resight.training.separation.fit import SeparationSettings, train_separation
+    from resight.training.separation.files import checkpoint_of, save_separation
+    from resight.training.separation.fit import train_separation
+    from resight.training.separation.settings import SeparationSettings
 
     with writing(collection.path, "fit separation") as writer:
         descriptors = descriptors_of(collection, writer, progress)
@@ -66,7 +67,7 @@ def fit_separation_to(
             epochs=epochs, patience=PATIENCE, batch=None if len(rows) <= ALL_PAIRS else BATCH, seed=seed
         )
         checkpoint = files.place(writer, files.SEPARATION_TRAINING)
-        if checkpoint.exists() and not checkpoint_fits(checkpoint, training_data(vectors, graph, settings)):
+        if checkpoint.exists() and not checkpoint_of(checkpoint, vectors, graph, settings).fits():
             files.remove(writer, files.SEPARATION_TRAINING)  # of photos or options that have changed since
         trained = train_separation(
             vectors,
@@ -117,7 +118,7 @@ def _verified(collection: Collection, writer: Writer, descriptors: Descriptors, 
     return cut(known, min(known.k, MOST_NEIGHBOURS, len(descriptors.rows) - 1))
 
 
-def _facts(trained: Trained, graph: KnnGraph, verified: bool, made_from: str) -> dict[str, Any]:
+def _facts(trained: TrainedSeparation, graph: KnnGraph, verified: bool, made_from: str) -> dict[str, Any]:
     return {
         "made_from": made_from,
         "photos": len(graph),
@@ -127,5 +128,8 @@ def _facts(trained: Trained, graph: KnnGraph, verified: bool, made_from: str) ->
         "beta_error": trained.beta.error,
         "best": trained.best,
         "stopped": trained.stopped,
-        "epochs": [epoch.__dict__ for epoch in trained.epochs],
+        "epochs": [
+            {"number": e.number, "loss": e.loss, "found_again": e.validation, "seconds": e.seconds}
+            for e in trained.epochs[1:]
+        ],
     }

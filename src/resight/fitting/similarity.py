@@ -20,9 +20,9 @@ from resight.graph.components import groups_of_pairs
 from resight.matching.similarity import DeepSimilarity, new_similarity
 from resight.progress import Progress, silent
 from resight.store.writer import writing
-from resight.training.similarity.fit import SHARE, DeepSimilarities, learn_deep_similarity
-from resight.training.similarity.loop import Options
-from resight.training.similarity.pairs import Pairs, pairs_from_groups, split
+from resight.training.similarity.fit import DeepSimilarities, learn_deep_similarity
+from resight.training.similarity.pairs import SHARE, Pairs, pairs_from_groups, split
+from resight.training.similarity.stage import Options
 from resight.types import Float32, Int64
 
 CHECKED = 10  # results of a photo that geometry looks at for pairs
@@ -111,9 +111,9 @@ def fit_similarity(
     named = {"DeepCosine": stages.cosine, "DeepSim": stages.pairs, "DeepSimH": stages.hard}
     order = {"cosine": right_order(np.einsum("nd,nd->n", X[held.left], X[held.right]), held)}
     for name, stage in named.items():
-        order[name] = right_order(stage.similarity.pairs(X[held.left], X[held.right]), held)
+        order[name] = right_order(stage.model.pairs(X[held.left], X[held.right]), held)
     kept = max(("DeepSimH", "DeepSim"), key=lambda name: order[name])
-    similarity = named[kept].similarity
+    similarity = named[kept].model
     with writing(collection.path, "fit similarity") as writer:
         save_similarity(writer, similarity)
         collection.snapshot = Snapshot(writer.tables, collection.snapshot.stamp)

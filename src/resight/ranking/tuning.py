@@ -24,6 +24,7 @@ from resight.graph.adjacency import adjacency
 from resight.graph.components import groups_of_pairs
 from resight.graph.diffusion import affinity, normalise
 from resight.graph.knn_graph import build_knn_graph, cut
+from resight.precision import average_precision
 from resight.ranking.diffusion_stages import Diffusion
 from resight.ranking.expansion_stages import QueryExpansion
 from resight.ranking.pipeline import Pipeline
@@ -244,9 +245,8 @@ def _average_precision(ranking: Ranking, trial: _Trial) -> Float64:
     ids, asked = ranking.ids[:, :TOP], trial.asked[:, None]
     counted = (ids >= 0) & (ids != asked)
     relevant = counted & (trial.group[ids] == trial.group[asked])
-    precision = np.cumsum(relevant, axis=1) / np.maximum(np.cumsum(counted, axis=1), 1)
     sizes = np.bincount(trial.group[trial.group >= 0], minlength=1)[trial.group[trial.asked]] - 1
-    return np.asarray((precision * relevant).sum(axis=1) / np.minimum(sizes, TOP))
+    return average_precision(relevant, np.minimum(sizes, TOP), counted)
 
 
 def _quantile(graph: KnnGraph, share: float) -> float:

@@ -20,8 +20,7 @@ from resight.errors import StampMismatch, UsageError
 from resight.fitting.similarity import right_order, train_similarity, verified_groups
 from resight.matching.oasis import Oasis
 from resight.store.folder import derived_path
-from resight.training.similarity.loop import Options
-from resight.training.similarity.pairs import Pairs
+from resight.training.similarity import Options, Pairs
 
 QUICK = {"hidden": (16, 8), "cosine": Options(epochs=1), "options": Options(epochs=2)}
 

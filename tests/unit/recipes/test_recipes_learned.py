@@ -14,7 +14,7 @@ from resight.collection import create_collection, open_collection
 from resight.errors import CollectionError, UsageError
 from resight.fitting.separation import refine
 from resight.fitting.similarity import train_similarity
-from resight.training.similarity.loop import Options
+from resight.training.similarity import Options
 
 QUICK = {"hidden": (16, 8), "cosine": Options(epochs=1), "options": Options(epochs=2)}
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from resight.arrays import finite_rows
 from resight.errors import ArrayError, UsageError
 from resight.graph.components import components
-from resight.types import Bool, Int64, as_array
+from resight.types import Bool, Float32, Int64, as_array
 
 COLUMNS = ("left", "right", "matching")
+SHARE = 0.25  # of the groups of matching photos, held back for validation
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,7 @@ def pairs_from_groups(groups: Any, *, partners: int = 20, others: int = 30, seed
     )
 
 
-def split(pairs: Pairs, share: float = 0.25, seed: int = 0) -> tuple[Pairs, Pairs]:
+def split(pairs: Pairs, share: float = SHARE, seed: int = 0) -> tuple[Pairs, Pairs]:
     """Pairs for training and pairs for validation, without a photo in common.
 
     Photos that matching pairs join stay on one side; about `share` of these groups are held back, and pairs between the
@@ -109,6 +111,14 @@ def split(pairs: Pairs, share: float = 0.25, seed: int = 0) -> tuple[Pairs, Pair
                 f"of {len(used)} groups of matching photos; give more"
             )
     return train, validation
+
+
+def descriptors(X: Any, pairs: Pairs, dim: int) -> Float32:
+    """Rows `X` (N, dim) float32, once it is sure that `pairs` of them can train. Raises as `finite_rows` and
+    `Pairs.check` do."""
+    rows = finite_rows("X", X, dim)
+    pairs.check(len(rows))
+    return rows
 
 
 def triplets(pairs: Pairs, per: int = 1, seed: int = 0) -> Int64:
