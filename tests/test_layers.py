@@ -11,7 +11,7 @@ import resight
 
 ROOT = Path(resight.__file__).parent
 LAYERS = (
-    {"types", "errors", "arrays", "precision", "progress", "safe_pickle", "version"},  # single files
+    {"types", "errors", "arrays", "precision", "progress", "safe_pickle", "safe_yaml", "version"},  # single files
     {"images"},
     {"features"},
     {"store"},
@@ -23,6 +23,7 @@ LAYERS = (
     {"fitting", "evaluation", "reports", "cluster"},
     {"demo", "serving"},
     {"cli"},
+    {"__main__"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TORCH = ("features/networks/", "features/local/", "features/checkpoints/", "graph/separation.py",

@@ -24,7 +24,7 @@ from resight.features.global_descriptor import GlobalDescriptor
 from resight.features.networks.open import open_backbone
 from resight.features.pooling import gem, rmac_regions
 from resight.images.decode import decode
-from resight.reports.answers import match_picture
+from resight.reports.pictures import match_picture
 from resight.viz.activations import contributions, draw_contributions
 from resight.viz.pictures import encode_jpeg, font
 from resight.viz.ranked import RankedItem, ranked_strip

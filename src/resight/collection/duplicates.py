@@ -18,7 +18,7 @@ AGREEING = 0.6  # share of the tentative matches that must agree
 
 def exact_duplicates(collection: Collection) -> list[list[str]]:
     """Groups of ids whose files have the same content, by hash; each group and the list in order of row."""
-    table = collection.tables.images(["id", "sha256"])
+    table = collection.snapshot.tables.images(["id", "sha256"])
     groups: dict[str, list[str]] = defaultdict(list)
     for id_, sha256 in zip(table["id"].to_pylist(), table["sha256"].to_pylist(), strict=True):
         if sha256:
@@ -35,7 +35,7 @@ def near_duplicates(collection: Collection, *, progress: Progress = silent) -> l
     copies = {id_ for group in exact_duplicates(collection) for id_ in group[1:]}
     ids = [id_ for id_ in collection.ids if id_ not in copies]
     place = {id_: i for i, id_ in enumerate(ids)}
-    index = collection.derived.index
+    index = collection.snapshot.index
     readable = set() if index is None else set(index.rows.tolist())
     edges: list[tuple[int, int]] = []
     for done, id_ in enumerate(ids, 1):

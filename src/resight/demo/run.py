@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from resight.collection.collection import Collection, open_or_create
 from resight.demo import build_world
 from resight.evaluation.metrics import rectangle_ap
 from resight.progress import Progress, silent
-from resight.reports.answers import report_query, write_report
+from resight.reports.files import write_page
+from resight.reports.search_page import report_query
 from resight.viz.curves import ap_histogram
-from resight.viz.report import ReportPage
+from resight.viz.report import ReportPage, render
 
 SHOWN = 10  # results per query in the report
 PICTURES = 3  # of them with match lines
@@ -87,16 +88,16 @@ def run_demo(folder: str | os.PathLike[str], *, seed: int = 0, progress: Progres
         progress("searching", done, len(world.queries))
     score = float(np.mean([query.ap for query in queries]))
     report = folder / "report.html"
-    write_report(report, _page(collection, queries, score, len(world.photos), progress))
+    write_page(report, render(_page(collection, queries, score, len(world.photos), progress)))
     return Demo(tuple(queries), score, len(world.photos), collection.path, report, world.queries[0])
 
 
 def _ask(collection: Collection, name: str, positives: set[str]) -> DemoQuery:
-    answer = collection.search(name, top=len(collection.tables))
+    answer = collection.search(name, top=len(collection.snapshot.tables))
     rows = np.array([[result.row for result in answer.results]])
-    right = np.array([collection.row_of(positive) for positive in positives])
+    right = np.array([collection.snapshot.row_of(positive) for positive in positives])
     ap = float(rectangle_ap(rows, [right]).ap[0])
-    shown = Answer(answer.query, answer.results[:SHOWN], answer.rule, answer.pending, answer.seconds)
+    shown = replace(answer, results=answer.results[:SHOWN])
     return DemoQuery(shown, tuple(result.id in positives for result in shown.results), len(positives), ap)
 
 

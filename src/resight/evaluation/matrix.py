@@ -53,7 +53,7 @@ def matrix_page(tables: Sequence[PublishedTable], outcomes: Sequence[Outcome]) -
 <dl class="summary">{tiles}</dl></header>
 <dl class="meaning">{meaning}</dl>
 {"".join(_table(table, found) for table in tables)}
-<footer>Made with <b>resight</b>: <code>resight reproduce --html FILE</code></footer>"""
+<footer>Made with <b>resight</b>: <code>resight bench reproduce --report FILE</code></footer>"""
     return document("Published tables, measured again", body)
 
 

@@ -16,13 +16,12 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-import yaml
-
 from resight.errors import UsageError
 from resight.evaluation.experiment import Evaluation, Run
 from resight.evaluation.ground_truth import KNOWN
 from resight.evaluation.results import scaled
 from resight.recipes.settings import MODEL_FILES
+from resight.safe_yaml import read_yaml
 
 FILE_SETTINGS = (*MODEL_FILES, "index_lists", "query_lists")  # settings that name a file
 CLOSE = 3.0  # tolerances within which a score that is not OK is close
@@ -106,8 +105,9 @@ def read_tables(folder: Path | None = None) -> tuple[PublishedTable, ...]:
     tables = []
     for file in found:
         try:
-            tables.append(parse_table(yaml.safe_load(file.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, yaml.YAMLError, UsageError) as error:
+            with file.open("rb") as opened:
+                tables.append(parse_table(read_yaml(opened)))
+        except (OSError, ValueError, UsageError) as error:
             raise UsageError(f"{file} is not a table to reproduce: {error}") from error
     if not tables:
         raise UsageError(f"{root} holds no tables: files *.yaml are needed")

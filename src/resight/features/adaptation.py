@@ -19,6 +19,7 @@ from resight.arrays import Float64, finite_rows
 from resight.errors import ArrayError, UsageError
 from resight.features.pooling import normalise
 from resight.features.whitening import Whitening
+from resight.precision import average_precision
 from resight.types import Int64, as_array
 
 SHRINKAGES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)  # that are tried
@@ -107,7 +108,4 @@ def _average_precisions(rows: Float64, members: Int64) -> Float64:
     scores = unit @ unit.T
     np.fill_diagonal(scores, -np.inf)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :-1]
-    relevant = members[order] == members[:, None]
-    precision = np.cumsum(relevant, axis=1) / np.arange(1, len(rows))
-    found: Float64 = (precision * relevant).sum(axis=1) / relevant.sum(axis=1)
-    return found
+    return average_precision(members[order] == members[:, None])

@@ -88,7 +88,8 @@ class Whitening:
         """Write a safetensors file, whole or not at all. Raises `CollectionError` when that cannot be done."""
         target = Path(path)
         partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-        metadata = {"format": FORMAT, "provenance": json.dumps(dict(self.provenance))}
+        provenance = json.dumps(dict(self.provenance))
+        metadata = {"format": FORMAT, "provenance": provenance, "fingerprint": self.fingerprint}
         try:
             save_file({"mean": self.mean, "projection": self.projection}, partial, metadata)
             os.replace(partial, target)
@@ -105,7 +106,10 @@ class Whitening:
                 if metadata.get("format") != FORMAT:
                     raise CollectionError(f"{path} holds {metadata.get('format')!r}, expected {FORMAT!r}: fit it again")
                 mean, projection = file.get_tensor("mean"), file.get_tensor("projection")
-                return Whitening(mean, projection, dict(json.loads(metadata["provenance"])))
+                whitening = Whitening(mean, projection, dict(json.loads(metadata["provenance"])))
+                if metadata.get("fingerprint", whitening.fingerprint) != whitening.fingerprint:
+                    raise ValueError("its checksum is wrong")
+                return whitening
         except OSError as error:
             raise CollectionError(f"{path} cannot be read: {error}") from error
         except (SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +9,21 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import rankdata
 
-from resight.artifacts.similarity import SIMILARITY, Described, describe_collection
+from resight.artifacts.descriptors import Descriptors
+from resight.artifacts.similarity import save_similarity
 from resight.collection.collection import Collection
+from resight.collection.snapshot import Snapshot
 from resight.errors import UsageError
+from resight.fitting.examples import read_groups, read_pairs
+from resight.fitting.graphs import descriptors_of
 from resight.graph.components import groups_of_pairs
 from resight.matching.similarity import DeepSimilarity, new_similarity
 from resight.progress import Progress, silent
-from resight.store.folder import derived_path, faults, write_atomic
-from resight.training.similarity.fit import SHARE, DeepSimilarities, learn_deep_similarity
-from resight.training.similarity.loop import Options
-from resight.training.similarity.pairs import Pairs, pairs_from_groups, read_pairs, split
+from resight.store.writer import writing
+from resight.training.similarity.fit import DeepSimilarities, learn_deep_similarity
+from resight.training.similarity.pairs import SHARE, Pairs, pairs_from_groups, split
+from resight.training.similarity.stage import Options
 from resight.types import Float32, Int64
-from resight.viz.similarity import learned_against_cosine, training_curves
 
 CHECKED = 10  # results of a photo that geometry looks at for pairs
 COSINE = Options(epochs=5, rate=2e-3)
@@ -38,7 +40,7 @@ class Training:
     stages: DeepSimilarities
     pairs: Pairs
     held: Pairs
-    described: Described
+    descriptors: Descriptors
     order: Mapping[str, float]
 
 
@@ -52,7 +54,7 @@ def verified_groups(
     """
     if collection.settings.local is None:
         raise UsageError(
-            f"recipe {collection.stamp.recipe} keeps no local features that could prove which photos match: "
+            f"recipe {collection.snapshot.stamp.recipe} keeps no local features that could prove which photos match: "
             "give pairs or groups"
         )
     names = {row: id_ for id_, row in collection.ids.items()}
@@ -69,29 +71,7 @@ def verified_groups(
     return groups_of_pairs(ends.T, len(rows))
 
 
-def read_groups(path: str | Path, collection: Collection, rows: Int64) -> Int64:
-    """Groups (N,) int64 of `rows` (N,) from a CSV file with columns `id` and `group`; -1 for photos it does not name.
-
-    Raises `UsageError` on an unknown id, missing columns, or a file that is not CSV, `CollectionError` when it cannot
-    be read.
-    """
-    groups, numbers = np.full(len(rows), -1, np.int64), dict[str, int]()
-    place = {row: i for i, row in enumerate(rows.tolist())}
-    with faults("read", Path(path)), open(path, newline="", encoding="utf-8-sig") as file:
-        try:
-            lines = csv.DictReader(file)
-            if not {"id", "group"} <= set(lines.fieldnames or ()):
-                raise UsageError(f"{path} needs the columns id and group, it has {lines.fieldnames}")
-            for line in lines:
-                row = collection.row_of(line["id"] or "")
-                if row in place:  # others could not be read, and have no descriptor
-                    groups[place[row]] = numbers.setdefault(line["group"] or "", len(numbers))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UsageError(f"{path} is not a CSV file in UTF-8: {error}") from error
-    return groups
-
-
-def train_similarity(
+def fit_similarity(
     collection: Collection,
     *,
     pairs: str | Path | None = None,
@@ -105,24 +85,25 @@ def train_similarity(
 ) -> Training:
     """Train DeepCosine, DeepSim and DeepSimH on the collection's photos and keep the best for searching.
 
-    `pairs`: a CSV file as for `read_pairs`. `groups`: one as for `read_groups`. Neither: `verified_groups` of `photos`
+    `pairs` or `groups`: a CSV file (`resight.fitting.examples`). Neither: `verified_groups` of `photos`
     photos. Of the last two stages the one that puts more pairs of unseen photos in the right order is kept, in the
     derived file `similarity.safetensors`. `checkpoints`: a folder, to continue a stopped training. Raises `UsageError`
-    when both or too few pairs are given, and as `describe_collection` and `learn_deep_similarity` do.
+    when both or too few pairs are given, and as `descriptors_of` and `learn_deep_similarity` do.
     """
     if pairs is not None and groups is not None:
         raise UsageError("give pairs or groups, not both")
-    described = describe_collection(collection, progress=progress)
-    rows, X, seed = described.rows, described.vectors, options.seed
+    with writing(collection.path, "fit similarity") as writer:
+        descriptors = descriptors_of(collection, writer, progress)
+    rows, X, seed = descriptors.rows, descriptors.matrix, options.seed
     if pairs is not None:
-        made = _placed(read_pairs(pairs, collection.ids), rows)
+        made = _placed(read_pairs(Path(pairs), collection.ids), rows)
     elif groups is not None:
-        made = pairs_from_groups(read_groups(groups, collection, rows), seed=seed)
+        made = pairs_from_groups(read_groups(Path(groups), collection.ids, rows), seed=seed)
     else:
         made = pairs_from_groups(
             verified_groups(collection, rows, photos=photos, seed=seed, progress=progress), seed=seed
         )
-    start = new_similarity(X.shape[1], hidden, seed=seed, model=described.fingerprint)
+    start = new_similarity(X.shape[1], hidden, seed=seed, model=descriptors.fingerprint)
     stages = learn_deep_similarity(
         start, X, made, cosine=cosine, options=options, checkpoints=checkpoints, progress=progress
     )
@@ -130,11 +111,13 @@ def train_similarity(
     named = {"DeepCosine": stages.cosine, "DeepSim": stages.pairs, "DeepSimH": stages.hard}
     order = {"cosine": right_order(np.einsum("nd,nd->n", X[held.left], X[held.right]), held)}
     for name, stage in named.items():
-        order[name] = right_order(stage.similarity.pairs(X[held.left], X[held.right]), held)
+        order[name] = right_order(stage.model.pairs(X[held.left], X[held.right]), held)
     kept = max(("DeepSimH", "DeepSim"), key=lambda name: order[name])
-    similarity = named[kept].similarity
-    similarity.save(derived_path(collection.path, SIMILARITY))
-    return Training(kept, similarity, stages, made, held, described, order)
+    similarity = named[kept].model
+    with writing(collection.path, "fit similarity") as writer:
+        save_similarity(writer, similarity)
+        collection.snapshot = Snapshot(writer.tables, collection.snapshot.stamp)
+    return Training(kept, similarity, stages, made, held, descriptors, order)
 
 
 def right_order(scores: Float32, pairs: Pairs) -> float:
@@ -142,22 +125,6 @@ def right_order(scores: Float32, pairs: Pairs) -> float:
     match, other = int(pairs.matching.sum()), int((~pairs.matching).sum())
     ranks = rankdata(scores)[pairs.matching].sum()
     return float((ranks - match * (match + 1) / 2) / (match * other))
-
-
-def write_pictures(training: Training, folder: str | Path) -> None:
-    """Plots of a training as PNG: learned score over cosine of the pairs that were held back, and the losses."""
-    X, held = training.described.vectors, training.held
-    x, y = X[held.left], X[held.right]
-    scores = training.similarity.pairs(x, y)
-    picture = learned_against_cosine(np.einsum("nd,nd->n", x, y), scores, held.matching, name=f"{training.kept} score")
-    stages = {
-        "DeepCosine": training.stages.cosine,
-        "DeepSim": training.stages.pairs,
-        "DeepSimH": training.stages.hard,
-    }
-    losses = {name: [(e.number, e.train, e.validation) for e in stage.history] for name, stage in stages.items()}
-    write_atomic(Path(folder) / "scores.png", picture)
-    write_atomic(Path(folder) / "training.png", training_curves(losses))
 
 
 def _placed(pairs: Pairs, rows: Int64) -> Pairs:

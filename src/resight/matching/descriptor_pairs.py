@@ -24,5 +24,5 @@ def check_model(path: str | Path, trained: str, model: str | None) -> None:
     if model is not None and model != trained:
         raise StampMismatch(
             f"{path} was trained on descriptors of model {trained or 'unknown'}, these are of {model or 'unknown'}: "
-            "train a similarity on these, with resight train similarity"
+            "train a similarity on these, with resight fit similarity"
         )

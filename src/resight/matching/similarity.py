@@ -1,7 +1,7 @@
 """Learned similarity of two descriptors: a small network instead of their cosine.
 
 Papers: Garcia and Vogiatzis, "Learning visual similarity for image retrieval" and "Learning non-metric visual
-similarity for image retrieval", Image and Vision Computing 2019; `resight.training.similarity.fit` fits the network.
+similarity for image retrieval", Image and Vision Computing 2019; `resight.training.similarity` fits the network.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from resight.graph.diffusion import affinity, diffuse, normalise
 from resight.graph.knn_graph import build_knn_graph
 from resight.matching.deep_spatial import THRESHOLD, DeepRegions, verify_regions
 from resight.matching.geometry import Verification
-from resight.ranking.pipeline import Pipeline, composable, need, reorder
+from resight.ranking.pipeline import Composable, Pipeline, need, reorder
 from resight.ranking.search import GlobalSearch, VectorIndex
 from resight.ranking.vector_database import VectorDatabase, ahead_of, checked_limit
 from resight.types import Evidence, Float32, Int64, Queries, Ranking
@@ -48,9 +48,8 @@ class DeepQueries(Queries):
         return DeepQueries(one.local, one.vectors, one.rows, self.regions[query : query + 1])
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class DeepSpatialRerank:
+class DeepSpatialRerank(Composable):
     """Order the first `top` results of every `DeepQueries` by the inliers of deep spatial matching; equal ones, and all
     behind, keep their order. Online: a query needs the regions of `top` photos.
 
@@ -88,9 +87,8 @@ class DeepSpatialRerank:
         return verify_regions(own, self.regions(rows), threshold=self.threshold, jobs=self.jobs)
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class DeepSpatialDiffusion:
+class DeepSpatialDiffusion(Composable):
     """Diffusion whose seeds are the results with most inliers among the first `top` so far; transductive.
 
     `normalised` (N, N): from `resight.graph.diffusion.normalise`; `alpha`, `iterations` as in `diffuse`. `regions`,

@@ -19,16 +19,15 @@ from resight.errors import ArrayError, UsageError
 from resight.graph.diffusion import diffuse, truncated_diffusion
 from resight.graph.diffusion import seeds as seed_matrix
 from resight.graph.spectral import SpectralBasis, hybrid_diffusion, spectral_ranking
-from resight.ranking.pipeline import composable, need
+from resight.ranking.pipeline import Composable, need
 from resight.ranking.vector_database import VectorDatabase, ahead_of, checked_limit, only
 from resight.types import Evidence, Queries, Ranking
 
 Flow = Callable[[scipy.sparse.csr_array], Float64]
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class Diffusion:
+class Diffusion(Composable):
     """Diffusion by conjugate gradients, and the exact answer of all; transductive: `iterations` passes over the graph.
 
     `normalised` (N, N): from `resight.graph.diffusion.normalise`; `alpha`, `iterations` as in `diffuse`.
@@ -57,9 +56,8 @@ class Diffusion:
         return diffuse(self.normalised, y, self.alpha, self.iterations)
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class TruncatedDiffusion:
+class TruncatedDiffusion(Composable):
     """Diffusion among the first `top` results so far; online: the edges among `top` photos, whatever the collection.
 
     `affinities` (N, N): from `resight.graph.diffusion.affinity`, cut out and normalised for every query.
@@ -105,9 +103,8 @@ class TruncatedDiffusion:
         return Ranking.from_lists(lists, [np.zeros(len(row)) for row in lists])
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class SpectralRanking:
+class SpectralRanking(Composable):
     """Fast spectral ranking: diffusion as a product with the leading eigenvectors; online, N r products a query.
 
     `basis`: from `resight.graph.spectral.spectral_basis`.
@@ -135,9 +132,8 @@ class SpectralRanking:
         return spectral_ranking(self.basis, y, self.alpha)
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class HybridDiffusion:
+class HybridDiffusion(Composable):
     """Spectral ranking plus what it lacks by conjugate gradients, as exact as `Diffusion`; transductive.
 
     The larger the rank of `basis`, the fewer passes over the graph `normalised` (N, N) a query needs.
@@ -167,9 +163,8 @@ class HybridDiffusion:
         return hybrid_diffusion(self.normalised, y, self.basis, self.alpha, self.iterations)
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class OfflineDiffusion:
+class OfflineDiffusion(Composable):
     """Diffusion solved beforehand for every photo: a query is a sum of as many sparse rows as it has seeds; online.
 
     `solved` (N, N): from `resight.graph.offline.offline_diffusion`, which also fixes alpha.

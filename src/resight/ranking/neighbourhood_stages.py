@@ -15,15 +15,14 @@ from resight.errors import ArrayError, UsageError
 from resight.graph.manifold import ManifoldEmbedding
 from resight.graph.reciprocal import k_reciprocal
 from resight.index.exact import ExactIndex
-from resight.ranking.pipeline import composable, need, reorder
+from resight.ranking.pipeline import Composable, need, reorder
 from resight.ranking.search import global_vectors
 from resight.ranking.vector_database import VectorDatabase, ahead_of, checked_limit
 from resight.types import Evidence, Float32, Int64, Queries, Ranking
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class ManifoldSearch:
+class ManifoldSearch(Composable):
     """Nearest neighbours in an iterative manifold embedding of the database; online, once `embedding` is fitted.
 
     Queries are mapped to the embedding (`ManifoldEmbedding.embed`). `limit`: results per query, None for all.
@@ -59,9 +58,8 @@ class ManifoldSearch:
         return (Evidence("ManifoldSearch", summary, {"plain": plain, "embedded": embedded}),)
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class KReciprocal:
+class KReciprocal(Composable):
     """Re-rank the first `top` results so far by k-reciprocal neighbours among them; online: `top`^2 similarities.
 
     As a first stage, all photos are compared with all: transductive. `k1`, `k2`, `original_weight` as in
@@ -107,9 +105,8 @@ class KReciprocal:
         return (Evidence("KReciprocal", summary, {"overlap": overlap}),)
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class SuperGlobal:
+class SuperGlobal(Composable):
     """Refine the query and the first `top` results so far by each other; online: `top`^2 similarities.
 
     Each of the `top` photos x moves to (x + beta sum s_j x_j) / (1 + beta sum s_j) over the `k` - 1 photos of them that

@@ -24,6 +24,7 @@ from resight.graph.adjacency import adjacency
 from resight.graph.components import groups_of_pairs
 from resight.graph.diffusion import affinity, normalise
 from resight.graph.knn_graph import build_knn_graph, cut
+from resight.precision import average_precision
 from resight.ranking.diffusion_stages import Diffusion
 from resight.ranking.expansion_stages import QueryExpansion
 from resight.ranking.pipeline import Pipeline
@@ -47,6 +48,7 @@ EXPANSIONS = {"n": (1, 2, 3, 5, 10, 20, 50), "alpha": (0.0, 1.0, 3.0, 6.0)}
 DIFFUSIONS = {"k": (5, 10, 20, 50), "seeds": (1, 2, 5, 10), "alpha": (0.5, 0.9, 0.99)}
 
 Settings = Mapping[str, float]
+METHODS = ("expansion", "traversal", "diffusion")
 Source = Literal["verified pairs", "mutual neighbours"]
 
 
@@ -69,7 +71,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Automatic:
+class Tuned:
     """The choices for a collection. `groups` with `photos` in them came from `source`; `queries` of them were asked."""
 
     expansion: Choice
@@ -97,7 +99,7 @@ class _Trial:
         return _average_precision(Pipeline((search, stage) if stage else (search,))(queries), self)
 
 
-def choose_settings(vectors: Float32, verified: KnnGraph | None = None, *, least: int = 20, seed: int = 0) -> Automatic:
+def choose_settings(vectors: Float32, verified: KnnGraph | None = None, *, least: int = 20, seed: int = 0) -> Tuned:
     """Settings that suit the collection `vectors` (N, D) float32, L2-normalised: `n` and `alpha` of `QueryExpansion`,
     the `threshold` of `ExploreExploit` over a graph of 50 neighbours, and `k`, `seeds` and `alpha` of `Diffusion`.
 
@@ -113,7 +115,7 @@ def choose_settings(vectors: Float32, verified: KnnGraph | None = None, *, least
     trial = _mutual_trial(vectors, rng) if verified is None else _verified_trial(vectors, verified, least, rng)
     graph = trial.graph if trial.database.vectors is vectors else build_knn_graph(vectors, WIDTH)
     plain = trial.score(None)
-    return Automatic(
+    return Tuned(
         _expansion(trial, plain),
         _traversal(trial, plain, graph),
         _diffusion(trial, plain),
@@ -243,9 +245,8 @@ def _average_precision(ranking: Ranking, trial: _Trial) -> Float64:
     ids, asked = ranking.ids[:, :TOP], trial.asked[:, None]
     counted = (ids >= 0) & (ids != asked)
     relevant = counted & (trial.group[ids] == trial.group[asked])
-    precision = np.cumsum(relevant, axis=1) / np.maximum(np.cumsum(counted, axis=1), 1)
     sizes = np.bincount(trial.group[trial.group >= 0], minlength=1)[trial.group[trial.asked]] - 1
-    return np.asarray((precision * relevant).sum(axis=1) / np.minimum(sizes, TOP))
+    return average_precision(relevant, np.minimum(sizes, TOP), counted)
 
 
 def _quantile(graph: KnnGraph, share: float) -> float:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from resight.artifacts.neighbours import neighbourhood
-from resight.artifacts.similarity import describe_collection
 from resight.collection.collection import Collection
 from resight.errors import ImageError
-from resight.fitting.separation import Refinement
-from resight.fitting.separation_graph import listed_pairs
 from resight.graph.components import components
 from resight.graph.knn_graph import build_knn_graph, neighbours
 from resight.images.decode import decode
-from resight.types import Int64
+from resight.types import Float32, Int64
 from resight.viz.curves import embedding_map
 from resight.viz.graph import GraphEdge, GraphNode, draw_graph
+from resight.viz.pictures import Pixels
 from resight.viz.report import ReportPage
 from resight.viz.separation import loss_over_similarity, similarity_histogram, training_curve
 
@@ -27,14 +26,21 @@ DRAWN = 12  # photos in the picture of the graph
 THUMBNAIL = 240
 
 
-def refinement_page(collection: Collection, refinement: Refinement) -> ReportPage:
-    """Figures of `refinement`: loss, similarities, training, maps before and after, and part of the graph."""
-    facts, before = refinement.facts, refinement.model.index.inputs[0]
-    places = np.flatnonzero(np.isin(refinement.trained, refinement.rows))
-    after = refinement.vectors[np.isin(refinement.rows, refinement.trained)]
-    before = before[places]
+def separation_page(
+    collection: Collection,
+    facts: Mapping[str, Any],
+    before: Float32,
+    after: Float32,
+    rows: Int64,
+    proven: Int64 | None = None,
+) -> ReportPage:
+    """Figures of a training: loss, similarities, epochs, maps before and after, and part of the graph.
+
+    `facts`: its settings and story. `before` and `after` (N, D): descriptors of the photos `rows` (N,) that it was
+    trained on. `proven` (P, 2): rows of pairs that geometry proves, where the training joined those alone.
+    """
     summary = [
-        ("photos", str(len(refinement.rows))),
+        ("photos", str(len(rows))),
         ("neighbours", f"{facts['neighbours']:.1f}" + (" verified" if facts["verified"] else "")),
         ("beta", f"{facts['beta']:.3f}"),
         ("epoch kept", f"{facts['best']} of {len(facts['epochs'])}"),
@@ -48,16 +54,15 @@ def refinement_page(collection: Collection, refinement: Refinement) -> ReportPag
         watched = [(e["number"], e["found_again"]) for e in epochs if e["found_again"] is not None]
         curve = training_curve([e["loss"] for e in epochs], watched, facts["best"])
         figures.append(("Training: no labels are looked at", curve))
-    rows = refinement.trained[places]
     figures += _maps(before, after)
     green = "geometry proves" if facts["verified"] else "both agree on"
     title = f"Neighbours of a photo before (grey) and after training: edges that {green} are green"
-    figures.append((title, _graph(collection, before, after, rows, verified=facts["verified"])))
+    figures.append((title, _graph(collection, before, after, rows, proven)))
     subtitle = f"{collection.path.name}: guided similarity separation"
     return ReportPage("Refined descriptors", subtitle, summary, figures)
 
 
-def _maps(before: np.ndarray, after: np.ndarray) -> list[tuple[str, bytes]]:
+def _maps(before: Float32, after: Float32) -> list[tuple[str, bytes]]:
     """t-SNE before and after, the largest groups of mutual neighbours after training coloured alike in both."""
     chosen = np.sort(np.random.default_rng(0).permutation(len(before))[:MOST_ON_A_MAP])
     groups = _groups(after[chosen])
@@ -67,7 +72,7 @@ def _maps(before: np.ndarray, after: np.ndarray) -> list[tuple[str, bytes]]:
     ]
 
 
-def _groups(vectors: np.ndarray) -> list[str | None]:
+def _groups(vectors: Float32) -> list[str | None]:
     """Names of the largest components of the graph of mutual nearest neighbours; None for other photos."""
     nearest = build_knn_graph(vectors, 1).ids[:, 0]
     labels = components(np.stack((np.arange(len(vectors)), nearest), axis=1), len(vectors))
@@ -77,14 +82,15 @@ def _groups(vectors: np.ndarray) -> list[str | None]:
     return [names.get(int(label)) for label in labels]
 
 
-def _graph(collection: Collection, before: np.ndarray, after: np.ndarray, rows: Int64, *, verified: bool) -> bytes:
+def _graph(collection: Collection, before: Float32, after: Float32, rows: Int64, pairs: Int64 | None) -> bytes:
     """The photo with the most similar neighbours after training, and the graph around it."""
     k = min(4, len(after) - 1)
     graph, plain = build_knn_graph(after, k), build_knn_graph(before, k)
     centre = int(np.argmax(graph.weights.sum(axis=1)))
     near = neighbours(after[[centre]], after, min(DRAWN, len(after))).ids[0]
     nodes = [centre, *[int(node) for node in near if node != centre]][:DRAWN]
-    proven = _proven(collection, rows) if verified else {(a, int(b)) for a in nodes for b in plain.ids[a]}
+    verified = pairs is not None
+    proven = {(a, int(b)) for a in nodes for b in plain.ids[a]} if pairs is None else _places(pairs, rows)
     listed = {(a, int(b)) for lists in (graph, plain) for a in nodes for b in lists.ids[a]} | proven
     edges = [
         GraphEdge(i, j, "", bool({(a, b), (b, a)} & proven) and (verified or b in graph.ids[a] or a in graph.ids[b]))
@@ -98,20 +104,14 @@ def _graph(collection: Collection, before: np.ndarray, after: np.ndarray, rows: 
     return buffer.getvalue()
 
 
-def _proven(collection: Collection, rows: Int64) -> set[tuple[int, int]]:
-    """Pairs of places in `rows` that the collection's verified graph joins; none where it is there no more."""
-    whole = collection.state.vectors
-    graph = None if whole is None else neighbourhood(collection.path, whole, None).verified
-    if graph is None:
-        return set()
-    place = {int(row): i for i, row in enumerate(rows)}
-    known = describe_collection(collection).rows
-    pairs = known[listed_pairs(graph)]
-    return {(place[a], place[b]) for a, b in pairs.tolist() if a in place and b in place}
+def _places(pairs: Int64, rows: Int64) -> set[tuple[int, int]]:
+    """Pairs (P, 2) of rows as places in `rows`; those of other photos are left out."""
+    kept = pairs[np.isin(pairs, rows).all(axis=1)]
+    return {(int(a), int(b)) for a, b in np.searchsorted(rows, kept)}
 
 
-def _pixels(collection: Collection, row: int) -> np.ndarray:
+def _pixels(collection: Collection, row: int) -> Pixels:
     try:
-        return decode(collection.photo(row)["path"], max_side=THUMBNAIL).pixels
+        return decode(collection.snapshot.photo(row)["path"], max_side=THUMBNAIL).pixels
     except ImageError:
         return np.full((THUMBNAIL, THUMBNAIL, 3), 230, np.uint8)  # the file is gone since

@@ -19,6 +19,7 @@ from typing import Any
 import lance
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from resight.errors import CollectionError, UsageError
 from resight.store.folder import DERIVED, IMAGES, LOCAL, collection_folder, faults, lance_faults, table_uri
@@ -86,6 +87,18 @@ class Tables:
         with lance_faults("read", self.images_dataset.uri):
             table = self.images_dataset.to_table(columns=sorted({*names, "row"}))
         return table.sort_by("row").select(names)
+
+    def find(self, column: str, values: Sequence[str | int], columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of table `images`, ascending, whose `column` is one of `values`; some `columns` of them."""
+        names = [name for name in self.images_dataset.schema.names if name != GLOBAL]
+        wanted = list(names if columns is None else columns)
+        if not values:
+            return self.images_dataset.schema.empty_table().select(wanted)
+        with lance_faults("read", self.images_dataset.uri):
+            table = self.images_dataset.to_table(
+                columns=sorted({*wanted, "row"}), filter=pc.field(column).isin(pa.array(values))
+            )
+        return table.sort_by("row").select(wanted)
 
     @property
     def dim(self) -> int | None:

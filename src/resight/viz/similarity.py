@@ -48,8 +48,8 @@ def learned_against_cosine(cosine: Any, scores: Any, matching: Any, *, name: str
     return _png(figure)
 
 
-def training_curves(stages: Mapping[str, Sequence[tuple[int, float, float]]]) -> bytes:
-    """Losses over epochs, one panel per stage: rows of (epoch, training loss, validation loss), NaN for none.
+def training_curves(stages: Mapping[str, Sequence[tuple[int, float | None, float | None]]]) -> bytes:
+    """Losses over epochs, one panel per stage: rows of (epoch, training loss, validation loss), None for none.
 
     The dot is the lowest validation loss, whose network is kept. Raises `UsageError` without stages or epochs.
     """

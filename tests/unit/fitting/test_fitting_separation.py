@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 import typer
+from resight.cli.refine import register
+from resight.fitting.improve import use_whitening
+from resight.fitting.separation_graph import listed_pairs, standing_out, verified_graph
 from typer.testing import CliRunner
 
 from onnx_factory import write_network
 from photo_factory import SMALL, make_photos
-from resight.cli.refine import register
 from resight.collection import create_collection, open_collection
 from resight.errors import CollectionError, StampMismatch, UsageError
 from resight.features.whitening import fit_pca
-from resight.fitting.improve import use_whitening
 from resight.fitting.separation import (
     CHECKPOINT,
     MODEL,
@@ -29,7 +30,6 @@ from resight.fitting.separation import (
     refine,
     refined_pipeline,
 )
-from resight.fitting.separation_graph import listed_pairs, standing_out, verified_graph
 from resight.graph.knn_graph import build_knn_graph
 from resight.ranking.separation import centred
 from resight.store.folder import derived_path
@@ -125,7 +125,7 @@ def test_new_photos_are_embedded_without_training(made, collection):
 def test_removed_photos_are_not_found(collection):
     refine(collection, epochs=1)
     id_ = sorted(collection.ids)[4]
-    row = collection.row_of(id_)
+    row = collection.snapshot.row_of(id_)
     vectors = collection.vectors()[1]
     collection.remove([id_])
     left = open_collection(collection.path)
@@ -171,7 +171,7 @@ def test_descriptors_of_another_whitening(collection):
 
 @pytest.mark.parametrize("name", [MODEL, REFINED])
 def test_damaged_and_missing_files(collection, name):
-    with pytest.raises(CollectionError, match="resight refine"):
+    with pytest.raises(CollectionError, match="resight fit separation"):
         load_refinement(collection)
     refine(collection, epochs=1)
     path = derived_path(collection.path, name)

@@ -14,7 +14,7 @@ from resight.collection import create_collection, open_collection
 from resight.errors import CollectionError, UsageError
 from resight.fitting.separation import refine
 from resight.fitting.similarity import train_similarity
-from resight.training.similarity.loop import Options
+from resight.training.similarity import Options
 
 QUICK = {"hidden": (16, 8), "cosine": Options(epochs=1), "options": Options(epochs=2)}
 
@@ -33,7 +33,7 @@ def base(tmp_path_factory):
 def test_a_learned_similarity_ranks_online(base, kind):
     collection = open_collection(base / f"{kind}.resight")
     first = sorted(collection.ids)[0]
-    with pytest.raises(UsageError, match="resight train similarity"):
+    with pytest.raises(UsageError, match="resight fit similarity"):
         collection.search(first, recipe="deep-similarity")
     train_similarity(collection, **QUICK)
     again = open_collection(collection.path)
@@ -41,7 +41,7 @@ def test_a_learned_similarity_ranks_online(base, kind):
     assert len(found.results) == 4
     assert first not in [result.id for result in found.results]
     assert again.explain(first, found.results[0].id, recipe="deep-similarity").evidence
-    path = again.photo(again.row_of(first))["path"]
+    path = again.photo(again.snapshot.row_of(first))["path"]
     assert len(again.search(path, recipe="deep-similarity", top=3).results) == 3
 
 
@@ -57,7 +57,7 @@ def test_a_classic_collection_is_refined_by_its_local_features(base):
 def test_refined_descriptors_rank_online(base):
     collection = open_collection(base / "hybrid.resight")
     first = sorted(collection.ids)[0]
-    with pytest.raises(CollectionError, match="resight refine"):
+    with pytest.raises(CollectionError, match="resight fit separation"):
         collection.search(first, recipe="separation")
     refine(collection, epochs=2)
     run = CliRunner()

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from resight.errors import ArrayError, CollectionError, UsageError
-from resight.training.similarity.pairs import Pairs, pairs_from_groups, read_pairs, split, triplets
+from resight.errors import ArrayError, UsageError
+from resight.training.similarity.pairs import Pairs, pairs_from_groups, split, triplets
 
 
 def told(pairs):
@@ -94,26 +94,3 @@ def test_triplets():
         triplets(pairs.select([0, 3]))
     with pytest.raises(UsageError, match="per=0"):
         triplets(pairs, per=0)
-
-
-def test_csv(tmp_path):
-    path = tmp_path / "pairs.csv"
-    path.write_text('note,left,right,matching\nx,a.jpg,"b, c.jpg",1\ny,a.jpg,d.jpg,0\n')
-    ids = {"a.jpg": 3, "b, c.jpg": 5, "d.jpg": 0}
-    assert told(read_pairs(path, ids)) == {(3, 5, True), (3, 0, False)}
-    for text, why in (
-        ("left,right\na.jpg,d.jpg\n", "has no column matching"),
-        ("left,right,matching\na.jpg,z.jpg,1\n", "line 2 of .* names photo 'z.jpg'"),
-        ("left,right,matching\na.jpg,d.jpg,yes\n", "line 2 of .* matching = 'yes'"),
-        ("left,right,matching\na.jpg,d.jpg,1\nd.jpg\n", "line 3 of .* names photo None"),
-        ("left,right,matching\na.jpg,a.jpg,1\n", "pairs a.jpg with itself"),
-        ("", "has no column left, matching, right"),
-    ):
-        path.write_text(text)
-        with pytest.raises(UsageError, match=why):
-            read_pairs(path, ids)
-    path.write_bytes(b"left,right,matching\n\xff\xfe,a,1\n")
-    with pytest.raises(UsageError, match="not a CSV file in UTF-8"):
-        read_pairs(path, ids)
-    with pytest.raises(CollectionError, match="cannot read"):
-        read_pairs(tmp_path / "none.csv", ids)

@@ -183,7 +183,7 @@ def known_model(name: str) -> KnownModel:
     for model in KNOWN:
         if model.name == name:
             return model
-    raise UsageError(f"there is no known model {name!r}: `resight models` lists them")
+    raise UsageError(f"there is no known model {name!r}: `resight models list` lists them")
 
 
 def licence_of(file: str) -> str:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from resight.arrays import finite_rows
 from resight.errors import ArrayError, UsageError
 from resight.graph.components import components
-from resight.store.folder import faults
-from resight.types import Bool, Int64, as_array
+from resight.types import Bool, Float32, Int64, as_array
 
 COLUMNS = ("left", "right", "matching")
+SHARE = 0.25  # of the groups of matching photos, held back for validation
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,34 +84,7 @@ def pairs_from_groups(groups: Any, *, partners: int = 20, others: int = 30, seed
     )
 
 
-def read_pairs(path: str | Path, ids: Mapping[str, int]) -> Pairs:
-    """Pairs from a CSV file with columns `left`, `right` (photo ids) and `matching` (1 or 0); other columns are free.
-
-    Raises `UsageError`, naming the line, on an unknown id or a `matching` that is neither, `CollectionError` when the
-    file cannot be read.
-    """
-    left, right, matching = [], [], []
-    with faults("read", Path(path)), open(path, newline="", encoding="utf-8-sig") as file:
-        try:
-            lines = csv.DictReader(file)
-            missing = set(COLUMNS) - set(lines.fieldnames or ())
-            if missing:
-                raise UsageError(f"{path} has no column {', '.join(sorted(missing))}: it needs left,right,matching")
-            for line in lines:
-                place = f"line {lines.line_num} of {path}"
-                left.append(_row(line["left"], ids, place))
-                right.append(_row(line["right"], ids, place))
-                if left[-1] == right[-1]:
-                    raise UsageError(f"{place} pairs {line['left']} with itself")
-                if line["matching"] not in ("0", "1"):
-                    raise UsageError(f"{place} has matching = {line['matching']!r}: give 1 or 0")
-                matching.append(line["matching"] == "1")
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UsageError(f"{path} is not a CSV file in UTF-8: {error}") from error
-    return Pairs(np.array(left, np.int64), np.array(right, np.int64), np.array(matching, np.bool_))
-
-
-def split(pairs: Pairs, share: float = 0.25, seed: int = 0) -> tuple[Pairs, Pairs]:
+def split(pairs: Pairs, share: float = SHARE, seed: int = 0) -> tuple[Pairs, Pairs]:
     """Pairs for training and pairs for validation, without a photo in common.
 
     Photos that matching pairs join stay on one side; about `share` of these groups are held back, and pairs between the
@@ -139,6 +111,14 @@ def split(pairs: Pairs, share: float = 0.25, seed: int = 0) -> tuple[Pairs, Pair
                 f"of {len(used)} groups of matching photos; give more"
             )
     return train, validation
+
+
+def descriptors(X: Any, pairs: Pairs, dim: int) -> Float32:
+    """Rows `X` (N, dim) float32, once it is sure that `pairs` of them can train. Raises as `finite_rows` and
+    `Pairs.check` do."""
+    rows = finite_rows("X", X, dim)
+    pairs.check(len(rows))
+    return rows
 
 
 def triplets(pairs: Pairs, per: int = 1, seed: int = 0) -> Int64:

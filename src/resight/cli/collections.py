@@ -1,0 +1,204 @@
+"""The commands that make, change and look after a collection: index, add, remove, label, info, check, duplicates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from resight.cli import console, options
+from resight.cli.ending import INTERRUPTED
+from resight.errors import ResightError, UsageError
+
+if TYPE_CHECKING:
+    from resight.collection.collection import Collection
+    from resight.collection.ingest import Report
+    from resight.images.scan import Scan
+
+PROBLEMS = 20  # files that could not be used of which the text says why
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    for command in (index, add, remove, label, info, check, duplicates):
+        app.command()(command)
+
+
+def index(
+    photos: options.Photos,
+    to: Annotated[str, typer.Option(metavar="NAME.resight", help="The collection to make or to continue.")],
+    recipe: Annotated[str | None, typer.Option(help="How photos are described: classic by default; gem, ...")] = None,
+    backbone: options.Backbone = None,
+    weights: options.Weights = None,
+    set_: options.Set = None,
+    codebook: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Use this codebook instead of learning one.")
+    ] = None,
+    hidden: options.Hidden = False,
+    jobs: options.Jobs = 0,
+    json: options.Json = False,
+) -> None:
+    """Index photos into a collection; run it again to continue, or to take in what is new or changed."""
+    from resight.collection.collection import open_or_create
+    from resight.index.asmk import Codebook
+    from resight.recipes.catalogue import INDEXING
+
+    options.checked_recipe(recipe, INDEXING)
+    words = None if codebook is None else Codebook.load(codebook)
+    found = _scan(photos, hidden)
+    parameters = {**options.settings(set_), **options.given(backbone=backbone, weights=weights)}
+    _add(open_or_create(to, recipe, parameters), found, jobs=jobs, codebook=words, json=json)
+
+
+def add(
+    name: options.Name,
+    photos: options.Photos,
+    hidden: options.Hidden = False,
+    jobs: options.Jobs = 0,
+    json: options.Json = False,
+) -> None:
+    """Add photos to a collection that exists."""
+    _add(options.opened(name), _scan(photos, hidden), jobs=jobs, json=json)
+
+
+def remove(
+    name: options.Name,
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids of the photos to take out.")] = None,
+    missing: options.Missing = False,
+    json: options.Json = False,
+) -> None:
+    """Take photos out of a collection; the files stay."""
+    from resight.collection.ingest import missing_files
+
+    collection = options.opened(name)
+    chosen = [*(ids or []), *(missing_files(collection.snapshot.tables) if missing else [])]
+    if not chosen and not missing:
+        raise UsageError("there is nothing to remove: give ids, or --missing")
+    with console.progress(json) as progress:
+        count = collection.remove(chosen, progress=progress) if chosen else 0
+    console.print_json({"removed": count}) if json else console.say(f"{console.count(count, 'photo')} removed")
+
+
+def label(
+    name: options.Name,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE.csv", help="Labelled photos with the header photo,label: paths and labels.")
+    ],
+    json: options.Json = False,
+) -> None:
+    """Keep labelled photos beside a collection, which recipe semi-supervised follows and never returns."""
+    from resight.fitting.labels import label as add_labels
+
+    with console.progress(json) as progress:
+        count, problems = add_labels(options.opened(name), file, progress=progress)
+    if json:
+        console.print_json({"labelled": count, "problems": [_problem(problem) for problem in problems]})
+        return
+    console.say(f"{name}: {console.count(count, 'photo')} with labels beside it")
+    for problem in problems:
+        console.warn(problem.message)
+
+
+def info(name: options.Name, json: options.Json = False) -> None:
+    """Print what a collection holds."""
+    from dataclasses import asdict
+
+    facts = asdict(options.opened(name).info())
+    if json:
+        console.print_json(facts)
+        return
+    console.print_table(name, ("what", "value"), [(key.replace("_", " "), _plain(v)) for key, v in facts.items()])
+
+
+def check(
+    name: options.Name,
+    repair: Annotated[bool, typer.Option("--repair", help="Rebuild or remove what is broken.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Check a collection against its stamp, its features and its derived files."""
+    from resight.collection.check import check_collection, repair_collection
+
+    if repair:
+        with console.progress(json) as progress:
+            findings = repair_collection(name, progress=progress)
+    else:
+        with console.waiting(f"checking {name}", json):
+            findings = check_collection(name)
+    rows = [("ok" if f.ok else "BROKEN", f.name, f.message, f.repair or "") for f in findings]
+    if json:
+        console.print_json([dict(zip(("state", "name", "message", "repair"), row, strict=True)) for row in rows])
+    else:
+        console.print_table(name, ("state", "what", "finding", "resight check --repair would"), rows)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def duplicates(
+    name: options.Name,
+    near: Annotated[bool, typer.Option(help="List the same picture in other sizes, crops and edits, too.")] = True,
+    json: options.Json = False,
+) -> None:
+    """List groups of photos that are the same file, or the same picture proven by geometry."""
+    from resight.collection.duplicates import exact_duplicates, near_duplicates
+
+    collection = options.opened(name)
+    groups = [("exact", group) for group in exact_duplicates(collection)]
+    if near:
+        with console.progress(json) as progress:
+            groups += [("near", group) for group in near_duplicates(collection, progress=progress)]
+    if json:
+        console.print_json([{"kind": kind, "ids": group} for kind, group in groups])
+    elif not groups:
+        console.say("no duplicates")
+    else:
+        rows = [(number, kind, id_) for number, (kind, group) in enumerate(groups, 1) for id_ in group]
+        console.print_table(name, ("group", "kind", "id"), rows)
+
+
+def _scan(photos: list[str], hidden: bool) -> Scan:
+    """The photos that are there; refuses to go on when there is none."""
+    from resight.images.scan import scan
+
+    found = scan(photos, hidden=hidden)
+    if not found.photos and not found.problems:
+        where = ", ".join(photos[:3]) + (", ..." if len(photos) > 3 else "")
+        raise ResightError(f"there are no photos in {where}: give a folder that holds some, or the photos themselves")
+    return found
+
+
+def _add(collection: Collection, found: Scan, *, json: bool, **how: Any) -> None:
+    with console.progress(json) as progress:
+        report = collection.add(found, progress=progress, **how)
+    _print_report(collection, report, json)
+    if report.interrupted:
+        console.leave(INTERRUPTED, "stopped: what was read is indexed; run the same command again for the rest")
+    if not len(collection.snapshot.tables.feature_rows):
+        raise ResightError(f"none of the files given to {collection.path} can be read as a photo: add some that can")
+
+
+def _print_report(collection: Collection, report: Report, json: bool) -> None:
+    if json:
+        counts = {key: getattr(report, key) for key in ("added", "updated", "unchanged", "skipped", "interrupted")}
+        problems = [_problem(problem) for problem in report.problems]
+        console.print_json({"collection": str(collection.path), **counts, "problems": problems})
+        return
+    if report.problems:
+        rows = [(problem.kind, problem.message) for problem in report.problems[:PROBLEMS]]
+        console.print_table(f"{console.count(len(report.problems), 'file')} could not be used", ("kind", "what"), rows)
+        if len(report.problems) > len(rows):
+            console.say(f"... and {len(report.problems) - len(rows)} more: --json lists them all")
+    console.say(
+        f"{collection.path.name}: {console.count(len(collection.snapshot.tables.feature_rows), 'photo')} searchable "
+        f"({report.added} added, {report.updated} updated, {report.unchanged} unchanged, {report.skipped} skipped)"
+    )
+
+
+def _problem(problem: Any) -> dict[str, str]:
+    return {"path": problem.path, "kind": problem.kind, "message": problem.message}
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={item}" for key, item in value.items()) or "defaults"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else console.cell(value)

@@ -1,0 +1,134 @@
+"""Arguments and options that several commands take, each declared once, and what is read out of their text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from resight.errors import UsageError
+
+if TYPE_CHECKING:
+    from resight.collection.collection import Collection
+
+LONGEST_VALUE = 2000  # characters of a value of --set
+
+Name = Annotated[str, typer.Argument(metavar="NAME.resight", help="The folder of the collection.")]
+Photos = Annotated[list[str], typer.Argument(help="Files and folders of photos; folders are read recursively.")]
+Image = Annotated[str, typer.Argument(help="The query: the path of a photo, or the id of an indexed one.")]
+File = Annotated[Path, typer.Argument(metavar="FILE")]
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
+Report = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE.html", help="Write a page with pictures to this file.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the recipe; may be given several times."),
+]
+Box = Annotated[
+    str | None, typer.Option("--box", metavar="X,Y,W,H", help="Search for this part of the query, in its pixels.")
+]
+Top = Annotated[int, typer.Option("--top", help="Number of results.", min=1)]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where", metavar="SQL", help="Search only photos that fulfil this condition, such as \"taken_at > '2020'\"."
+    ),
+]
+Ranked = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe", help="How results are ranked, such as explore-exploit; by default as the photos were indexed."
+    ),
+]
+Jobs = Annotated[int, typer.Option("--jobs", help="Number of threads; 0 stands for one per processor.", min=0)]
+Hidden = Annotated[bool, typer.Option("--hidden", help="Read files and folders whose names start with a dot, too.")]
+Missing = Annotated[bool, typer.Option("--missing", help="Take out every photo whose file is gone.")]
+
+Pairs = Annotated[
+    Path | None,
+    typer.Option(
+        "--pairs", metavar="FILE.csv", help="Examples with the header left,right[,matching]: two ids, and 1 or 0."
+    ),
+]
+Groups = Annotated[
+    Path | None,
+    typer.Option(
+        "--groups", metavar="FILE.csv", help="Examples with the header id,group: photos of one thing share it."
+    ),
+]
+Epochs = Annotated[int, typer.Option("--epochs", help="Maximum number of epochs.", min=0)]
+Seed = Annotated[int, typer.Option("--seed", help="Random seed.", min=0)]
+Device = Annotated[str, typer.Option("--device", help="Where the training runs: cpu or cuda.")]
+Log = Annotated[
+    Path | None, typer.Option("--log", metavar="FOLDER", help="Write event files for TensorBoard to this folder.")
+]
+From = Annotated[
+    Path | None, typer.Option("--from", metavar="FILE", help="Use what --out wrote before, instead of fitting.")
+]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the result to this file, too.")]
+Neighbours = Annotated[int, typer.Option("--k", help="Number of neighbours of every photo.", min=1)]
+
+Backbone = Annotated[
+    Path | None,
+    typer.Option(help="Network of the global descriptor: an ONNX file, or the folder of a Hugging Face model."),
+]
+Weights = Annotated[Path | None, typer.Option(help="Published checkpoint of the global descriptor.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="FOLDER",
+        help="Where features and results are kept; by default $RESIGHT_CACHE or ~/.cache/resight.",
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="FOLDER", help="Where the data sets lie; by default $RESIGHT_DATA or ./data."),
+]
+
+
+def settings(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """The values of `--set KEY=VALUE`: numbers, true, false and null, lists in brackets, and text for all else.
+
+    Raises `UsageError` for other forms, a key that is given twice, and values that are long, nested or refer to others.
+    """
+    from resight.safe_yaml import parse_yaml
+
+    values: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, equals, text = (part.strip() for part in pair.partition("="))
+        shown = pair if len(pair) <= 80 else f"{pair[:77]}..."
+        if not (key and equals):
+            raise UsageError(f"--set {shown} is not of the form KEY=VALUE")
+        if key in values:
+            raise UsageError(f"--set {key} is given twice: leave one out")
+        try:
+            values[key] = parse_yaml(text, LONGEST_VALUE)
+        except ValueError as error:
+            raise UsageError(
+                f"--set {shown} has no value that can be read ({error}): give a number, true, false, a word, or [1, 2]"
+            ) from error
+    return values
+
+
+def checked_recipe(name: str | None, known: Iterable[str]) -> str | None:
+    """`name`, as it is. Raises `UsageError`, listing the recipes, for an empty one: it would pass for none."""
+    if name is not None and not name.strip():
+        raise UsageError(f"--recipe is empty: choose one of {', '.join(known)}, or leave it out")
+    return name
+
+
+def given(**files: Path | None) -> dict[str, str]:
+    """Those options that name a file and were given, as text."""
+    return {name: str(path) for name, path in files.items() if path is not None}
+
+
+def opened(name: str | Path) -> Collection:
+    """The collection that a command names; loading what opens it waits until a command needs it."""
+    from resight.collection.collection import open_collection
+
+    return open_collection(name)

@@ -1,0 +1,137 @@
+"""The commands `search` and `explain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from resight.cli import console, options
+
+if TYPE_CHECKING:
+    from resight.collection.answer import Answer, Explanation
+    from resight.collection.collection import Collection
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(search)
+    app.command()(explain)
+
+
+def search(
+    name: options.Name,
+    image: options.Image,
+    box: options.Box = None,
+    top: options.Top = 20,
+    where: options.Where = None,
+    recipe: options.Ranked = None,
+    set_: options.Set = None,
+    report: options.Report = None,
+    json: options.Json = False,
+) -> None:
+    """Find the photos that show what a photo shows."""
+    chosen = options.settings(set_)
+    with console.waiting(console.first_word(f"opening {name}"), json) as say:
+        from resight.reports.answer_json import answer_json
+        from resight.reports.files import need_folder
+
+        need_folder(report)
+        collection = options.opened(name)
+        _check_recipe(recipe)
+        say(console.first_word("searching"))
+        answer = collection.search(image, _part(box), top, where, recipe, **chosen)
+        if report is not None:
+            say("drawing the report")
+            _write(report, collection, answer, recipe, chosen)
+    if json:
+        console.print_json(answer_json(answer))
+        return
+    _print_answer(answer)
+    if report is not None:
+        console.say(f"report: {report}")
+
+
+def explain(
+    name: options.Name,
+    image: options.Image,
+    result_id: Annotated[str, typer.Argument(help="The id of the result.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Write the matched features as a picture to this file.")
+    ] = None,
+    box: options.Box = None,
+    top: options.Top = 20,
+    recipe: options.Ranked = None,
+    set_: options.Set = None,
+    json: options.Json = False,
+) -> None:
+    """Say, and draw, why a photo was found; its rank is that of a search with the same options."""
+    chosen = options.settings(set_)
+    with console.waiting(console.first_word(f"opening {name}"), json) as say:
+        from resight.reports.answer_json import explanation_json
+        from resight.reports.files import need_folder, save_picture
+        from resight.reports.pictures import match_picture
+
+        need_folder(out)
+        collection = options.opened(name)
+        _check_recipe(recipe)
+        say(console.first_word("searching"))
+        explanation = collection.explain(image, result_id, _part(box), recipe, **chosen)
+        if out is not None:
+            say("drawing the picture")
+            save_picture(out, match_picture(collection, explanation.query, explanation.result))
+    if json:
+        console.print_json({**explanation_json(explanation), "shown": 1 <= explanation.result.rank <= top})
+        return
+    _print_explanation(explanation, top)
+    if out is not None:
+        console.say(f"picture: {out}")
+
+
+def _part(box: str | None) -> Any:
+    from resight.types import Box
+
+    return None if box is None else Box.parse(box)
+
+
+def _check_recipe(recipe: str | None) -> None:
+    from resight.recipes.catalogue import RECIPES
+
+    options.checked_recipe(recipe, RECIPES)
+
+
+def _write(path: Path, collection: Collection, answer: Answer, recipe: str | None, chosen: dict[str, Any]) -> None:
+    from resight.reports.files import write_page
+    from resight.reports.graph_figure import graph_figure
+    from resight.reports.search_page import search_page
+    from resight.viz.report import render
+
+    graph = graph_figure(collection, answer, recipe, chosen)
+    write_page(path, render(search_page(collection, answer, graph)))
+
+
+def _print_answer(answer: Answer) -> None:
+    proof = answer.rule.proof
+    rows = [
+        (r.rank, r.id, r.score, *((r.inliers,) if proof else ()), "match" if r.match else "") for r in answer.results
+    ]
+    console.print_table(answer.query.name, ("rank", "id", "score", *(("inliers",) if proof else ()), ""), rows)
+    matches = sum(result.match for result in answer.results)
+    verdict = console.count(matches, "match") if matches else "no confident match"
+    took = f"{1000 * answer.seconds[0]:.0f} ms to read the query, {1000 * answer.seconds[1]:.0f} ms to search"
+    console.say(f"{verdict} ({answer.rule}); {took}")
+    if answer.pending:
+        console.warn(
+            f"{console.count(answer.pending, 'photo')} stored but not searchable yet: run resight index again to finish"
+        )
+
+
+def _print_explanation(explanation: Explanation, top: int) -> None:
+    result = explanation.result
+    verdict = "a match" if result.match else "no match"
+    rank = f"rank {result.rank}" if result.rank else "not ranked"
+    beyond = f", beyond the first {top}" if result.rank > top else ""
+    console.say(f"{result.id}: {verdict}, {rank}{beyond}, score {result.score:.1f}")
+    for item in explanation.evidence:
+        console.say(f"  {item.stage}: {item.summary}")
