@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resight.errors import ImageError
 from resight.features.global_descriptor import GlobalDescriptor, batches
@@ -16,11 +16,13 @@ from resight.images.decode import decode
 from resight.images.loader import map_ordered
 from resight.images.scan import Problem, Scan, content_hash
 from resight.progress import Progress, silent
-from resight.recipes.catalogue import Settings
 from resight.store.records import Photo, escape_path, images_batch, local_batch
 from resight.store.tables import Tables
 from resight.store.writer import Writer
 from resight.types import Float32
+
+if TYPE_CHECKING:  # so that what extracts features does not hang on the recipes that search them
+    from resight.recipes.catalogue import Settings
 
 BATCH_PHOTOS = 64
 BATCH_SECONDS = 10.0

@@ -18,10 +18,11 @@ import numpy as np
 from resight.errors import UsageError
 from resight.evaluation.benchmark import Benchmark
 from resight.evaluation.experiment import Evaluation, Run, System, Task, evaluate_systems, peak_memory
-from resight.evaluation.feature_cache import cache_folder, program_hash
+from resight.evaluation.feature_cache import cache_folder
 from resight.evaluation.ground_truth import KNOWN, open_benchmark
 from resight.evaluation.photos import PHOTO_RECIPES, Prepared, check_photo_recipe, find_photos, prepare_photos
 from resight.evaluation.results import Table, evaluation_json, parse_evaluation, tabulate
+from resight.evaluation.sources import program_hash
 from resight.evaluation.trained import TRAINED_RECIPES
 from resight.evaluation.vectors import FeatureSearch, check_feature_recipe, read_for_benchmark
 from resight.progress import Progress, silent

@@ -11,10 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from resight.collection.collection import (
 )
 from resight.collection.snapshot import DESCRIPTOR
 from resight.evaluation.benchmark import Benchmark
+from resight.evaluation.sources import program_hash
 from resight.progress import Progress, silent
 from resight.recipes.catalogue import Settings, settings_of, with_absolute_paths
 from resight.store.folder import DERIVED, LOCK, faults
@@ -33,26 +31,14 @@ from resight.store.lock import write_lock
 from resight.store.stamp import new_stamp, write_stamp
 
 ENVIRONMENT = "RESIGHT_CACHE"
-EXTRACTING = ("images/colour.py", "images/decode.py", "features/local_features.py", "ingest.py")
-DESCRIBING = ("features/backbone.py", "features/global_descriptor.py", "features/pooling.py", "features/checkpoints")
-INDEXING = ("index", "matching", "ranking", "derived.py", "state.py", "global_index.py", "collection.py")
+EXTRACTING = ("resight.collection.ingest", "resight.features.local.encoders")  # entry points: what they import counts
+DESCRIBING = ("resight.features.networks.open", "resight.features.checkpoints", "resight.features.global_descriptor")
+INDEXING = ("resight.collection.update",)
 
 
 def cache_folder() -> Path:
     """Where evaluations keep features: $RESIGHT_CACHE, else ~/.cache/resight."""
     return Path(os.environ.get(ENVIRONMENT) or Path.home() / ".cache" / "resight")
-
-
-@cache
-def program_hash(parts: tuple[str, ...] = ("",)) -> str:
-    """SHA-256 of the source files of resight below `parts`, as they are at the first call of this process: a changed
-    program makes other features.
-    """
-    digest = hashlib.sha256()
-    for part in parts:
-        for name, file in _sources(files("resight").joinpath(part), part):
-            digest.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 def cached_collection(
@@ -126,12 +112,3 @@ def _newest(folder: Path, start: str) -> Path | None:
 
 def _key(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:12]
-
-
-def _sources(place: Traversable, name: str) -> Iterator[tuple[str, Traversable]]:
-    if place.is_file():
-        if name.endswith(".py"):
-            yield name, place
-        return
-    for inner in sorted(place.iterdir(), key=lambda inner: inner.name):
-        yield from _sources(inner, f"{name}/{inner.name}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -124,6 +125,18 @@ def smooth_regional_gem(features: Array, p: float = 2.5, size: int = 5) -> Array
     rows = sum(powers[:, :, height[i : i + maps.shape[2]]] for i in range(size))
     window = sum(rows[:, :, :, width[i : i + maps.shape[3]]] for i in range(size)) / size**2
     return maps / 2 + window ** (1 / p) / 2
+
+
+def named_pooling(name: str, p: float) -> tuple[Callable[[Array], Array], str]:
+    """The pooling of that name, with power `p` where it has one, and what to call it in a fingerprint.
+
+    Names: gem, mac, spoc, rmac, class-token, and regional-gem, which is `smooth_regional_gem` before `gem`.
+    """
+    if name == "gem":
+        return partial(gem, p=p), f"gem {p}"
+    if name == "regional-gem":
+        return (lambda maps: gem(smooth_regional_gem(maps), p)), f"regional-gem {p}"
+    return {"mac": mac, "spoc": spoc, "rmac": rmac, "class-token": class_token}[name], name
 
 
 def relup(features: Array, floor: float = 0.014) -> Array:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from resight.errors import UsageError
 from resight.features.local.encoders import open_encoder
-from resight.features.pooling import class_token, gem, mac, rmac, smooth_regional_gem, spoc
+from resight.features.pooling import named_pooling
 from resight.index.asmk import Asmk, Codebook
 from resight.types import Encoder
 
@@ -98,8 +97,4 @@ def pooling(settings: GlobalSettings, output: str) -> tuple[Any, str]:
     if output == "vectors":
         return None, ""
     name = "gem" if settings.pool == "class-token" and output == "maps" else settings.pool
-    if name == "gem":
-        return partial(gem, p=settings.p), f"gem {settings.p}"
-    if name == "regional-gem":
-        return (lambda maps: gem(smooth_regional_gem(maps), settings.p)), f"regional-gem {settings.p}"
-    return {"mac": mac, "spoc": spoc, "rmac": rmac, "class-token": class_token}[name], name
+    return named_pooling(name, settings.p)
