@@ -19,17 +19,17 @@ from resight.errors import UsageError
 from resight.evaluation.benchmark import Benchmark
 from resight.evaluation.experiment import Evaluation, Run, System, Task, evaluate_systems, peak_memory
 from resight.evaluation.feature_cache import cache_folder
+from resight.evaluation.feature_recipes import FEATURE_RECIPES
 from resight.evaluation.ground_truth import KNOWN, open_benchmark
 from resight.evaluation.photos import PHOTO_RECIPES, Prepared, check_photo_recipe, find_photos, prepare_photos
 from resight.evaluation.results import Table, evaluation_json, parse_evaluation, tabulate
 from resight.evaluation.sources import program_hash
-from resight.evaluation.trained import TRAINED_RECIPES
 from resight.evaluation.vectors import FeatureSearch, check_feature_recipe, read_for_benchmark
 from resight.progress import Progress, silent
 from resight.store.folder import write_atomic
 from resight.types import Queries
 
-RECIPES = (*PHOTO_RECIPES, *TRAINED_RECIPES)
+RECIPES = (*PHOTO_RECIPES, *FEATURE_RECIPES)
 
 
 def evaluate(run: Run, *, cache: Path | None = None, progress: Progress = silent) -> Evaluation:
@@ -105,11 +105,11 @@ def check_run(run: Run) -> None:
     if run.stages is not None and run.stages < 1:
         raise UsageError(f"{run.stages} stages were asked for: at least 1 is needed")
     if run.features is not None:
-        check_feature_recipe(run.recipe, run.settings, TRAINED_RECIPES)
+        check_feature_recipe(run.recipe, run.settings)
         return
     if run.query_features is not None:
         raise UsageError("--query-features needs --features: the descriptors of the database")
-    if run.recipe in TRAINED_RECIPES and run.recipe not in PHOTO_RECIPES:
+    if run.recipe in FEATURE_RECIPES and run.recipe not in PHOTO_RECIPES:
         raise UsageError(f"recipe {run.recipe} works on descriptors: give a file of them with --features")
     check_photo_recipe(run.recipe, run.settings)
 
@@ -123,7 +123,7 @@ def opened(run: Run) -> Benchmark:
 def _prepare_features(run: Run, benchmark: Benchmark) -> Prepared:
     assert run.features is not None
     benchmark, queries, database = read_for_benchmark(benchmark, run.features, run.query_features, run.distractors)
-    stage = FeatureSearch(database, run.recipe, run.settings, TRAINED_RECIPES)
+    stage = FeatureSearch(database, run.recipe, run.settings)
     notes: tuple[str, ...] = ()
     if benchmark.protocol.crop == "box":
         notes = (f"the queries of {run.features} are taken to be cropped to their boxes: the file cannot tell",)

@@ -16,9 +16,12 @@ import numpy as np
 
 from resight.errors import UsageError
 from resight.evaluation.streaming import rank_blocks, stream_vectors
+from resight.graph.knn_graph import build_knn_graph, neighbours
+from resight.graph.propagation_matrix import listed_graph
 from resight.matching.similarity import load_similarity
 from resight.ranking.expansion import database_augmentation
 from resight.ranking.expansion_stages import QueryExpansion
+from resight.ranking.search import global_vectors
 from resight.ranking.similarity import deep_similarity
 from resight.ranking.vector_database import VectorDatabase
 from resight.recipes.catalogue import RECIPES, pipeline
@@ -74,6 +77,50 @@ def learned(queries: Queries, database: Database, *, weights: str = "", top: int
     return deep_similarity(nodes.index, similarity, nodes.rows, nodes.vectors, top=top or max(len(nodes), 1))(queries)
 
 
+def separation(
+    queries: Queries,
+    database: Database,
+    *,
+    k: int = 4,
+    query_k: int = 5,
+    layers: int = 2,
+    residual: float = 0.3,
+    beta_percentile: float = 98.0,
+    epochs: int = 200,
+    seed: int = 0,
+    index_lists: str = "",
+    query_lists: str = "",
+) -> Ranking:
+    """Guided similarity separation, trained on the database without labels for all `epochs` (Liu et al., NeurIPS 2019).
+
+    The published k = 5 of the database counts the photo itself. `index_lists`, `query_lists`: npy files of neighbours,
+    integers (N, K) and (Q, K), best first, such as geometry proves them; their first `k` and `query_k` are the edges
+    instead of the nearest. Transductive.
+    """
+    from resight.training.separation import fit_separation
+
+    nodes, points = VectorDatabase.over(database.all()), global_vectors(queries)
+    if index_lists:
+        graph = listed_graph(_lists(index_lists), nodes.vectors, nodes.vectors, k, same=True)
+    else:
+        graph = build_knn_graph(nodes.vectors, k)
+    model = fit_separation(
+        nodes.vectors,
+        graph,
+        layers=layers,
+        residual=residual,
+        beta_percentile=beta_percentile,
+        epochs=epochs,
+        seed=seed,
+    )
+    if query_lists:
+        near = listed_graph(_lists(query_lists), points, nodes.vectors, query_k)
+    else:
+        near = neighbours(points, nodes.vectors, query_k)
+    refined = VectorDatabase.over(model.embed(nodes.vectors, graph))
+    return refined.index.search(model.extend(points, near), max(len(nodes), 1))
+
+
 def _over(name: str) -> Callable[..., Ranking]:
     """A recipe of collections, its graphs made from the descriptors as it asks for them."""
 
@@ -91,6 +138,7 @@ FEATURE_RECIPES: dict[str, Callable[..., Ranking]] = {
     "alpha-augmentation": augmentation,
     "oasis": learned,
     "deep-similarity": learned,
+    "separation": separation,
     **{name: _over(name) for name, recipe in RECIPES.items() if recipe.descriptors and not recipe.others},
 }
 
@@ -99,3 +147,10 @@ def _vectors(queries: Queries) -> Float32:
     if queries.vectors is None:
         raise UsageError("these queries carry no descriptors: give a file of them")
     return queries.vectors
+
+
+def _lists(path: str) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read as an npy file of neighbours: {error}") from error

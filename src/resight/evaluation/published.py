@@ -98,7 +98,7 @@ def read_tables(folder: Path | None = None) -> tuple[PublishedTable, ...]:
 
     Raises `UsageError`, naming the file, for anything that is not such a table.
     """
-    root = files("resight").joinpath("reproduce_tables") if folder is None else folder
+    root = files("resight.evaluation").joinpath("tables") if folder is None else folder
     if folder is not None and not folder.is_dir():
         raise UsageError(f"{folder} is not a folder of tables")
     found = sorted((file for file in root.iterdir() if file.name.endswith(".yaml")), key=lambda file: file.name)

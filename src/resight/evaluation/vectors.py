@@ -6,7 +6,7 @@ them before writing the file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,40 +21,29 @@ from resight.evaluation.streaming import stream_vectors
 from resight.recipes.options import check_options
 from resight.types import Float32, Queries, Ranking
 
-__all__ = [
-    "FEATURE_RECIPES",
-    "Database",
-    "FeatureSearch",
-    "check_feature_recipe",
-    "read_for_benchmark",
-]
-
 
 @dataclass(frozen=True, eq=False)
 class FeatureSearch:
-    """One of `recipes` as a stage. Raises `UsageError` for an unknown recipe or setting."""
+    """One of `FEATURE_RECIPES` as a stage. Raises `UsageError` for an unknown recipe or setting."""
 
     database: Database
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    recipes: Mapping[str, Callable[..., Ranking]] = field(default_factory=lambda: FEATURE_RECIPES)
 
     def __post_init__(self) -> None:
-        check_feature_recipe(self.name, self.settings, self.recipes)
+        check_feature_recipe(self.name, self.settings)
 
     def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
         if queries.vectors is None or ranking is not None:
             raise UsageError(f"recipe {self.name} searches the whole database with descriptors: put it first")
-        return self.recipes[self.name](queries, self.database, **self.settings)
+        return FEATURE_RECIPES[self.name](queries, self.database, **self.settings)
 
 
-def check_feature_recipe(
-    name: str, settings: Mapping[str, Any], recipes: Mapping[str, Callable[..., Ranking]] = FEATURE_RECIPES
-) -> None:
+def check_feature_recipe(name: str, settings: Mapping[str, Any]) -> None:
     """Raises `UsageError` unless there is such a recipe for feature files, with these settings."""
-    if name not in recipes:
-        raise UsageError(f"recipe {name!r} is unknown for descriptors: choose one of {', '.join(recipes)}")
-    check_options(name, recipes[name], settings)
+    if name not in FEATURE_RECIPES:
+        raise UsageError(f"recipe {name!r} is unknown for descriptors: choose one of {', '.join(FEATURE_RECIPES)}")
+    check_options(name, FEATURE_RECIPES[name], settings)
 
 
 def read_for_benchmark(

@@ -74,7 +74,7 @@ def test_imports_are_followed_as_python_does(tmp_path: Path) -> None:
     sources = {
         "__init__.py": "",
         "a.py": "import resight.b\ndef f():\n    from resight.deep import lazy\n",
-        "b.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import resight.typed\nelse:\n    import resight.c\n",
+        "b.py": "if TYPE_CHECKING:\n    import resight.typed\nelse:\n    import resight.c\n",
         "c.py": "import numpy\nfrom resight.deep import name\nfrom resight.a import f\n",
         "typed.py": "",
         "unused.py": "",

@@ -5,7 +5,8 @@ import pytest
 
 from resight.errors import ArrayError, UsageError
 from resight.evaluation.benchmark import Benchmark, BenchmarkQuery, Protocol
-from resight.evaluation.vectors import FEATURE_RECIPES, Database, FeatureSearch, read_for_benchmark
+from resight.evaluation.feature_recipes import FEATURE_RECIPES, Database
+from resight.evaluation.vectors import FeatureSearch, read_for_benchmark
 from resight.matching.oasis import Oasis
 from resight.types import Queries, Ranking
 
@@ -19,6 +20,7 @@ SMALL = {
     "alpha-expansion": {"n": 1},
     "alpha-augmentation": {"n": 1, "query_n": 1},
     "explore-exploit": {"k": 5},
+    "separation": {"epochs": 2},
     "super-global": {"k": 2},
     **{name: {"k": 4, "seeds": 1, "alpha": 0.5} for name in ("diffusion", "spectral-ranking", "hybrid-diffusion")},
     "offline-diffusion": {"k": 4, "candidates": 10, "seeds": 1},

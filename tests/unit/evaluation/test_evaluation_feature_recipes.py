@@ -8,7 +8,7 @@ import pytest
 from resight.errors import UsageError
 from resight.evaluation.evaluate import RECIPES, evaluate
 from resight.evaluation.experiment import Run
-from resight.evaluation.trained import TRAINED_RECIPES
+from resight.evaluation.feature_recipes import FEATURE_RECIPES
 
 
 def test_separation_trains_on_the_database_and_ranks_unseen_queries(tmp_path):
@@ -23,10 +23,10 @@ def test_separation_trains_on_the_database_and_ranks_unseen_queries(tmp_path):
             (tmp_path / "photos" / f"{label:02}" / f"{number}.jpg").touch()
     np.save(tmp_path / "x.npy", vectors)
     settings = {"k": 3, "query_k": 3, "epochs": 5}
-    run = Run("folders", str(tmp_path / "photos"), "similarity-separation", settings, features=str(tmp_path / "x.npy"))
+    run = Run("folders", str(tmp_path / "photos"), "separation", settings, features=str(tmp_path / "x.npy"))
     found = evaluate(run)
     assert found.final.scores["plain"].map > 0.95
-    assert set(TRAINED_RECIPES) <= set(RECIPES)
+    assert set(FEATURE_RECIPES) <= set(RECIPES)
     order = np.argsort(-vectors @ vectors.T, axis=1, kind="stable")
     np.save(tmp_path / "lists.npy", order)
     lists = str(tmp_path / "lists.npy")
