@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 
 from resight.evaluation.published import Outcome, PublishedTable, Status, printed
 from resight.version import __version__
-from resight.viz.html import document, text
-from resight.viz.report import EYE
+from resight.viz.html import BRAND, document, text
 
 MEANING: tuple[tuple[Status, str], ...] = (
     ("OK", "within the tolerance of the published score, or above it where the row says at least"),
@@ -17,25 +16,6 @@ MEANING: tuple[tuple[Status, str], ...] = (
     ("FAIL", "farther away"),
     ("MISSING", "not run here: the cell says what is missing and where to put it"),
 )
-
-STYLE = """<style>
-table { border-collapse: collapse; margin: .6rem 0 1rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .45rem .8rem; border: 1px solid var(--line); text-align: left; vertical-align: top; }
-thead th { background: var(--well); } tbody th { font-weight: 600; min-width: 11rem; }
-.scroll { overflow-x: auto; } section { margin-bottom: 2.2rem; }
-section h2 { font-size: 1.25rem; } .source { color: var(--soft); }
-td b { font-size: 1.05rem; } td small { display: block; color: var(--soft); white-space: nowrap; }
-.status { display: inline-block; padding: 0 .5rem; border-radius: 99px; font-size: .74rem; font-weight: 700; }
-.OK { background: var(--right-bg); color: var(--right); }
-.CLOSE { background: var(--unsure-bg); color: var(--unsure); }
-.FAIL { background: var(--wrong); color: var(--card); }
-.MISSING { background: var(--well); color: var(--soft); }
-details { margin-top: .2rem; font-size: .8rem; max-width: 26rem; } summary { cursor: pointer; color: var(--accent); }
-code { overflow-wrap: anywhere; } details p { margin-top: .3rem; overflow-wrap: anywhere; }
-.meaning { display: grid; grid-template-columns: auto 1fr; gap: .3rem .8rem; margin-bottom: 1.8rem; }
-.meaning { color: var(--soft); }
-.meaning dd { margin: 0; }
-</style>"""
 
 
 def matrix_page(tables: Sequence[PublishedTable], outcomes: Sequence[Outcome]) -> str:
@@ -47,14 +27,14 @@ def matrix_page(tables: Sequence[PublishedTable], outcomes: Sequence[Outcome]) -
         f'<dt><span class="status {status}">{status}</span></dt><dd>{text(what)}</dd>' for status, what in MEANING
     )
     day = datetime.now(UTC).strftime("%Y-%m-%d")
-    body = f"""{STYLE}<header><p class="brand">{EYE}<span>resight</span></p>
+    body = f"""<header>{BRAND}
 <h1>Published tables, measured again</h1>
 <p class="subtitle">resight {text(__version__)}, {day}. A score stands here only where its command ran.</p>
 <dl class="summary">{tiles}</dl></header>
 <dl class="meaning">{meaning}</dl>
 {"".join(_table(table, found) for table in tables)}
 <footer>Made with <b>resight</b>: <code>resight bench reproduce --report FILE</code></footer>"""
-    return document("Published tables, measured again", body)
+    return document("Published tables, measured again", body, kind="reproduction")
 
 
 def _table(table: PublishedTable, found: dict[int, Outcome]) -> str:

@@ -21,32 +21,14 @@ from resight.images.decode import decode
 from resight.images.transform import decode_crop
 from resight.types import Box, Int64, Ranking
 from resight.viz.curves import ap_histogram, precision_recall, recall_precision
-from resight.viz.html import document, picture, text
-from resight.viz.pictures import Pixels, Relevance, encode_jpeg
+from resight.viz.html import BRAND, document, picture, text
+from resight.viz.pictures import ABSENT, Pixels, Relevance, encode_jpeg
 from resight.viz.ranked import RankedItem, ranked_strip
-from resight.viz.report import EYE
 
 WORST, BEST, SHOWN = 8, 4, 10  # queries at either end, results of each
 CELL, STRIP_WIDTH, STRIP_HEIGHT, FIGURE_WIDTH = 132, 1700, 400, 1600
-EMPTY = np.full((90, 120, 3), 128, np.uint8)  # in place of a photo that is not at hand
 PAD, WRONG, RIGHT, JUNK = -1, 0, 1, 2
 VERDICT: dict[int, Relevance] = {WRONG: False, RIGHT: True, JUNK: "junk"}
-
-STYLE = """<style>
-table { border-collapse: collapse; margin: 0 0 1.75rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left; }
-td.n, th.n { text-align: right; }
-.scroll { overflow-x: auto; }
-.strip { margin: 0 0 1.4rem; } .strip img { border-radius: 10px; }
-.strip figcaption { margin-bottom: .35rem; overflow-wrap: anywhere; }
-.bar { display: inline-block; height: .7rem; background: var(--accent); border-radius: 3px; vertical-align: middle; }
-.track { display: inline-block; width: 10rem; background: var(--line); border-radius: 3px; line-height: 0; }
-.mark { display: inline-block; margin: .6rem 0 0; padding: .2rem .8rem; border-radius: 99px;
-  background: var(--unsure-bg); color: var(--unsure); font-weight: 650; }
-code { overflow-wrap: anywhere; }
-section > h2 { margin: 0 0 .8rem; font-size: 1.2rem; }
-.notes { margin: 0 0 1.75rem; color: var(--soft); } .notes p { margin-top: .3rem; }
-</style>"""
 
 
 def evaluation_page(
@@ -65,7 +47,6 @@ def evaluation_page(
     level = "medium" if "medium" in levels else levels[0]
     scores = evaluation.final.scores[level]
     parts = (
-        STYLE,
         _header(evaluation, comparisons or {}),
         _notes(evaluation),
         _systems(evaluation),
@@ -74,7 +55,7 @@ def evaluation_page(
         _per_query(evaluation),
         "<footer>Made with <b>resight</b>.</footer>",
     )
-    return document(f"{evaluation.run.recipe} on {evaluation.run.benchmark}", "\n".join(parts))
+    return document(f"{evaluation.run.recipe} on {evaluation.run.benchmark}", "\n".join(parts), kind="evaluation")
 
 
 def judged(benchmark: Benchmark, level: str, query: int, ids: Int64) -> NDArray[np.int8]:
@@ -115,7 +96,7 @@ def _header(evaluation: Evaluation, comparisons: Mapping[str, Comparison]) -> st
     rows += [("memory at most", f"{evaluation.peak_memory / 2**30:.1f} GiB")]
     cells = "".join(f"<div><dt>{text(label)}</dt><dd>{text(value)}</dd></div>" for label, value in rows)
     mark = '<p class="mark">protocol: uncropped</p>' if "protocol: uncropped" in evaluation.protocol else ""
-    return f"""<header><p class="brand">{EYE}<span>resight</span></p>
+    return f"""<header>{BRAND}
 <h1>{text(run.recipe)} on {text(run.benchmark)}</h1>
 <p class="subtitle">{text(evaluation.protocol)}</p>{mark}
 <dl class="summary">{cells}</dl></header>"""
@@ -232,11 +213,11 @@ def _pixels(files: ImageFiles | None, row: int) -> Pixels:
 
 def _read(path: Path | None, box: Box | None) -> Pixels:
     if path is None:
-        return EMPTY
+        return ABSENT
     try:
         read = decode(path, max_side=2 * CELL) if box is None else decode_crop(path, box, max_side=1024)
     except ImageError:
-        return EMPTY
+        return ABSENT
     return read.pixels
 
 

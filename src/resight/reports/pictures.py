@@ -17,9 +17,9 @@ from resight.images.decode import Decoded, decode
 from resight.images.transform import decode_crop
 from resight.viz.activations import contributions, draw_contributions
 from resight.viz.matches import draw_matches
+from resight.viz.pictures import ABSENT
 
 PICTURE_SIDE = 900  # pixels of the photos that pictures are made from
-EMPTY = np.full((120, 160, 3), 128, np.uint8)  # in place of a photo whose file cannot be read any more
 
 
 def match_picture(collection: Collection, query: Query, result: Result, max_width: int = 1400) -> Image:
@@ -73,7 +73,7 @@ def shown_photo(path: str) -> Decoded:
     try:
         return decode(path, max_side=480)
     except ImageError:
-        return Decoded(EMPTY, EMPTY.shape[1], EMPTY.shape[0])
+        return Decoded(ABSENT, ABSENT.shape[1], ABSENT.shape[0])
 
 
 def _gem_power(pool: Any) -> Any:

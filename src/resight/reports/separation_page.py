@@ -16,7 +16,7 @@ from resight.images.decode import decode
 from resight.types import Float32, Int64
 from resight.viz.curves import embedding_map
 from resight.viz.graph import GraphEdge, GraphNode, draw_graph
-from resight.viz.pictures import Pixels
+from resight.viz.pictures import ABSENT, Pixels
 from resight.viz.report import ReportPage
 from resight.viz.separation import loss_over_similarity, similarity_histogram, training_curve
 
@@ -114,4 +114,4 @@ def _pixels(collection: Collection, row: int) -> Pixels:
     try:
         return decode(collection.snapshot.photo(row)["path"], max_side=THUMBNAIL).pixels
     except ImageError:
-        return np.full((THUMBNAIL, THUMBNAIL, 3), 230, np.uint8)  # the file is gone since
+        return ABSENT  # the file is gone since

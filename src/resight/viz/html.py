@@ -18,6 +18,12 @@ METADATA = {"exif", "xmp", "XML:com.adobe.xmp", "comment"}
 DIRECTION_MARKS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 # The policy is a second lock behind escaping: the page can neither run a script nor ask for anything outside itself.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+EYE = (
+    '<svg viewBox="0 0 32 32" width="28" height="28" aria-hidden="true" fill="none" stroke="currentColor"'
+    ' stroke-width="2.4" stroke-linecap="round" stroke-linejoin="round"><path d="M2.5 16S7.5 7 16 7s13.5 9 13.5 9'
+    '-5 9-13.5 9S2.5 16 2.5 16Z"/><circle cx="16" cy="16" r="4.2"/></svg>'
+)
+BRAND = f'<p class="brand">{EYE}<span>resight</span></p>'
 
 
 def text(value: str) -> str:
@@ -63,8 +69,10 @@ def _encoded(image: Pixels | bytes, width: int, height: int) -> tuple[bytes, str
     return image, FORMATS[str(opened.format)], opened.size
 
 
-def document(title: str, body: str) -> str:
-    """A whole self-contained page around `body`, which is HTML already; `title` is plain text."""
+def document(title: str, body: str, kind: str = "report") -> str:
+    """A whole self-contained page around `body`, which is HTML already; `title` is plain text. `kind`: the class of the
+    page in `report.css`, which holds the style of all of them.
+    """
     style = files("resight.viz").joinpath("report.css").read_text(encoding="utf-8")
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -79,7 +87,7 @@ def document(title: str, body: str) -> str:
 <style>
 {style}</style>
 </head>
-<body>
+<body class="{kind}">
 {body}
 </body>
 </html>

@@ -17,6 +17,10 @@ Pixels = NDArray[np.uint8]
 Relevance = bool | Literal["junk"] | None
 """Judgement of one result: True (right), False (wrong), "junk" (neither counts) or None (not known)."""
 
+ABSENT: Pixels = np.full((120, 160, 3), 128, np.uint8)
+"""A grey area, in place of a photo whose file is not at hand or cannot be read any more."""
+ABSENT.setflags(write=False)
+
 RIGHT, WRONG, JUNK = (22, 163, 74), (220, 38, 38), (148, 155, 164)
 
 

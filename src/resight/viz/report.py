@@ -9,16 +9,10 @@ import numpy as np
 
 from resight.errors import UsageError
 from resight.types import Box
-from resight.viz.html import document, picture, text
+from resight.viz.html import BRAND, document, picture, text
 from resight.viz.pictures import Pixels, Relevance, relevance_colour
 
 THUMBNAIL, QUERY_SIDE, PROOF_WIDTH, PROOF_HEIGHT, FIGURE_WIDTH = 240, 480, 900, 700, 1600
-
-EYE = (
-    '<svg viewBox="0 0 32 32" width="28" height="28" aria-hidden="true" fill="none" stroke="currentColor"'
-    ' stroke-width="2.4" stroke-linecap="round" stroke-linejoin="round"><path d="M2.5 16S7.5 7 16 7s13.5 9 13.5 9'
-    '-5 9-13.5 9S2.5 16 2.5 16Z"/><circle cx="16" cy="16" r="4.2"/></svg>'
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +98,7 @@ def _header(page: ReportPage) -> str:
     rows = "".join(f"<div><dt>{text(label)}</dt><dd>{text(value)}</dd></div>" for label, value in page.summary)
     summary = f'<dl class="summary">{rows}</dl>' if rows else ""
     return f"""<header>
-<p class="brand">{EYE}<span>resight</span></p>
+{BRAND}
 <h1>{text(page.title)}</h1>
 {subtitle}{summary}</header>"""
 
