@@ -11,7 +11,7 @@ import resight
 
 ROOT = Path(resight.__file__).parent
 LAYERS = (
-    {"types", "errors", "progress", "safe_pickle"},
+    {"types", "errors", "progress", "safe_pickle", "ties", "products"},
     {"images"},
     {"features"},
     {"store"},

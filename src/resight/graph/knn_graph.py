@@ -1,7 +1,8 @@
 """The kNN graph: for every photo the k photos most like it.
 
-All functions work in blocks. A photo is told from its duplicates by its row number, never by its similarity, and equal
-weights are ordered by row number, so the same vectors give the same graph.
+All functions work in blocks. A photo is told from its duplicates by its row number, never by its similarity. Weights are
+summed in double precision and rounded to float32 once, and lists are cut and ordered by the rule of `resight.ties`: the
+same vectors give the same graph on every processor, whether it was built at once or grew.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import ArrayError, UsageError
-from resight.graph.best_lists import finish, offer_columns, offer_lists, offer_rows, offer_triangle
+from resight.graph.best_lists import offer_columns, offer_lists, offer_rows, offer_triangle
+from resight.products import lengths, longest, pair_products
+from resight.ties import SLACK, nearest, run_ends, tie_order
 from resight.types import Float32, Int64, KnnGraph, Searcher, as_array
 
 BLOCK = 2048
@@ -23,7 +26,7 @@ def build_knn_graph(vectors: Float32, k: int, searcher: Searcher | None = None) 
     """The `k` nearest neighbours of every row of `vectors` (N, D) float32 by inner product, itself excluded.
 
     Without `searcher` the graph is exact. Every pair is compared once, and its weight is the same in both directions.
-    Memory: 8 N k bytes for the result and 16 MiB for blocks. With `searcher`, an index over the same rows, the lists
+    Memory: 8 N (2 k + 16) bytes with the result, and 16 MiB for blocks. With `searcher`, an index over the same rows, the lists
     and the weights are what it answers; the row itself is taken out wherever it appears.
     Lists hold N - 1 entries and then -1 / -inf where k >= N. A zero vector has similarity 0 to every photo.
     Raises `UsageError` for k < 1 and `ArrayError` for vectors that are not finite, or ids the collection lacks.
@@ -38,21 +41,35 @@ def build_knn_graph(vectors: Float32, k: int, searcher: Searcher | None = None) 
 def neighbours(queries: Float32, vectors: Float32, k: int) -> KnnGraph:
     """The `k` rows of `vectors` (N, D) nearest to each of `queries` (M, D) by inner product, exact, as (M, k) lists.
 
-    Lists hold N entries and then -1 / -inf where k > N. Memory: 8 M k bytes for the result and 16 MiB for blocks.
+    Lists hold N entries and then -1 / -inf where k > N. Memory: 8 M k bytes for the result and 64 MiB for candidates.
     Raises as `build_knn_graph` does, and `ArrayError` where the dimensions differ.
     """
     vectors = checked_vectors("vectors", vectors)
     queries = checked_vectors("queries", queries)
     if queries.shape[1] != vectors.shape[1]:
         raise ArrayError(f"queries have {queries.shape[1]} dimensions and vectors {vectors.shape[1]}: they must agree")
-    ids, weights, sizes = _empty_lists(len(queries), _checked_k(k), len(vectors))
+    ids, weights, _ = _empty_lists(len(queries), _checked_k(k), len(vectors))
+    width = min(k, len(vectors))
+
+    def candidates(which: Int64, m: int) -> tuple[Int64, Float32]:
+        places = _offered(queries[which], vectors, m)
+        return places, pair_products(queries[which], vectors, places)
+
+    scale = lengths(queries) * longest(vectors)
+    ids[:, :width], weights[:, :width], _ = nearest(candidates, len(queries), width, len(vectors), scale)
+    return KnnGraph(ids, weights)
+
+
+def _offered(queries: Float32, vectors: Float32, m: int) -> Int64:
+    """The `m` rows nearest to each of `queries` by float32 products, (Q, m)."""
+    ids, weights = np.empty((len(queries), m), np.int64), np.empty((len(queries), m), np.float32)
+    sizes = np.zeros(len(queries), np.int64)
     for first in range(0, len(queries), BLOCK):
         part = queries[first : first + BLOCK]
         for start in range(0, len(vectors), BLOCK):
             block = part @ vectors[start : start + BLOCK].T
             offer_columns(block, first, start, ids, weights, sizes)
-    finish(ids, weights, sizes)
-    return KnnGraph(ids, weights)
+    return ids
 
 
 def cut(graph: KnnGraph, k: int) -> KnnGraph:
@@ -65,7 +82,7 @@ def cut(graph: KnnGraph, k: int) -> KnnGraph:
 def add_nodes(graph: KnnGraph, vectors: Float32) -> KnnGraph:
     """`graph` of the first N rows of `vectors` (N + M, D), grown to all of them: M (N + M) comparisons, no rebuild.
 
-    The result is the graph that `build_knn_graph` gives for all rows, up to the last bit of the weights.
+    The result is the graph that `build_knn_graph` gives for all rows.
     Raises `ArrayError` when `vectors` has fewer rows than the graph, or values that are not finite.
     """
     vectors = checked_vectors("vectors", vectors)
@@ -73,7 +90,7 @@ def add_nodes(graph: KnnGraph, vectors: Float32) -> KnnGraph:
     old, total = len(graph), len(vectors)
     if total < old:
         raise ArrayError(f"vectors have {total} rows, fewer than the {old} nodes of the graph: give old and new rows")
-    ids, weights, sizes = _empty_lists(total, graph.k, total)
+    ids, weights, sizes = _empty_lists(total, min(graph.k + SLACK, max(total - 1, graph.k)), total)
     offer_lists(graph.ids, graph.weights, ids, weights, sizes)
     for first in range(old, total, BLOCK):
         part = vectors[first : first + BLOCK]
@@ -82,8 +99,7 @@ def add_nodes(graph: KnnGraph, vectors: Float32) -> KnnGraph:
             offer_columns(block, first, start, ids, weights, sizes)
             offer_rows(block, start, first, ids, weights, sizes)
         offer_triangle(part @ part.T, first, ids, weights, sizes)
-    finish(ids, weights, sizes)
-    return KnnGraph(ids, weights)
+    return _settled(ids, weights, vectors, graph.k, old)
 
 
 def remove_nodes(graph: KnnGraph, rows: Any, vectors: Float32 | None = None) -> KnnGraph:
@@ -138,6 +154,23 @@ def _empty_lists(nodes: int, k: int, rows: int) -> tuple[NDArray[Any], Float32, 
     return ids, np.full((nodes, k), -np.inf, np.float32), np.zeros(nodes, np.int64)
 
 
+def _settled(ids: NDArray[Any], weights: Float32, vectors: Float32, k: int, old: int) -> KnnGraph:
+    """Lists of candidates (N, k or more), in any order, cut to `k`; entries among the first `old` rows are scored."""
+    result = KnnGraph(*_empty_lists(len(ids), k, len(ids))[:2])
+    scale, unsure = lengths(vectors) * longest(vectors), []
+    for first in range(0, len(ids), BLOCK):
+        part = slice(first, first + BLOCK)
+        near, own = ids[part], np.arange(first, first + len(ids[part]))[:, None]
+        known = np.where((own < old) & (near < old), weights[part], np.float32(np.nan))
+        scores = pair_products(vectors[part], vectors, near, known)
+        order, levels = tie_order(near, scores, scale[part])
+        full = (near >= 0).all(axis=1) & (near.shape[1] < len(ids) - 1)
+        unsure.append(first + np.flatnonzero(full & ~run_ends(levels, k, scale[part])))
+        result.ids[part] = np.take_along_axis(near, order, axis=1)[:, :k]
+        result.weights[part] = np.take_along_axis(scores, order, axis=1)[:, :k]
+    return _refill(result, np.concatenate([np.empty(0, np.int64), *unsure]), vectors)
+
+
 def _searched_graph(vectors: Float32, k: int, searcher: Searcher) -> KnnGraph:
     ids, weights, _ = _empty_lists(len(vectors), _checked_k(k), len(vectors))
     for first in range(0, len(vectors), BLOCK):
@@ -159,9 +192,12 @@ def _close_gaps(ids: NDArray[Any], weights: Float32, k: int) -> KnnGraph:
 
 
 def _refill(graph: KnnGraph, lost: Int64, vectors: Float32) -> KnnGraph:
+    """`graph` with the lists of the nodes `lost` searched anew."""
     vectors = checked_vectors("vectors", vectors)
     if len(vectors) != len(graph):
         raise ArrayError(f"vectors have {len(vectors)} rows, expected the {len(graph)} nodes that stay")
+    if not len(lost):
+        return graph
     found = neighbours(vectors[lost], vectors, graph.k + 1)
     hidden = np.where(found.ids == lost[:, None], -1, found.ids)
     fresh = _close_gaps(hidden, np.where(hidden < 0, np.float32(-np.inf), found.weights), graph.k)

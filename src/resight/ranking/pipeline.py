@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from resight.errors import UsageError
+from resight.ties import tie_order
 from resight.types import Evidence, Queries, Ranking, Stage
 
 C = TypeVar("C", bound=type[Any])
@@ -111,10 +112,10 @@ def need(ranking: Ranking | None, stage: str) -> Ranking:
     return ranking
 
 
-def reorder(rows: Any, scores: Any) -> tuple[Any, Any]:
-    """Rows (n,) and scores (n,) best first, equal scores by row."""
-    order = np.lexsort((rows, -np.asarray(scores)))
-    return np.asarray(rows)[order], np.asarray(scores, np.float32)[order]
+def reorder(rows: Any, scores: Any, scale: float = 0.0) -> tuple[Any, Any]:
+    """Rows (n,) and scores (n,) best first, ties by row and at one score; `scale` as for `resight.ties.tie_order`."""
+    order, levels = tie_order(rows, scores, scale)
+    return np.asarray(rows)[order], levels.astype(np.float32)
 
 
 def _fuse(parts: list[tuple[float, Any, Any]]) -> tuple[Any, Any]:
