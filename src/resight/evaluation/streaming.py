@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from resight.errors import ArrayError, UsageError
 from resight.evaluation.feature_files import KEYS, for_suffix, h5py_module, parquet_vectors
+from resight.products import lengths, longest
+from resight.ties import SLACK, tie_order
 from resight.types import Float32, Ranking, as_array
 
 _BLOCK = 65536
@@ -34,24 +36,27 @@ def stream_vectors(path: str | os.PathLike[str], dim: int, block: int = _BLOCK) 
 def rank_blocks(queries: ArrayLike, blocks: Iterable[ArrayLike], k: int | None = None) -> Ranking:
     """Rank all database rows, given as consecutive blocks (b, D), by inner product with `queries` (Q, D).
 
-    Keeps the best `k` per query (None: all), ties in row order. Peak memory: 40 bytes x Q x (k + b) besides one block.
+    Keeps the best `k` per query (None: all), ties (`resight.ties`) in row order; of a tie that goes on for more than 16
+    rows behind the last result, rows whose similarities differ in the last bit may stand for each other. Peak memory:
+    40 bytes x Q x (k + b) besides one block.
     Raises `ArrayError` for unequal D, NaN or infinity in queries or blocks (with the number of rows), or no rows.
     """
     if k is not None and k < 1:
         raise UsageError(f"{k} results were asked for: at least 1 is needed")
     q = _finite("queries", as_array("queries", queries, np.float32, (None, None)), 0)
     best = np.empty((len(q), 0), np.uint64)
-    rows = 0
+    rows, length = 0, 0.0
     for block in blocks:
         x = _finite("database", as_array("database", block, np.float32, (None, q.shape[1])), rows)
         if rows + len(x) > 2**32:
             raise ArrayError(f"the database has more than {2**32} rows")
-        best = _keep(np.concatenate([best, _keys(q @ x.T, rows)], axis=1), k)
-        rows += len(x)
+        best = _keep(np.concatenate([best, _keys(q @ x.T, rows)], axis=1), None if k is None else k + SLACK)
+        rows, length = rows + len(x), max(length, longest(x))
     if not rows:
         raise ArrayError("there are no database rows to rank")
-    best = np.sort(best, axis=1)[:, ::-1]
-    return Ranking((_LAST - (best & _LAST)).astype(np.int64), _scores(best))
+    ids = (_LAST - (best & _LAST)).astype(np.int64)
+    order, levels = tie_order(ids, _scores(best), lengths(q) * length)
+    return Ranking(np.take_along_axis(ids, order, axis=1)[:, :k], levels[:, :k])
 
 
 def _finite(name: str, vectors: Float32, start: int) -> Float32:

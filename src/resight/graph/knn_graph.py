@@ -41,23 +41,31 @@ def build_knn_graph(vectors: Float32, k: int, searcher: Searcher | None = None) 
 def neighbours(queries: Float32, vectors: Float32, k: int) -> KnnGraph:
     """The `k` rows of `vectors` (N, D) nearest to each of `queries` (M, D) by inner product, exact, as (M, k) lists.
 
-    Lists hold N entries and then -1 / -inf where k > N. Memory: 8 M k bytes for the result and 64 MiB for candidates.
+    Lists hold N entries and then -1 / -inf where k > N; a tie gets one weight, its best. Memory: 8 M k bytes for the result and 64 MiB for candidates.
     Raises as `build_knn_graph` does, and `ArrayError` where the dimensions differ.
     """
     vectors = checked_vectors("vectors", vectors)
     queries = checked_vectors("queries", queries)
     if queries.shape[1] != vectors.shape[1]:
         raise ArrayError(f"queries have {queries.shape[1]} dimensions and vectors {vectors.shape[1]}: they must agree")
-    ids, weights, _ = _empty_lists(len(queries), _checked_k(k), len(vectors))
-    width = min(k, len(vectors))
+    ids, _, weights = _nearest(queries, vectors, _checked_k(k))
+    return KnnGraph(ids, weights)
+
+
+def _nearest(queries: Float32, vectors: Float32, k: int) -> tuple[NDArray[Any], Float32, Float32]:
+    """Rows, weights and levelled weights of the lists of `neighbours`."""
+    ids, weights, _ = _empty_lists(len(queries), k, len(vectors))
+    levels, width = weights.copy(), min(k, len(vectors))
 
     def candidates(which: Int64, m: int) -> tuple[Int64, Float32]:
         places = _offered(queries[which], vectors, m)
         return places, pair_products(queries[which], vectors, places)
 
     scale = lengths(queries) * longest(vectors)
-    ids[:, :width], weights[:, :width], _ = nearest(candidates, len(queries), width, len(vectors), scale)
-    return KnnGraph(ids, weights)
+    ids[:, :width], weights[:, :width], levels[:, :width] = nearest(
+        candidates, len(queries), width, len(vectors), scale
+    )
+    return ids, weights, levels
 
 
 def _offered(queries: Float32, vectors: Float32, m: int) -> Int64:
@@ -198,9 +206,9 @@ def _refill(graph: KnnGraph, lost: Int64, vectors: Float32) -> KnnGraph:
         raise ArrayError(f"vectors have {len(vectors)} rows, expected the {len(graph)} nodes that stay")
     if not len(lost):
         return graph
-    found = neighbours(vectors[lost], vectors, graph.k + 1)
-    hidden = np.where(found.ids == lost[:, None], -1, found.ids)
-    fresh = _close_gaps(hidden, np.where(hidden < 0, np.float32(-np.inf), found.weights), graph.k)
+    near, scores, _ = _nearest(vectors[lost], vectors, graph.k + 1)
+    hidden = np.where(near == lost[:, None], -1, near)
+    fresh = _close_gaps(hidden, np.where(hidden < 0, np.float32(-np.inf), scores), graph.k)
     ids, weights = graph.ids.copy(), graph.weights.copy()
     ids[lost], weights[lost] = fresh.ids, fresh.weights
     return KnnGraph(ids, weights)

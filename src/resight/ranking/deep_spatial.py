@@ -74,7 +74,7 @@ class DeepSpatialRerank:
             head = ids[q, : self.top][ids[q, : self.top] >= 0]
             inliers = [one.inliers for one in self._verify(own, head)]
             scores[q, : len(head)] = _above(scores[q], inliers)
-            ids[q, : len(head)], scores[q, : len(head)] = reorder(head, scores[q, : len(head)])
+            ids[q, : len(head)], scores[q, : len(head)] = reorder(head, scores[q, : len(head)], ties=False)
         return Ranking(ids, scores)
 
     def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:

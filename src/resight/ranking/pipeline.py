@@ -112,8 +112,14 @@ def need(ranking: Ranking | None, stage: str) -> Ranking:
     return ranking
 
 
-def reorder(rows: Any, scores: Any, scale: float = 0.0) -> tuple[Any, Any]:
-    """Rows (n,) and scores (n,) best first, ties by row and at one score; `scale` as for `resight.ties.tie_order`."""
+def reorder(rows: Any, scores: Any, scale: float = 0.0, *, ties: bool = True) -> tuple[Any, Any]:
+    """Rows (n,) and scores (n,) best first, ties by row and at one score; `scale` as for `resight.ties.tie_order`.
+
+    `ties=False`: only equal scores are ties, for scores that state an order instead of a measurement.
+    """
+    if not ties:
+        exact = np.lexsort((rows, -np.asarray(scores)))
+        return np.asarray(rows)[exact], np.asarray(scores, np.float32)[exact]
     order, levels = tie_order(rows, scores, scale)
     return np.asarray(rows)[order], levels.astype(np.float32)
 

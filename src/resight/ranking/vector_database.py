@@ -14,8 +14,8 @@ import numpy as np
 from resight.errors import ArrayError, UsageError
 from resight.graph.knn_graph import checked_vectors, row_dtype
 from resight.index.exact import ExactIndex
-from resight.ranking.search import VectorIndex, global_vectors
 from resight.products import pair_products
+from resight.ranking.search import VectorIndex, global_vectors
 from resight.types import Float32, Int64, KnnGraph, Queries, Ranking, as_array
 
 

@@ -211,7 +211,8 @@ def _whole_numbers(axes: Axes) -> None:
 
 
 def _legend(axes: Axes) -> None:
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    """Above the axes: within, it would hide data, and to look for the best place takes long with much of it."""
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
 
 def _png(figure: Figure) -> bytes:
