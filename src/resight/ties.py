@@ -1,9 +1,9 @@
 """One rule for near-equal scores: they are ties, and ties rank by row number.
 
-The last bits of a similarity depend on the processor, its vector instructions, the number of threads and the block that
-a matrix product was computed in: the same pair gave 0.99999964 on one machine and 0.9999994 on another. Whatever cuts or
-orders a list of neighbours therefore goes through `tie_order`: from the best score downwards, all scores that lie within
-the tolerance of the best one left form a *run*, and the photos of a run rank by row.
+The last bits of a similarity depend on the processor, its vector instructions, the number of threads and the block
+that a matrix product was computed in: the same pair gave 0.99999964 in one block and 0.9999994 in another. Whatever
+cuts or orders a list of neighbours therefore goes through `tie_order`: from the best score downwards, all scores that
+lie within the tolerance of the best one left form a *run*, and the photos of a run rank by row.
 
 `TOLERANCE` is 1e-6: sums of 2048 products in float32 differ by up to 4e-7 between machines, so that scores that are
 equal by meaning (copies, blank photos, symmetric scenes) always share a run, and 1e-6 is far below what distinguishes
@@ -55,9 +55,7 @@ def tie_order(rows: Any, scores: Any, scale: Any = 0.0) -> tuple[Int64, Array]:
     return order.reshape(shape), levels.reshape(shape)
 
 
-def nearest(
-    candidates: Candidates, queries: int, k: int, total: int, scale: Any = 0.0
-) -> tuple[Int64, Array, Array]:
+def nearest(candidates: Candidates, queries: int, k: int, total: int, scale: Any = 0.0) -> tuple[Int64, Array, Array]:
     """Rows, scores and levelled scores (Q, k) of the `k` best of `total` for each of so many `queries`, ties by row.
 
     `candidates(which, m)` gives the `m` best rows and their scores, (n, m) each, for the queries `which` (n,); they may
@@ -104,7 +102,7 @@ def run_ends(levels: Array, k: int, scale: Any) -> NDArray[np.bool_]:
     nogil=True,
 )
 def _level(scores: Array, rows: Array, scale: Array) -> Array:
-    """Raise falling `scores` (Q, m) to the best of their run, in place; in which lists (Q,) a run's rows do not rise."""
+    """Raise falling `scores` (Q, m) to the best of their run, in place; in which lists (Q,) a run is not by row."""
     mixed = np.zeros(len(scores), np.bool_)
     for q in range(scores.shape[0]):
         best, floor = np.inf, np.inf

@@ -1,7 +1,8 @@
 """Bounded best-k lists that are filled block by block: the inner loops of graph construction, compiled by numba.
 
 A list is a binary heap whose root is its worst entry: the smallest weight, and of equal weights the largest row. So the
-entries never depend on the order in which candidates arrive; they are left in the order of the heap. No kernel checks bounds; the callers do.
+entries never depend on the order in which candidates arrive; they are left in the order of the heap. No kernel checks
+bounds; the callers do.
 """
 
 from __future__ import annotations

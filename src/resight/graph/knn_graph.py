@@ -1,8 +1,8 @@
 """The kNN graph: for every photo the k photos most like it.
 
-All functions work in blocks. A photo is told from its duplicates by its row number, never by its similarity. Weights are
-summed in double precision and rounded to float32 once, and lists are cut and ordered by the rule of `resight.ties`: the
-same vectors give the same graph on every processor, whether it was built at once or grew.
+All functions work in blocks. A photo is told from its duplicates by its row number, never by its similarity. Weights
+are summed in double precision and rounded to float32 once, and lists are cut and ordered by the rule of `resight.ties`:
+the same vectors give the same graph on every processor, whether it was built at once or grew.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def build_knn_graph(vectors: Float32, k: int, searcher: Searcher | None = None) 
     """The `k` nearest neighbours of every row of `vectors` (N, D) float32 by inner product, itself excluded.
 
     Without `searcher` the graph is exact. Every pair is compared once, and its weight is the same in both directions.
-    Memory: 8 N (2 k + 16) bytes with the result, and 16 MiB for blocks. With `searcher`, an index over the same rows, the lists
-    and the weights are what it answers; the row itself is taken out wherever it appears.
+    Memory: 8 N (2 k + 16) bytes with the result, and 16 MiB for blocks. With `searcher`, an index over the same rows,
+    the lists and the weights are what it answers; the row itself is taken out wherever it appears.
     Lists hold N - 1 entries and then -1 / -inf where k >= N. A zero vector has similarity 0 to every photo.
     Raises `UsageError` for k < 1 and `ArrayError` for vectors that are not finite, or ids the collection lacks.
     """
@@ -41,7 +41,8 @@ def build_knn_graph(vectors: Float32, k: int, searcher: Searcher | None = None) 
 def neighbours(queries: Float32, vectors: Float32, k: int) -> KnnGraph:
     """The `k` rows of `vectors` (N, D) nearest to each of `queries` (M, D) by inner product, exact, as (M, k) lists.
 
-    Lists hold N entries and then -1 / -inf where k > N; a tie gets one weight, its best. Memory: 8 M k bytes for the result and 64 MiB for candidates.
+    Lists hold N entries and then -1 / -inf where k > N; a tie gets one weight, its best. Memory: 8 M k bytes for the
+    result and 64 MiB for candidates.
     Raises as `build_knn_graph` does, and `ArrayError` where the dimensions differ.
     """
     vectors = checked_vectors("vectors", vectors)

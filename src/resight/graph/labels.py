@@ -78,9 +78,9 @@ def semi_supervised(
     the photos of its label: the form of the paper.
     `training_labels` (T,) int64: labels of T training photos that are the last nodes of `graph`, behind the N photos of
     the collection, and may also be neighbours in both graphs. They are traversed, and never returned.
-    With `symmetrise="last"`, the published program is repeated in full (`resight.graph.published`): queries and training
-    photos count among the rows that give reverse edges and are traversed, and the weight of a waiting entry changes
-    with the best weight known for its photo, without being sorted anew. An `Adjacency` is then refused with
+    With `symmetrise="last"`, the published program is repeated in full (`resight.graph.published`): queries and
+    training photos count among the rows that give reverse edges and are traversed, and the weight of a waiting entry
+    changes with the best weight known for its photo, without being sorted anew. An `Adjacency` is then refused with
     `UsageError`, since its reverse edges were chosen without the queries.
     Raises as `explore_exploit` does, and `ArrayError` for labels of another length or bridges to no training photo.
     """

@@ -45,8 +45,8 @@ def published_traversal(
     nodes, queries = len(graph), len(query_graph)
     listed = _rows_of_the_text(query_graph, graph, classes)
     lists = _symmetric(listed, nodes + queries)
-    first = listed.source >= nodes
-    starts = _padded(Listed(listed.source[first] - nodes, listed.target[first], listed.weight[first]), queries)
+    asked = _chosen(listed, listed.source >= nodes)
+    starts = _padded(asked._replace(source=asked.source - nodes), queries)
     unlabelled = no_classes(queries)
     hidden = np.full(len(classes.of_training) + queries, -1, np.int64)
     only_nodes = Classes(unlabelled.of_query, unlabelled.bridge, hidden, unlabelled.starts, unlabelled.members)
@@ -62,11 +62,8 @@ def _rows_of_the_text(query_graph: KnnGraph, graph: KnnGraph, classes: Classes) 
     asked = _of_classes(np.arange(len(query_graph)) + nodes, classes.of_query, classes, top)
     taught = _of_classes(np.arange(photos, nodes), classes.of_training, classes, top)
     own = _flat(graph, 0)
-    ours = own.source < photos
-    behind, of_photos = (Listed(*(part[where] for part in own)) for where in (~ours, ours))
     queries = _merged(bridges, asked, _flat(query_graph, nodes))
-    parts = (queries, _merged(taught, behind), of_photos)
-    return Listed(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    return _joined(queries, _merged(taught, _chosen(own, own.source >= photos)), _chosen(own, own.source < photos))
 
 
 def _of_classes(nodes: Int64, numbers: Int64, classes: Classes, top: float) -> Listed:
@@ -85,11 +82,23 @@ def _flat(graph: KnnGraph, first: int) -> Listed:
 
 def _merged(*parts: Listed) -> Listed:
     """The edges of all `parts`, for each source those of the first part first; an edge that stands twice stays once."""
-    source, target, weight = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    order = np.argsort(source, kind="stable")
-    _, first = np.unique(np.stack((source[order], target[order])), axis=1, return_index=True)
-    kept = order[np.sort(first)]
-    return Listed(source[kept], target[kept], weight[kept])
+    every = _joined(*parts)
+    ordered = _chosen(every, np.argsort(every.source, kind="stable"))
+    _, first = np.unique(np.stack((ordered.source, ordered.target)), axis=1, return_index=True)
+    return _chosen(ordered, np.sort(first))
+
+
+def _joined(*parts: Listed) -> Listed:
+    return Listed(
+        np.concatenate([part.source for part in parts]),
+        np.concatenate([part.target for part in parts]),
+        np.concatenate([part.weight for part in parts]),
+    )
+
+
+def _chosen(listed: Listed, where: Array) -> Listed:
+    """The edges `where` a mask or places say."""
+    return Listed(listed.source[where], listed.target[where], listed.weight[where])
 
 
 def _symmetric(listed: Listed, nodes: int) -> Adjacency:

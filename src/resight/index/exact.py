@@ -192,7 +192,9 @@ def _candidates(queries: Float32, vectors: NDArray[Any], chosen: Int64 | None, k
         # By position, so that a vector wanted by many queries is read from memory once.
         parts = np.array_split(np.argsort(positions, axis=None, kind="stable"), threads)
         if halved:
-            run_all(pool, half_products, ((queries, vectors.view(np.uint16), positions, part, scores) for part in parts))
+            run_all(
+                pool, half_products, ((queries, vectors.view(np.uint16), positions, part, scores) for part in parts)
+            )
         else:
             run_all(pool, inner_products, ((queries, vectors, positions, part, scores) for part in parts))
     return positions, scores

@@ -23,9 +23,10 @@ def exact_search_torch(queries: Any, vectors: Any, k: int, device: str = "cuda")
     """The `k` best rows of `vectors` (N, D) for each of `queries` (Q, D), as `ExactIndex` finds them.
 
     k + 16 candidates, more where a tie goes on behind them, are found in float32 without TF32, scored again in double
-    precision, and ties ordered by row. The vectors travel to the device block by block, once for every 256 queries. Memory there: a block, 65 536 vectors, their scores for 256
-    queries, and 256 (k + 16) vectors in double precision. Raises `UsageError` on k below 1 or a device that torch does
-    not have, `ArrayError` on bad arrays.
+    precision, and ties ordered by row. The vectors travel to the device block by block, once for every 256 queries.
+    Memory there: a block, 65 536 vectors, their scores for 256 queries, and 256 (k + 16) vectors in double precision,
+    more for ties that go on. Raises `UsageError` on k below 1 or a device that torch does not have, `ArrayError` on bad
+    arrays.
     """
     if k < 1:
         raise UsageError(f"{k} results were asked for: give at least 1")

@@ -132,7 +132,9 @@ class SuperGlobal:
         ids, scores = [], []
         for query, point in enumerate(global_vectors(queries)):
             nodes = _head(self.database, ranking, query, self.top)
-            found, values = reorder(self.database.rows[nodes], self._scores(point, self.database.vectors[nodes])[0], 1.0)
+            found, values = reorder(
+                self.database.rows[nodes], self._scores(point, self.database.vectors[nodes])[0], 1.0
+            )
             ids.append(found)
             scores.append(values)
         return ahead_of(Ranking.from_lists(ids, scores), ranking)
