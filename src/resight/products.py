@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from resight.types import Float32
 
 BLOCK = 1024
+SMALL = 1e-30  # squares below it are summed in double precision, as are those that overflow
 _MATRIX = types.Array(types.float32, 2, "C", readonly=True)
 _PLACES = types.Array(types.int64, 2, "C", readonly=True)
 _ENTRIES = types.Array(types.int64, 1, "C", readonly=True)
@@ -44,8 +45,12 @@ def lengths(vectors: NDArray[Any]) -> NDArray[np.float64]:
     """The Euclidean length of each of `vectors` (N, D), float32 or float16; memory: 1024 of them at a time."""
     result = np.empty(len(vectors))
     for start in range(0, len(vectors), BLOCK):
-        block = vectors[start : start + BLOCK].astype(np.float64)
-        result[start : start + BLOCK] = np.sqrt(np.einsum("nd,nd->n", block, block))
+        block = vectors[start : start + BLOCK].astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):
+            squares = np.einsum("nd,nd->n", block, block)
+        if not ((squares > SMALL) & np.isfinite(squares)).all():
+            squares = np.einsum("nd,nd->n", block, block, dtype=np.float64)
+        result[start : start + BLOCK] = np.sqrt(squares)
     return result
 
 

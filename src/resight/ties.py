@@ -30,6 +30,7 @@ from resight.types import Int64
 TOLERANCE = 1e-6
 SLACK = 16  # candidates beyond k, so that the run at the end of a list is known
 CELLS = 1 << 22  # candidates that are held at a time
+_LAST = np.uint64(2**32 - 1)
 Array = NDArray[Any]
 Candidates = Callable[[Int64, int], tuple[Array, Array]]
 
@@ -44,13 +45,10 @@ def tie_order(rows: Any, scores: Any, scale: Any = 0.0) -> tuple[Int64, Array]:
     values = np.atleast_2d(np.asarray(scores))
     if values.dtype not in (np.float32, np.float64):
         values = values.astype(np.float64)
-    order = np.argsort(-values, axis=1, kind="stable")
+    order = np.ascontiguousarray(_falling(values))
     levels = np.take_along_axis(values, order, axis=1)
-    found = np.take_along_axis(np.broadcast_to(rows, values.shape), order, axis=1)
-    mixed = _level(levels, found.astype(np.int64), np.broadcast_to(np.asarray(scale, np.float64), len(levels)).copy())
-    if mixed.any():
-        again = np.lexsort((found[mixed], -levels[mixed]), axis=1)
-        order[mixed] = np.take_along_axis(order[mixed], again, axis=1)
+    found = np.take_along_axis(np.broadcast_to(rows, values.shape), order, axis=1).astype(np.int64)
+    _level(levels, found, np.broadcast_to(np.asarray(scale, np.float64), len(levels)).copy(), order)
     shape = np.shape(scores)
     return order.reshape(shape), levels.reshape(shape)
 
@@ -93,24 +91,59 @@ def run_ends(levels: Array, k: int, scale: Any) -> NDArray[np.bool_]:
     return np.asarray((levels[:, -1] < last - margin) | np.isneginf(levels[:, -1]))
 
 
+def score_keys(scores: NDArray[np.float32], first: int = 0) -> NDArray[np.uint64]:
+    """One integer per entry of `scores` (Q, m) that sorts by score, then by column descending; no two are equal.
+
+    Columns count from `first`, up to 2**32 - 1. `key_columns` and `key_scores` give both back.
+    """
+    bits = (scores + np.float32(0)).view(np.uint32)  # + 0 turns -0 into 0, which must tie with it
+    keys = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
+    keys <<= np.uint64(32)
+    keys |= _LAST - np.arange(first, first + scores.shape[1], dtype=np.uint64)
+    return keys
+
+
+def key_columns(keys: NDArray[np.uint64]) -> Int64:
+    """The columns that `score_keys` put in."""
+    return (_LAST - (keys & _LAST)).astype(np.int64)
+
+
+def key_scores(keys: NDArray[np.uint64]) -> NDArray[np.float32]:
+    """The scores that `score_keys` put in."""
+    ordered = (keys >> np.uint64(32)).astype(np.uint32)
+    return np.where(ordered >> 31, ordered & np.uint32(2**31 - 1), ~ordered).astype(np.uint32).view(np.float32)
+
+
+def _falling(scores: Array) -> Int64:
+    """The stable order (Q, m) in which scores fall."""
+    if scores.dtype == np.float32:
+        return key_columns(np.sort(score_keys(scores), axis=1)[:, ::-1])
+    return np.argsort(-scores, axis=1, kind="stable")
+
+
+_LISTS = types.int64[:, ::1]
+
+
 @njit(
     [
-        types.boolean[::1](types.float32[:, ::1], types.int64[:, ::1], types.float64[::1]),
-        types.boolean[::1](types.float64[:, ::1], types.int64[:, ::1], types.float64[::1]),
+        types.void(types.float32[:, ::1], _LISTS, types.float64[::1], _LISTS),
+        types.void(types.float64[:, ::1], _LISTS, types.float64[::1], _LISTS),
     ],
     cache=True,
     nogil=True,
 )
-def _level(scores: Array, rows: Array, scale: Array) -> Array:
-    """Raise falling `scores` (Q, m) to the best of their run, in place; in which lists (Q,) a run is not by row."""
-    mixed = np.zeros(len(scores), np.bool_)
+def _level(scores: Array, rows: Array, scale: Array, order: Array) -> None:
+    """Raise falling `scores` (Q, m) to the best of their run and sort `order` by `rows` within each, in place."""
     for q in range(scores.shape[0]):
-        best, floor = np.inf, np.inf
-        for i in range(scores.shape[1]):
-            if i and scores[q, i] >= floor:
-                scores[q, i] = best
-                mixed[q] |= rows[q, i] < rows[q, i - 1]
-            else:
+        start, floor, mixed = 0, np.inf, False
+        for i in range(scores.shape[1] + 1):
+            if i and i < scores.shape[1] and scores[q, i] >= floor:
+                mixed |= rows[q, i] < rows[q, i - 1]
+                scores[q, i] = scores[q, start]
+                continue
+            if mixed:
+                order[q, start:i] = order[q, start:i][np.argsort(rows[q, start:i], kind="mergesort")]
+            if i < scores.shape[1]:
                 best = scores[q, i]
                 floor = best - TOLERANCE * max(abs(best), scale[q]) if np.isfinite(best) else best
-    return mixed
+                start, mixed = i, False

@@ -15,11 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from resight.errors import ArrayError, UsageError
 from resight.evaluation.feature_files import KEYS, for_suffix, h5py_module, parquet_vectors
 from resight.products import lengths, longest
-from resight.ties import SLACK, tie_order
+from resight.ties import SLACK, key_columns, key_scores, score_keys, tie_order
 from resight.types import Float32, Ranking, as_array
 
 _BLOCK = 65536
-_LAST = np.uint64(2**32 - 1)
 
 
 def stream_vectors(path: str | os.PathLike[str], dim: int, block: int = _BLOCK) -> Iterator[Float32]:
@@ -50,12 +49,12 @@ def rank_blocks(queries: ArrayLike, blocks: Iterable[ArrayLike], k: int | None =
         x = _finite("database", as_array("database", block, np.float32, (None, q.shape[1])), rows)
         if rows + len(x) > 2**32:
             raise ArrayError(f"the database has more than {2**32} rows")
-        best = _keep(np.concatenate([best, _keys(q @ x.T, rows)], axis=1), None if k is None else k + SLACK)
+        best = _keep(np.concatenate([best, score_keys(q @ x.T, rows)], axis=1), None if k is None else k + SLACK)
         rows, length = rows + len(x), max(length, longest(x))
     if not rows:
         raise ArrayError("there are no database rows to rank")
-    ids = (_LAST - (best & _LAST)).astype(np.int64)
-    order, levels = tie_order(ids, _scores(best), lengths(q) * length)
+    ids = key_columns(best)
+    order, levels = tie_order(ids, key_scores(best), lengths(q) * length)
     return Ranking(np.take_along_axis(ids, order, axis=1)[:, :k], levels[:, :k])
 
 
@@ -64,20 +63,6 @@ def _finite(name: str, vectors: Float32, start: int) -> Float32:
     if bad.size:
         raise ArrayError(f"{bad.size} {name} descriptors hold NaN or infinity, the first is row {start + bad[0]}")
     return vectors
-
-
-def _keys(similarity: Float32, start: int) -> NDArray[np.uint64]:
-    """One integer per entry that sorts by score, then by row descending: partition of it has no ties to break."""
-    bits = (similarity + np.float32(0)).view(np.uint32)  # + 0 turns -0 into 0, which must tie with it
-    keys = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
-    keys <<= np.uint64(32)
-    keys |= _LAST - np.arange(start, start + similarity.shape[1], dtype=np.uint64)
-    return keys
-
-
-def _scores(keys: NDArray[np.uint64]) -> Float32:
-    ordered = (keys >> np.uint64(32)).astype(np.uint32)
-    return np.where(ordered >> 31, ordered & np.uint32(2**31 - 1), ~ordered).astype(np.uint32).view(np.float32)
 
 
 def _keep(keys: NDArray[np.uint64], k: int | None) -> NDArray[np.uint64]:

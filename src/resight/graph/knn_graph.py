@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from resight.errors import ArrayError, UsageError
 from resight.graph.best_lists import offer_columns, offer_lists, offer_rows, offer_triangle
 from resight.products import lengths, longest, pair_products
-from resight.ties import SLACK, nearest, run_ends, tie_order
+from resight.ties import SLACK, TOLERANCE, nearest, run_ends, tie_order
 from resight.types import Float32, Int64, KnnGraph, Searcher, as_array
 
 BLOCK = 2048
@@ -108,7 +108,7 @@ def add_nodes(graph: KnnGraph, vectors: Float32) -> KnnGraph:
             offer_columns(block, first, start, ids, weights, sizes)
             offer_rows(block, start, first, ids, weights, sizes)
         offer_triangle(part @ part.T, first, ids, weights, sizes)
-    return _settled(ids, weights, vectors, graph.k, old)
+    return _settled(graph, ids, weights, vectors)
 
 
 def remove_nodes(graph: KnnGraph, rows: Any, vectors: Float32 | None = None) -> KnnGraph:
@@ -163,21 +163,34 @@ def _empty_lists(nodes: int, k: int, rows: int) -> tuple[NDArray[Any], Float32, 
     return ids, np.full((nodes, k), -np.inf, np.float32), np.zeros(nodes, np.int64)
 
 
-def _settled(ids: NDArray[Any], weights: Float32, vectors: Float32, k: int, old: int) -> KnnGraph:
-    """Lists of candidates (N, k or more), in any order, cut to `k`; entries among the first `old` rows are scored."""
-    result = KnnGraph(*_empty_lists(len(ids), k, len(ids))[:2])
-    scale, unsure = lengths(vectors) * longest(vectors), []
-    for first in range(0, len(ids), BLOCK):
-        part = slice(first, first + BLOCK)
-        near, own = ids[part], np.arange(first, first + len(ids[part]))[:, None]
-        known = np.where((own < old) & (near < old), weights[part], np.float32(np.nan))
+def _settled(graph: KnnGraph, ids: NDArray[Any], weights: Float32, vectors: Float32) -> KnnGraph:
+    """The graph of candidates `ids`, `weights` (N, k or more), in any order; `graph` has what they grew from."""
+    old, total = len(graph), len(ids)
+    result = KnnGraph(*_empty_lists(total, graph.k, total)[:2])
+    result.ids[:old], result.weights[:old] = graph.ids, graph.weights
+    scale = lengths(vectors) * longest(vectors)
+    rows = _touched(graph, ids, weights, scale)
+    unsure = [np.empty(0, np.int64)]
+    for first in range(0, len(rows), BLOCK):
+        part = rows[first : first + BLOCK]
+        near = ids[part]
+        known = np.where((part[:, None] < old) & (near < old), weights[part], np.float32(np.nan))
         scores = pair_products(vectors[part], vectors, near, known)
         order, levels = tie_order(near, scores, scale[part])
-        full = (near >= 0).all(axis=1) & (near.shape[1] < len(ids) - 1)
-        unsure.append(first + np.flatnonzero(full & ~run_ends(levels, k, scale[part])))
-        result.ids[part] = np.take_along_axis(near, order, axis=1)[:, :k]
-        result.weights[part] = np.take_along_axis(scores, order, axis=1)[:, :k]
-    return _refill(result, np.concatenate([np.empty(0, np.int64), *unsure]), vectors)
+        full = (near >= 0).all(axis=1) & (near.shape[1] < total - 1)
+        unsure.append(part[full & ~run_ends(levels, graph.k, scale[part])])
+        result.ids[part] = np.take_along_axis(near, order, axis=1)[:, : graph.k]
+        result.weights[part] = np.take_along_axis(scores, order, axis=1)[:, : graph.k]
+    return _refill(result, np.concatenate(unsure), vectors)
+
+
+def _touched(graph: KnnGraph, ids: NDArray[Any], weights: Float32, scale: NDArray[np.float64]) -> Int64:
+    """New rows, and those old ones whose candidates hold a new row that may be among the first k."""
+    old = len(graph)
+    worst = graph.weights.min(axis=1, initial=np.inf)
+    reach = worst - 2 * TOLERANCE * np.maximum(np.abs(np.where(np.isfinite(worst), worst, 0)), scale[:old])
+    entered = ((ids[:old] >= old) & (weights[:old] >= reach[:, None])).any(axis=1)
+    return np.concatenate([np.flatnonzero(entered), np.arange(old, len(ids))])
 
 
 def _searched_graph(vectors: Float32, k: int, searcher: Searcher) -> KnnGraph:
