@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from resight.graph.adjacency import Adjacency
+from resight.errors import ArrayError
+from resight.graph.adjacency import Adjacency, adjacency
 from resight.graph.exploration import Classes, Exploration, no_classes, run_traversal
-from resight.graph.knn_graph import check_graph
 from resight.types import Float32, Int64, KnnGraph
 
 Array = NDArray[Any]
@@ -39,10 +39,13 @@ def published_traversal(
     """The traversal of the published program. Arguments as for `resight.graph.exploration.run_traversal`.
 
     A source in the result is a row, and for a query, which may lie on the way too, the number of nodes of `graph` plus
-    that of the query. Memory: 60 bytes an edge, those of labels included. Raises `ArrayError` for ids outside `graph`.
+    that of the query. Memory: 60 bytes an edge, those of labels included. Raises `ArrayError` for ids outside `graph`,
+    and as `adjacency` does.
     """
-    check_graph(graph)
+    adjacency(graph, None)  # for its checks
     nodes, queries = len(graph), len(query_graph)
+    if query_graph.ids.size and query_graph.ids.max() >= nodes:
+        raise ArrayError(f"a query has neighbour {query_graph.ids.max()}, but the graph has {nodes} nodes")
     listed = _rows_of_the_text(query_graph, graph, classes)
     lists = _symmetric(listed, nodes + queries)
     asked = _chosen(listed, listed.source >= nodes)
