@@ -17,6 +17,7 @@ from resight.errors import UsageError
 from resight.index.aggregation import Aggregated
 from resight.index.asmk_kernels import score_binary, score_vectors
 from resight.index.inverted import Segment
+from resight.ties import key_columns, nearest, score_keys
 from resight.types import Float32, Int64
 
 CELLS = 1 << 20
@@ -147,13 +148,21 @@ def _inverse_root(sizes: NDArray[Any]) -> Float64:
 
 
 def best(scores: Float32, k: int) -> tuple[Int64, Float32]:
-    """Columns of the `k` highest in every row of `scores` (Q, N), best first, ties by column; and their scores."""
-    # One unsigned key holds score (high half, bits made monotone) and column: a partition then settles ties exactly.
-    bits = (scores + np.float32(0)).view(np.uint32)
-    rank = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
-    last = np.uint64(2**32 - 1)
-    keys = (rank << np.uint64(32)) | (last - np.arange(scores.shape[1], dtype=np.uint64))
-    if 0 < k < scores.shape[1]:
-        keys = np.partition(keys, scores.shape[1] - k, axis=1)[:, scores.shape[1] - k :]
-    columns = (last - (np.sort(keys, axis=1)[:, ::-1] & last)).astype(np.int64)
+    """Columns of the `k` highest in every row of `scores` (Q, N), best first, ties by column; and their scores.
+
+    Ties are those of `resight.ties`, within a millionth of the best of them, and get one score.
+    """
+    count, width = scores.shape
+    columns, _, levels = nearest(
+        lambda which, m: _highest(scores if len(which) == count else scores[which], m), count, min(k, width), width
+    )
+    return columns, levels.astype(np.float32)
+
+
+def _highest(scores: Float32, m: int) -> tuple[Int64, Float32]:
+    """Columns and values of the `m` highest in every row, in any order; of equal ones the first."""
+    if m == scores.shape[1]:
+        return np.broadcast_to(np.arange(m), scores.shape), scores
+    keys = np.partition(score_keys(scores), scores.shape[1] - m, axis=1)[:, scores.shape[1] - m :]
+    columns = key_columns(keys)
     return columns, np.take_along_axis(scores, columns, axis=1)
