@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 from resight.errors import UsageError
-from resight.features.local.rootsift import RootSift
+from resight.features.local.encoders import open_encoder
 from resight.features.pooling import class_token, gem, mac, rmac, smooth_regional_gem, spoc
 from resight.index.asmk import Asmk, Codebook
+from resight.types import Encoder
 
 MODEL_FILES = ("backbone", "weights")  # settings that name a file
 WHITENINGS = ("none", "pca", "zca")
@@ -43,9 +44,10 @@ class LocalSettings:
         _ = self.encoder  # checks the rest
 
     @property
-    def encoder(self) -> RootSift:
+    def encoder(self) -> Encoder:
         """The extractor of local features."""
-        return RootSift(self.count, self.max_side, self.enlarge_below, self.contrast)
+        size = {"max_side": self.max_side, "enlarge_below": self.enlarge_below}
+        return open_encoder("rootsift", count=self.count, contrast=self.contrast, **size)
 
     def index(self, codebook: Codebook) -> Asmk:
         """An empty index over `codebook`."""
