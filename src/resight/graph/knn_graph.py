@@ -199,7 +199,7 @@ def _touched(graph: KnnGraph, ids: NDArray[Any], weights: Float32, scale: NDArra
     """New rows, and those old ones whose candidates hold a new row that may be among the first k."""
     old = len(graph)
     worst = graph.weights.min(axis=1, initial=np.inf)
-    reach = worst - 2 * TOLERANCE * np.maximum(np.abs(np.where(np.isfinite(worst), worst, 0)), scale[:old])
+    reach = worst - 3 * TOLERANCE * np.maximum(np.abs(np.where(np.isfinite(worst), worst, 0)), scale[:old])
     entered = ((ids[:old] >= old) & (weights[:old] >= reach[:, None])).any(axis=1)
     return np.concatenate([np.flatnonzero(entered), np.arange(old, len(ids))])
 
