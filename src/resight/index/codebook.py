@@ -12,11 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 
 from resight.errors import ArrayError, UsageError
 from resight.index.asmk_kernels import counting_order
+from resight.index.kmeans import kmeans, nearest
 from resight.store.tensor_file import read_tensors, write_tensors
 from resight.types import Float32, Int64, as_array
 
@@ -111,7 +111,7 @@ class Codebook:
         if len(points) > words * points_per_word:
             points = points[np.sort(rng.choice(len(points), words * points_per_word, replace=False))]
         points = _finite("descriptors", points, (None, None))
-        codebook = Codebook(_kmeans(points, words, iterations, seed))
+        codebook = Codebook(kmeans(points, words, seed=seed, iterations=iterations))
         return codebook.with_rotation(points, rng) if rotate else codebook
 
     def with_rotation(self, descriptors: Any, rng: np.random.Generator) -> Codebook:
@@ -133,7 +133,7 @@ class Codebook:
             raise UsageError(f"{multiple} words per descriptor were asked of a codebook of {len(self)}: give 1 to that")
         if not len(points):
             return np.empty((0, multiple), np.int64)
-        return np.asarray(faiss.knn(points, self.centroids, multiple)[1], np.int64)
+        return nearest(points, self.centroids, multiple)
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file; an existing file is replaced only when the new one is complete."""
@@ -162,19 +162,6 @@ def _finite(name: str, value: Any, shape: tuple[int | None, ...]) -> Float32:
         if not np.isfinite(array[start : start + BLOCK]).all():
             raise ArrayError(f"{name} hold NaN or infinity")
     return array
-
-
-def _kmeans(points: Float32, words: int, iterations: int, seed: int) -> Float32:
-    kmeans = faiss.Kmeans(
-        points.shape[1],
-        words,
-        niter=iterations,
-        seed=seed,
-        min_points_per_centroid=1,  # silences faiss's advice; `words_for` and `fit` decide what is enough
-        max_points_per_centroid=len(points),
-    )
-    kmeans.train(points)
-    return np.asarray(kmeans.centroids, np.float32)
 
 
 def _medians(points: Float32, words: Int64, centroids: Float32, rotation: Float32) -> Float32:
