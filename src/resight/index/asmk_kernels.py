@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-def given(kind: Any, dimensions: int = 1) -> Any:
+def _given(kind: Any, dimensions: int = 1) -> Any:
     """The type of a C-contiguous argument that is only read, so that frozen arrays need no second compilation."""
     return types.Array(kind, dimensions, "C", readonly=True)
 
 
-ROWS, IMAGES, WEIGHTS = given(types.int64), given(types.uint16), given(types.float64)
-VECTORS, SIGNATURES = given(types.float32, 2), given(types.uint64, 2)
+ROWS, IMAGES, WEIGHTS = _given(types.int64), _given(types.uint16), _given(types.float64)
+VECTORS, SIGNATURES = _given(types.float32, 2), _given(types.uint64, 2)
 ORDER = types.Tuple((types.int64[::1], types.int64[::1]))
 
 

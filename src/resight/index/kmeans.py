@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit, types
 
 from resight.errors import ArrayError
-from resight.index.asmk_kernels import ROWS, VECTORS, Array, given
+from resight.index.asmk_kernels import ROWS, VECTORS, Array
 from resight.types import Float32, Int64
 
 SPARE = 1  # proposals beyond those asked for: float32 swaps neighbours only where distances agree to six digits
