@@ -1,4 +1,4 @@
-"""The visual vocabulary of ASMK: k-means centroids, and how residuals become bits.
+"""The visual vocabulary of ASMK: k-means centroids, and the rotation of residuals before they become bits.
 
 Paper: Tolias, Avrithis, Jegou, "To aggregate or not to aggregate: selective match kernels for image search", ICCV 2013.
 """
@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from resight.errors import ArrayError, UsageError
-from resight.index.asmk_kernels import counting_order
+from resight.index.binarisation import random_rotation
 from resight.index.kmeans import kmeans, nearest
 from resight.store.tensor_file import read_tensors, write_tensors
 from resight.types import Float32, Int64, as_array
 
-FORMAT = "resight-codebook-1"
+FORMAT = "resight-codebook-2"
 MOST_WORDS = 65536
 BLOCK = 1 << 17
 
@@ -42,16 +42,14 @@ class Codebook:
     """W visual words over D dimensions; immutable.
 
     `centroids` (W, D) float32. `rotation` (D, D) float32 orthogonal, or None: turns an aggregated residual before it is
-    binarised, so that every bit carries a like share of the variance. `medians` (W, D) float32, or None for 0:
-    thresholds of the turned residuals. With neither, a bit is the sign of the aggregated residual, as in the authors'
-    program. Centring the descriptors would change nothing, since a residual is a difference. Full precision uses the
-    centroids only.
+    binarised, so that every bit carries a like share of the variance. Without it a bit is the sign of the aggregated
+    residual, as in the authors' program. Centring the descriptors would change nothing, since a residual is a
+    difference; nor do thresholds other than 0, such as per-word medians, help. Full precision uses the centroids only.
     Raises `ArrayError` on other shapes and on values that are not finite.
     """
 
     centroids: Float32
     rotation: Float32 | None = None
-    medians: Float32 | None = None
 
     def __post_init__(self) -> None:
         centroids = _finite("Codebook.centroids", self.centroids, (None, None))
@@ -61,8 +59,6 @@ class Codebook:
         object.__setattr__(self, "centroids", centroids)
         if self.rotation is not None:
             object.__setattr__(self, "rotation", _finite("Codebook.rotation", self.rotation, (dim, dim)))
-        if self.medians is not None:
-            object.__setattr__(self, "medians", _finite("Codebook.medians", self.medians, (words, dim)))
 
     def __len__(self) -> int:
         return len(self.centroids)
@@ -91,11 +87,11 @@ class Codebook:
         points_per_word: int = 64,
         rotate: bool = True,
     ) -> Codebook:
-        """Learn a codebook from `descriptors` (n, D): k-means, a random rotation, per-word medians.
+        """Learn a codebook from `descriptors` (n, D): k-means and a random rotation.
 
         `words` None asks `words_for(n)`; where the descriptors are a sample, give `words_for` of the whole instead.
         At most `points_per_word` descriptors per word, drawn with `seed`, are used.
-        `rotate=False` leaves rotation and medians out. Peak memory: the sample, at D = 128 half a kilobyte
+        `rotate=False` leaves the rotation out. Peak memory: the sample, at D = 128 half a kilobyte
         a descriptor, beside the argument.
         Raises `UsageError` when there are fewer descriptors than words, `ArrayError` on a bad array.
         """
@@ -112,15 +108,11 @@ class Codebook:
             points = points[np.sort(rng.choice(len(points), words * points_per_word, replace=False))]
         points = _finite("descriptors", points, (None, None))
         codebook = Codebook(kmeans(points, words, seed=seed, iterations=iterations))
-        return codebook.with_rotation(points, rng) if rotate else codebook
+        return codebook.with_rotation(rng) if rotate else codebook
 
-    def with_rotation(self, descriptors: Any, rng: np.random.Generator) -> Codebook:
-        """This codebook with a random orthogonal rotation, and medians learnt from `descriptors` (n, D)."""
-        points = self.check(descriptors)
-        gaussian, triangle = np.linalg.qr(rng.standard_normal((self.dim, self.dim)))
-        rotation = (gaussian * np.sign(np.diag(triangle))).astype(np.float32)
-        words = self.assign(points)[:, 0]
-        return Codebook(self.centroids, rotation, _medians(points, words, self.centroids, rotation))
+    def with_rotation(self, rng: np.random.Generator) -> Codebook:
+        """This codebook with a random rotation."""
+        return Codebook(self.centroids, random_rotation(self.dim, rng))
 
     def check(self, descriptors: Any) -> Float32:
         """`descriptors` as (n, D) float32. Raises `ArrayError` when they are not, or not finite."""
@@ -152,7 +144,7 @@ class Codebook:
         return read_tensors(path, FORMAT, restore)
 
     def _tensors(self) -> dict[str, Any]:
-        tensors = {"centroids": self.centroids, "rotation": self.rotation, "medians": self.medians}
+        tensors = {"centroids": self.centroids, "rotation": self.rotation}
         return {name: array for name, array in tensors.items() if array is not None}
 
 
@@ -162,13 +154,3 @@ def _finite(name: str, value: Any, shape: tuple[int | None, ...]) -> Float32:
         if not np.isfinite(array[start : start + BLOCK]).all():
             raise ArrayError(f"{name} hold NaN or infinity")
     return array
-
-
-def _medians(points: Float32, words: Int64, centroids: Float32, rotation: Float32) -> Float32:
-    """Median turned residual of every word, (W, D); 0 for a word without points."""
-    order, starts = counting_order(words, len(centroids))
-    medians = np.zeros_like(centroids)
-    for word in np.flatnonzero(np.diff(starts)):
-        residuals = points[order[starts[word] : starts[word + 1]]] - centroids[word]
-        medians[word] = np.median(residuals @ rotation, axis=0)
-    return medians

@@ -20,7 +20,7 @@ TRAIN = """
 import numpy as np
 from resight.index.codebook import Codebook
 points = np.random.default_rng(5).standard_normal((4000, 128)).astype(np.float32)
-print(Codebook.fit(points, 64, seed=2, rotate=False).fingerprint)
+print(Codebook.fit(points, 64, seed=2).fingerprint)
 """
 
 
