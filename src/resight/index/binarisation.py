@@ -9,6 +9,8 @@ Lazebnik, "Asymmetric distances for binary embeddings", TPAMI 2014.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,7 +68,7 @@ def levels(turned: NDArray[np.float64], planes: int) -> NDArray[np.uint8]:
     return np.asarray(np.clip(steps - 1 + half, 0, 2 * half - 1), np.uint8)
 
 
-def pack(bits: NDArray[np.generic]) -> NDArray[np.uint64]:
+def pack(bits: NDArray[np.bool_] | NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
     """Bits (m, D) to (m, ceil(D / 64)) uint64, first bit highest, zero padded."""
     octets = np.packbits(bits, axis=1)
     octets = np.pad(octets, ((0, 0), (0, -octets.shape[1] % 8)))
