@@ -100,8 +100,8 @@ def _read(snapshot: Snapshot, name: str, path: str, box: Box | None, row: int) -
     settings = snapshot.settings
     decoded, offset = _decode(path, box, settings.max_side)
     local = empty_features(0)
-    if settings.local is not None:
-        local = _moved(settings.local.encoder(decoded.pixels).scaled(1 / decoded.scale), offset)
+    if snapshot.encoder is not None:
+        local = _moved(snapshot.encoder(decoded.pixels).scaled(1 / decoded.scale), offset)
     return Query(escape_path(name), path, box, local, row, _described(snapshot, path, decoded))
 
 

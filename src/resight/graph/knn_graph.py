@@ -1,7 +1,8 @@
 """The kNN graph: for every photo the k photos most like it.
 
-All functions work in blocks. A photo is told from its duplicates by its row number, never by its similarity, and equal
-weights are ordered by row number, so the same vectors give the same graph.
+All functions work in blocks. A photo is told from its duplicates by its row number, never by its similarity. Weights
+are summed in double precision and rounded to float32 once, and lists are cut and ordered by the rule of `resight.ties`:
+the same vectors give the same graph on every processor, whether it was built at once or grew.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 
 from resight.arrays import Float64, finite_rows
 from resight.errors import ArrayError, UsageError
-from resight.graph.top_k import finish, offer_columns, offer_lists, offer_rows, offer_triangle
+from resight.graph.top_k import offer_columns, offer_lists, offer_rows, offer_triangle
+from resight.products import lengths, longest, pair_products
+from resight.ties import SLACK, TOLERANCE, nearest, run_ends, tie_order
 from resight.types import Float32, Int64, KnnGraph, Searcher, as_array
 
 BLOCK = 2048
@@ -25,8 +28,8 @@ def build_knn_graph(vectors: Float32, k: int, searcher: Searcher | None = None) 
     """The `k` nearest neighbours of every row of `vectors` (N, D) float32 by inner product, itself excluded.
 
     Without `searcher` the graph is exact. Every pair is compared once, and its weight is the same in both directions.
-    Memory: 8 N k bytes for the result and 16 MiB for blocks. With `searcher`, an index over the same rows, the lists
-    and the weights are what it answers; the row itself is taken out wherever it appears.
+    Memory: 8 N (2 k + 16) bytes with the result, and 16 MiB for blocks. With `searcher`, an index over the same rows,
+    the lists and the weights are what it answers; the row itself is taken out wherever it appears.
     Lists hold N - 1 entries and then -1 / -inf where k >= N. A zero vector has similarity 0 to every photo.
     Raises `UsageError` for k < 1 and `ArrayError` for vectors that are not finite, or ids the collection lacks.
     """
@@ -40,21 +43,44 @@ def build_knn_graph(vectors: Float32, k: int, searcher: Searcher | None = None) 
 def neighbours(queries: Float32, vectors: Float32, k: int) -> KnnGraph:
     """The `k` rows of `vectors` (N, D) nearest to each of `queries` (M, D) by inner product, exact, as (M, k) lists.
 
-    Lists hold N entries and then -1 / -inf where k > N. Memory: 8 M k bytes for the result and 16 MiB for blocks.
+    Lists hold N entries and then -1 / -inf where k > N; a tie gets one weight, its best. Memory: 8 M k bytes for the
+    result and 64 MiB for candidates.
     Raises as `build_knn_graph` does, and `ArrayError` where the dimensions differ.
     """
     vectors = finite_rows("vectors", vectors)
     queries = finite_rows("queries", queries)
     if queries.shape[1] != vectors.shape[1]:
         raise ArrayError(f"queries have {queries.shape[1]} dimensions and vectors {vectors.shape[1]}: they must agree")
-    ids, weights, sizes = _empty_lists(len(queries), _checked_k(k), len(vectors))
+    ids, _, weights = _nearest(queries, vectors, _checked_k(k))
+    return KnnGraph(ids, weights)
+
+
+def _nearest(queries: Float32, vectors: Float32, k: int) -> tuple[NDArray[Any], Float32, Float32]:
+    """Rows, weights and levelled weights of the lists of `neighbours`."""
+    ids, weights, _ = _empty_lists(len(queries), k, len(vectors))
+    levels, width = weights.copy(), min(k, len(vectors))
+
+    def candidates(which: Int64, m: int) -> tuple[Int64, Float32]:
+        places = _offered(queries[which], vectors, m)
+        return places, pair_products(queries[which], vectors, places)
+
+    scale = lengths(queries) * longest(vectors)
+    ids[:, :width], weights[:, :width], levels[:, :width] = nearest(
+        candidates, len(queries), width, len(vectors), scale
+    )
+    return ids, weights, levels
+
+
+def _offered(queries: Float32, vectors: Float32, m: int) -> Int64:
+    """The `m` rows nearest to each of `queries` by float32 products, (Q, m)."""
+    ids, weights = np.empty((len(queries), m), np.int64), np.empty((len(queries), m), np.float32)
+    sizes = np.zeros(len(queries), np.int64)
     for first in range(0, len(queries), BLOCK):
         part = queries[first : first + BLOCK]
         for start in range(0, len(vectors), BLOCK):
             block = part @ vectors[start : start + BLOCK].T
             offer_columns(block, first, start, ids, weights, sizes)
-    finish(ids, weights, sizes)
-    return KnnGraph(ids, weights)
+    return ids
 
 
 def cut(graph: KnnGraph, k: int) -> KnnGraph:
@@ -67,7 +93,7 @@ def cut(graph: KnnGraph, k: int) -> KnnGraph:
 def add_nodes(graph: KnnGraph, vectors: Float32) -> KnnGraph:
     """`graph` of the first N rows of `vectors` (N + M, D), grown to all of them: M (N + M) comparisons, no rebuild.
 
-    The result is the graph that `build_knn_graph` gives for all rows, up to the last bit of the weights.
+    The result is the graph that `build_knn_graph` gives for all rows.
     Raises `ArrayError` when `vectors` has fewer rows than the graph, or values that are not finite.
     """
     vectors = finite_rows("vectors", vectors)
@@ -75,7 +101,7 @@ def add_nodes(graph: KnnGraph, vectors: Float32) -> KnnGraph:
     old, total = len(graph), len(vectors)
     if total < old:
         raise ArrayError(f"vectors have {total} rows, fewer than the {old} nodes of the graph: give old and new rows")
-    ids, weights, sizes = _empty_lists(total, graph.k, total)
+    ids, weights, sizes = _empty_lists(total, min(graph.k + SLACK, max(total - 1, graph.k)), total)
     offer_lists(graph.ids, graph.weights, ids, weights, sizes)
     for first in range(old, total, BLOCK):
         part = vectors[first : first + BLOCK]
@@ -84,8 +110,7 @@ def add_nodes(graph: KnnGraph, vectors: Float32) -> KnnGraph:
             offer_columns(block, first, start, ids, weights, sizes)
             offer_rows(block, start, first, ids, weights, sizes)
         offer_triangle(part @ part.T, first, ids, weights, sizes)
-    finish(ids, weights, sizes)
-    return KnnGraph(ids, weights)
+    return _settled(graph, ids, weights, vectors)
 
 
 def remove_nodes(graph: KnnGraph, rows: Any, vectors: Float32 | None = None) -> KnnGraph:
@@ -149,6 +174,36 @@ def _empty_lists(nodes: int, k: int, rows: int) -> tuple[NDArray[Any], Float32, 
     return ids, np.full((nodes, k), -np.inf, np.float32), np.zeros(nodes, np.int64)
 
 
+def _settled(graph: KnnGraph, ids: NDArray[Any], weights: Float32, vectors: Float32) -> KnnGraph:
+    """The graph of candidates `ids`, `weights` (N, k or more), in any order; `graph` has what they grew from."""
+    old, total = len(graph), len(ids)
+    result = KnnGraph(*_empty_lists(total, graph.k, total)[:2])
+    result.ids[:old], result.weights[:old] = graph.ids, graph.weights
+    scale = lengths(vectors) * longest(vectors)
+    rows = _touched(graph, ids, weights, scale)
+    unsure = [np.empty(0, np.int64)]
+    for first in range(0, len(rows), BLOCK):
+        part = rows[first : first + BLOCK]
+        near = ids[part]
+        known = np.where((part[:, None] < old) & (near < old), weights[part], np.float32(np.nan))
+        scores = pair_products(vectors[part], vectors, near, known)
+        order, levels = tie_order(near, scores, scale[part])
+        full = (near >= 0).all(axis=1) & (near.shape[1] < total - 1)
+        unsure.append(part[full & ~run_ends(levels, graph.k, scale[part])])
+        result.ids[part] = np.take_along_axis(near, order, axis=1)[:, : graph.k]
+        result.weights[part] = np.take_along_axis(scores, order, axis=1)[:, : graph.k]
+    return _refill(result, np.concatenate(unsure), vectors)
+
+
+def _touched(graph: KnnGraph, ids: NDArray[Any], weights: Float32, scale: NDArray[np.float64]) -> Int64:
+    """New rows, and those old ones whose candidates hold a new row that may be among the first k."""
+    old = len(graph)
+    worst = graph.weights.min(axis=1, initial=np.inf)
+    reach = worst - 3 * TOLERANCE * np.maximum(np.abs(np.where(np.isfinite(worst), worst, 0)), scale[:old])
+    entered = ((ids[:old] >= old) & (weights[:old] >= reach[:, None])).any(axis=1)
+    return np.concatenate([np.flatnonzero(entered), np.arange(old, len(ids))])
+
+
 def _searched_graph(vectors: Float32, k: int, searcher: Searcher) -> KnnGraph:
     ids, weights, _ = _empty_lists(len(vectors), _checked_k(k), len(vectors))
     for first in range(0, len(vectors), BLOCK):
@@ -173,9 +228,11 @@ def _refill(graph: KnnGraph, lost: Int64, vectors: Float32) -> KnnGraph:
     vectors = finite_rows("vectors", vectors)
     if len(vectors) != len(graph):
         raise ArrayError(f"vectors have {len(vectors)} rows, expected the {len(graph)} nodes that stay")
-    found = neighbours(vectors[lost], vectors, graph.k + 1)
-    hidden = np.where(found.ids == lost[:, None], -1, found.ids)
-    fresh = _close_gaps(hidden, np.where(hidden < 0, np.float32(-np.inf), found.weights), graph.k)
+    if not len(lost):
+        return graph
+    near, scores, _ = _nearest(vectors[lost], vectors, graph.k + 1)
+    hidden = np.where(near == lost[:, None], -1, near)
+    fresh = _close_gaps(hidden, np.where(hidden < 0, np.float32(-np.inf), scores), graph.k)
     ids, weights = graph.ids.copy(), graph.weights.copy()
     ids[lost], weights[lost] = fresh.ids, fresh.weights
     return KnnGraph(ids, weights)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from resight.arrays import Float64, finite_rows
 from resight.errors import ArrayError, UsageError
 from resight.graph.knn_graph import build_knn_graph, edge_products
+from resight.ties import tie_order
 from resight.types import Float32, Int64, KnnGraph, Ranking
 
 Array = NDArray[Any]
@@ -65,10 +66,16 @@ def k_reciprocal(
         jaccard = 1 - shared[count:] / (2 - shared[count:])
         original = _scaled(similarity, farthest[query], power)
         distance = (1 - original_weight) * jaccard + original_weight * original
-        order = np.argsort(distance, kind="stable")[:limit]
-        ids.append(order)
-        scores.append(-distance[order])
+        # Distances lie in 0..1. PyRetri's order knows no ties.
+        order, levels = _exact(-distance) if faithful else tie_order(np.arange(len(distance)), -distance, 1.0)
+        ids.append(order[:limit])
+        scores.append(levels[:limit])
     return Ranking.from_lists(ids, scores)
+
+
+def _exact(scores: Float64) -> tuple[NDArray[np.int64], Float64]:
+    order = np.argsort(-scores, kind="stable")
+    return order, scores[order]
 
 
 def _scaled(similarity: Float64, farthest: Float64, power: float) -> Float64:

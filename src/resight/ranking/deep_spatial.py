@@ -22,6 +22,7 @@ from resight.matching.geometry import Verification
 from resight.ranking.pipeline import Composable, Pipeline, need, reorder
 from resight.ranking.search import GlobalSearch, VectorIndex
 from resight.ranking.vector_database import VectorDatabase, ahead_of, checked_limit
+from resight.ties import tie_order
 from resight.types import Evidence, Float32, Int64, Queries, Ranking
 
 RegionSource = Callable[[Int64], Sequence[DeepRegions]]
@@ -72,7 +73,7 @@ class DeepSpatialRerank(Composable):
             head = ids[q, : self.top][ids[q, : self.top] >= 0]
             inliers = [one.inliers for one in self._verify(own, head)]
             scores[q, : len(head)] = _above(scores[q], inliers)
-            ids[q, : len(head)], scores[q, : len(head)] = reorder(head, scores[q, : len(head)])
+            ids[q, : len(head)], scores[q, : len(head)] = reorder(head, scores[q, : len(head)], ties=False)
         return Ranking(ids, scores)
 
     def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
@@ -119,8 +120,7 @@ class DeepSpatialDiffusion(Composable):
     def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
         ranking = need(ranking, "DeepSpatialDiffusion")
         f = diffuse(self.normalised, self._seeds(queries, ranking)[0], self.alpha, self.iterations)
-        order = np.argsort(-f, axis=1, kind="stable")[:, : self.limit]
-        values = np.take_along_axis(f, order, axis=1)
+        order, values = (part[:, : self.limit] for part in tie_order(np.arange(f.shape[1]), f))
         found = Ranking(np.where(values > 0, order, -1), np.where(values > 0, values, -np.inf))
         return ahead_of(self.database.in_rows(found), ranking)
 

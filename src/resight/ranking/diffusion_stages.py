@@ -21,6 +21,7 @@ from resight.graph.diffusion import seeds as seed_matrix
 from resight.graph.spectral import SpectralBasis, hybrid_diffusion, spectral_ranking
 from resight.ranking.pipeline import Composable, need
 from resight.ranking.vector_database import VectorDatabase, ahead_of, checked_limit, only
+from resight.ties import tie_order
 from resight.types import Evidence, Queries, Ranking
 
 Flow = Callable[[scipy.sparse.csr_array], Float64]
@@ -199,8 +200,8 @@ def _seeds(stage: Any, queries: Queries, ranking: Ranking | None) -> scipy.spars
 def _flow(stage: Any, scores: Flow, queries: Queries, before: Ranking | None) -> Ranking:
     """The answer of a stage whose `scores` turn seeds (Q, N) into scores (Q, N)."""
     f = scores(_seeds(stage, queries, before))
-    order = np.argsort(-f, axis=1, kind="stable")[:, : stage.limit]
-    found = _reached(Ranking(order, np.take_along_axis(f, order, axis=1).astype(np.float32)))
+    order, levels = tie_order(np.arange(f.shape[1]), f)
+    found = _reached(Ranking(order[:, : stage.limit], levels[:, : stage.limit].astype(np.float32)))
     return ahead_of(stage.database.in_rows(found), before)
 
 

@@ -18,6 +18,7 @@ from resight.index.exact import ExactIndex
 from resight.ranking.pipeline import Composable, need, reorder
 from resight.ranking.search import global_vectors
 from resight.ranking.vector_database import VectorDatabase, ahead_of, checked_limit
+from resight.ties import tie_order
 from resight.types import Evidence, Float32, Int64, Queries, Ranking
 
 
@@ -129,7 +130,9 @@ class SuperGlobal(Composable):
         ids, scores = [], []
         for query, point in enumerate(global_vectors(queries)):
             nodes = _head(self.database, ranking, query, self.top)
-            found, values = reorder(self.database.rows[nodes], self._scores(point, self.database.vectors[nodes])[0])
+            found, values = reorder(
+                self.database.rows[nodes], self._scores(point, self.database.vectors[nodes])[0], 1.0
+            )
             ids.append(found)
             scores.append(values)
         return ahead_of(Ranking.from_lists(ids, scores), ranking)
@@ -148,7 +151,7 @@ class SuperGlobal(Composable):
             return np.empty(0, np.float32), np.empty(0, np.int64)
         refined = _refined(vectors, self.k, self.beta)
         first = refined @ point
-        sources = np.argsort(-first, kind="stable")[: self.k]
+        sources = tie_order(np.arange(len(first)), first, 1.0)[0][: self.k]
         pooled = np.maximum(refined[sources].max(axis=0), point)
         second = vectors @ unit_rows(pooled)
         return np.asarray((first + second) / 2, np.float32), sources
@@ -158,7 +161,7 @@ def _refined(vectors: Float32, k: int, beta: float) -> Float32:
     """Each of `vectors` (M, D) averaged with the k - 1 others most like it, told from it by place."""
     similarity = vectors @ vectors.T
     np.fill_diagonal(similarity, -np.inf)
-    near = np.argsort(-similarity, axis=1, kind="stable")[:, : min(k, len(vectors)) - 1]
+    near = tie_order(np.arange(len(vectors)), similarity, 1.0)[0][:, : min(k, len(vectors)) - 1]
     weights = beta * np.maximum(np.take_along_axis(similarity, near, axis=1), 0)
     moved = vectors + np.einsum("mk,mkd->md", weights, vectors[near])
     return np.asarray(moved / (1 + weights.sum(axis=1, keepdims=True)), np.float32)

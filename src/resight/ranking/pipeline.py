@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from resight.errors import UsageError
+from resight.ties import tie_order
 from resight.types import Evidence, Queries, Ranking, Stage
 
 
@@ -116,10 +117,16 @@ def need(ranking: Ranking | None, stage: str) -> Ranking:
     return ranking
 
 
-def reorder(rows: Any, scores: Any) -> tuple[Any, Any]:
-    """Rows (n,) and scores (n,) best first, equal scores by row."""
-    order = np.lexsort((rows, -np.asarray(scores)))
-    return np.asarray(rows)[order], np.asarray(scores, np.float32)[order]
+def reorder(rows: Any, scores: Any, scale: float = 0.0, *, ties: bool = True) -> tuple[Any, Any]:
+    """Rows (n,) and scores (n,) best first, ties by row and at one score; `scale` as for `resight.ties.tie_order`.
+
+    `ties=False`: only equal scores are ties, for scores that state an order instead of a measurement.
+    """
+    if not ties:
+        exact = np.lexsort((rows, -np.asarray(scores)))
+        return np.asarray(rows)[exact], np.asarray(scores, np.float32)[exact]
+    order, levels = tie_order(rows, scores, scale)
+    return np.asarray(rows)[order], levels.astype(np.float32)
 
 
 def _fuse(parts: list[tuple[float, Any, Any]]) -> tuple[Any, Any]:

@@ -15,6 +15,7 @@ from resight.arrays import finite_rows
 from resight.errors import ArrayError, UsageError
 from resight.graph.knn_graph import row_dtype
 from resight.index.exact import ExactIndex
+from resight.products import pair_products
 from resight.ranking.search import VectorIndex, global_vectors
 from resight.types import Float32, Int64, KnnGraph, Queries, Ranking, as_array
 
@@ -80,10 +81,7 @@ class VectorDatabase:
         nodes = self.nodes(head)
         order = np.argsort(nodes < 0, axis=1, kind="stable")[:, :k]
         nodes = np.take_along_axis(nodes, order, axis=1)
-        weights = np.empty(nodes.shape, np.float32)
-        for query, point in enumerate(points):
-            weights[query] = self.vectors[nodes[query]] @ point
-        return KnnGraph(nodes.astype(row_dtype(len(self))), np.where(nodes < 0, np.float32(-np.inf), weights))
+        return KnnGraph(nodes.astype(row_dtype(len(self))), pair_products(points, self.vectors, nodes))
 
     def nodes(self, rows: Any) -> Int64:
         """The node of each row, -1 for rows without a descriptor; any shape."""

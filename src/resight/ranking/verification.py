@@ -105,7 +105,7 @@ class SpatialRerank(Composable):
                 scores[q, : len(head)] = _above(scores[q], [proof.inliers for proof in proofs])
             else:
                 scores[q, : len(head)] += [evidence(proof) for proof in proofs]
-            ids[q, : len(head)], scores[q, : len(head)] = reorder(head, scores[q, : len(head)])
+            ids[q, : len(head)], scores[q, : len(head)] = reorder(head, scores[q, : len(head)], ties=not self.strict)
         return Ranking(ids, scores)
 
     def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:

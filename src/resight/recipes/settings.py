@@ -21,11 +21,13 @@ POOLS = ("gem", "mac", "spoc", "rmac", "regional-gem", "class-token")
 class LocalSettings:
     """How local features are extracted and indexed.
 
+    `features`: their name (`resight.features.local.encoders`).
     `count`, `max_side`, `enlarge_below`, `contrast`: of `RootSift`. `words`: size of the codebook, None to follow the
     size of the collection. `binary`: compact signatures instead of full precision. `query_multiple`: words per
     descriptor of a query. `idf`: words weigh by their inverse document frequency.
     """
 
+    features: str = "rootsift"
     count: int = 1000
     max_side: int = 1024
     enlarge_below: int = 512
@@ -46,7 +48,7 @@ class LocalSettings:
     def encoder(self) -> Encoder:
         """The extractor of local features."""
         size = {"max_side": self.max_side, "enlarge_below": self.enlarge_below}
-        return open_encoder("rootsift", count=self.count, contrast=self.contrast, **size)
+        return open_encoder(self.features, count=self.count, contrast=self.contrast, **size)
 
     def index(self, codebook: Codebook) -> Asmk:
         """An empty index over `codebook`."""

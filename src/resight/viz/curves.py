@@ -208,7 +208,10 @@ def _whole_numbers(axes: Axes) -> None:
 
 
 def _legend(axes: Axes) -> None:
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    """Above the axes: to look for the best place within takes long where there is much data, and matplotlib warns."""
+    longest = max(map(len, axes.get_legend_handles_labels()[1]), default=0)
+    beside = 3 if longest <= 24 else 1
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 1), ncols=beside)
 
 
 def _png(figure: Figure) -> bytes:

@@ -77,5 +77,5 @@ def training_curves(stages: Mapping[str, Sequence[tuple[int, float | None, float
         axes.set_title(name, color=INK, fontsize=11)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color=GRID, linewidth=0.8)
-        _legend(axes)
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper right")
     return _png(figure)
