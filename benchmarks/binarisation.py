@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from resight.evaluation.metrics import rectangle_ap
-from resight.features.local_features import RootSift, pack, unpack
+from resight.features.local.packed import pack, unpack
+from resight.features.local.rootsift import RootSift
 from resight.images.decode import decode
 from resight.index.aggregation import Aggregated, aggregate
 from resight.index.asmk import Asmk, Codebook

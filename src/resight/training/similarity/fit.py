@@ -205,7 +205,3 @@ def _wrong(similarity: Oasis, X: Float32, made: Int64) -> float:
     """Share of triplets (T, 3) in the wrong order: the photo that does not match scores at least as high."""
     photo, better, worse = (X[made[:, i]] for i in range(3))
     return float((similarity.pairs(photo, better) <= similarity.pairs(photo, worse)).mean())
-
-
-def _unit(rows: Float32) -> Float32:
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
