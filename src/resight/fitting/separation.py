@@ -152,7 +152,9 @@ def load_refinement(collection: Collection) -> Refinement:
 
     path = derived_path(collection.path, REFINED)
     if not refinement_exists(collection):
-        raise CollectionError(f"{collection.path} has no refined descriptors: run resight fit separation {collection.path}")
+        raise CollectionError(
+            f"{collection.path} has no refined descriptors: run resight fit separation {collection.path}"
+        )
     model, facts = load_separation(derived_path(collection.path, MODEL))
     if facts.get("made_from") != describe_collection(collection).fingerprint:
         raise StampMismatch(

@@ -234,8 +234,10 @@ def test_the_weight_of_the_descriptor_is_learnt(made, tmp_path):
     ids = sorted(collection.ids)
     pairs = tmp_path / "pairs.csv"
     same = [(a, b) for a in ids for b in ids if a < b and a[:3] == b[:3]]
-    pairs.write_text("".join(f"{a},{b}\n" for a, b in same))
-    given = json.loads(CliRunner().invoke(app, ["fuse", str(collection.path), "--pairs", str(pairs), "--json"]).stdout)
+    pairs.write_text("left,right\n" + "".join(f"{a},{b}\n" for a, b in same))
+    given = json.loads(
+        CliRunner().invoke(app, ["fit", "fusion", str(collection.path), "--pairs", str(pairs), "--json"]).stdout
+    )
     assert (given["matches"], given["source"]) == (2 * len(same), "given pairs")
     derived_path(collection.path, "fusion.json").write_text('{"weight": -1}')
     with pytest.raises(CollectionError, match="resight fit fusion again"):
@@ -254,22 +256,22 @@ def test_commands(made, gem, tmp_path):
     assert json.loads(made_now.stdout)["added"] == len(open_collection(path).tables)
     ids = sorted(open_collection(path).ids)
     pairs = tmp_path / "pairs.csv"
-    pairs.write_text("".join(f"{a},{b}\n" for a, b in zip(ids[::2], ids[1::2], strict=False)))
-    learned = ["whiten", "fit", path, "--method", "learned", "--pairs", str(pairs), "--dim", "5", "--json"]
+    pairs.write_text("left,right\n" + "".join(f"{a},{b}\n" for a, b in zip(ids[::2], ids[1::2], strict=False)))
+    learned = ["fit", "whitening", path, "--method", "learned", "--pairs", str(pairs), "--dim", "5", "--json"]
     assert json.loads(run.invoke(app, learned).stdout)["method"] == "learned"
     assert open_collection(path).info().dim == 5
     same = [(a, b) for a in ids for b in ids if a < b and a[:3] == b[:3]]
-    pairs.write_text("".join(f"{a},{b}\n" for a, b in same))
-    adapted = ["whiten", "fit", path, "--method", "adapted", "--pairs", str(pairs), "--json"]
+    pairs.write_text("left,right\n" + "".join(f"{a},{b}\n" for a, b in same))
+    adapted = ["fit", "whitening", path, "--method", "adapted", "--pairs", str(pairs), "--json"]
     assert "adapt" in json.loads(run.invoke(app, adapted).stdout)["method"]
     file = str(tmp_path / "w.safetensors")
-    assert run.invoke(app, ["whiten", "fit", path, "--method", "pca", "--dim", "6", "--out", file]).exit_code == 0
-    assert run.invoke(app, ["whiten", "use", str(gem), file]).exit_code == 0
+    assert run.invoke(app, ["fit", "whitening", path, "--method", "pca", "--dim", "6", "--out", file]).exit_code == 0
+    assert run.invoke(app, ["fit", "whitening", str(gem), "--from", file]).exit_code == 0
     assert open_collection(gem).info().dim == 6
     found = run.invoke(app, ["search", path, ids[0]])
     assert "without saying what is a match" in found.stdout
     assert "inliers" not in found.stdout
-    pairs.write_text(f"{ids[0]},nobody\n")
+    pairs.write_text(f"left,right\n{ids[0]},nobody\n")
     refused = run.invoke(app, learned)
     assert refused.exit_code == 2
     assert "nobody" in refused.output
