@@ -29,7 +29,8 @@ def evaluate(
         typer.Argument(metavar="BENCHMARK:PATH", help="A benchmark that `bench list` prints, and where its files lie."),
     ],
     recipe: Annotated[
-        str | None, typer.Option(help="What is scored: classic by default, gem, ...; with --features: search, ...")
+        str | None,
+        typer.Option(metavar="NAME", help="What is scored: classic by default, gem, ...; with --features: search, ..."),
     ] = None,
     set_: options.Set = None,
     backbone: options.Backbone = None,
@@ -53,7 +54,7 @@ def evaluate(
         bool, typer.Option("--uncropped", help="Search with whole photos, although the benchmark crops its queries.")
     ] = False,
     stages: Annotated[
-        int | None, typer.Option(help="Number of stages of the recipe that run; all by default.", min=1)
+        int | None, typer.Option(metavar="N", help="Number of stages of the recipe that run; all by default.", min=1)
     ] = None,
     against: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Compare with a result that --json printed earlier.")

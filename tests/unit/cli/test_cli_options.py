@@ -95,6 +95,8 @@ def test_every_command_and_option_has_a_sentence(path):
         text = parameter.help or ""
         assert text[:1].isupper() or text[:1] in "`$" or text.split()[0] in ("zca,",), (path, parameter.name)
         assert text.endswith("."), (path, parameter.name)
+        takes_a_value = parameter.param_type_name == "option" and not parameter.is_flag
+        assert not takes_a_value or parameter.metavar, (path, parameter.name)
 
 
 def test_options_of_one_name_mean_one_thing():
