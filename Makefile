@@ -2,7 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow lint clean
+# Settings under which this machine computes as others do.
+PROCESSORS := OPENBLAS_CORETYPE=Haswell OPENBLAS_CORETYPE=SKYLAKEX OPENBLAS_CORETYPE=ZEN FAISS_OPT_LEVEL=generic \
+	FAISS_OPT_LEVEL=avx2 OMP_NUM_THREADS=1 NUMBA_CPU_NAME=generic
+
+.PHONY: demo test slow lint clean processors
 
 demo: .venv/.demo
 	$(BIN)/resight demo --to demo-out
@@ -12,6 +16,9 @@ test: .venv/.dev
 
 slow: .venv/.dev
 	$(BIN)/python -m pytest -m slow
+
+processors: .venv/.dev
+	for one in $(PROCESSORS); do echo $$one; env $$one $(BIN)/python -m pytest -m "not slow" || exit 1; done
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from resight.evaluation.metrics import rectangle_ap
-from resight.features.adaptation import fit_adaptation, mutual_groups
+from resight.features.adaptation import fit_adaptation
 from resight.features.pooling import normalise
 from resight.features.whitening import fit_zca
+from resight.graph.components import mutual_groups
 from resight.graph.knn_graph import build_knn_graph
 from resight.index.exact import ExactIndex
 

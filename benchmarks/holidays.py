@@ -68,7 +68,7 @@ def protocol(collection: Collection) -> tuple[list[Queries], list[np.ndarray], l
     for number in sorted(row):
         group = np.array([row[other] for other in row if other // 100 == number // 100 and other != number], np.int64)
         if number % 100 == 0 and len(group):
-            queries.append(Queries(local=(collection.features(row[number]),), rows=np.array([row[number]])))
+            queries.append(Queries(local=(collection.snapshot.features(row[number]),), rows=np.array([row[number]])))
             own.append(np.array([row[number]]))
             positives.append(group)
     return queries, own, positives

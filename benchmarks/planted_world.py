@@ -1,6 +1,6 @@
 """Accuracy and time of graph methods on a planted world: chains of views, where only neighbours look alike.
 
-    python benchmarks/planted_world.py [--photos 10000] [--things 200] [--automatic]
+    PYTHONPATH=tests python benchmarks/planted_world.py [--photos 10000] [--things 200] [--automatic]
 
 Prints a Markdown table of mAP over one unseen query per thing, against nearest neighbours, the baseline. The time of a
 query is that of the search and the re-ranking; the graph is made beforehand. `--automatic`: also with settings chosen
@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from resight.demo.chains import plant_chains
+from chains import plant_chains
 from resight.evaluation.metrics import rectangle_ap
 from resight.graph.adjacency import adjacency
 from resight.graph.diffusion import affinity, normalise, offline_diffusion

@@ -21,8 +21,8 @@ import torch
 from resight.graph.knn_graph import build_knn_graph, neighbours
 from resight.graph.propagation_matrix import propagation_matrix
 from resight.graph.separation import Mixing, SimilaritySeparation, smoothed
+from resight.training.separation import SeparationSettings, train_separation
 from resight.training.separation.beta import similarity_percentile
-from resight.training.separation.fit import SeparationSettings, train_separation
 from resight.training.separation.loss import loss_and_gradient
 
 QUERIES = 50

@@ -1,6 +1,6 @@
 """Guided similarity separation beside other graph methods, and the figures of its page in the docs.
 
-python benchmarks/separation_study.py DESCRIPTORS.npy IDS.txt [--figures FOLDER] [--curve]
+PYTHONPATH=tests python benchmarks/separation_study.py DESCRIPTORS.npy IDS.txt [--figures FOLDER] [--curve]
 
 DESCRIPTORS (N, D) of photos named as those of INRIA Holidays (group = number // 100, query = number % 100 == 0, itself
 no result); IDS names them, one a line. Without either, planted chains of views only. Prints Markdown tables: every
@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
+from resight.fitting.separation_graph import standing_out
 
+from chains import plant_chains
 from resight.artifacts.descriptors import fit_whitening
-from resight.demo.chains import plant_chains
 from resight.evaluation.metrics import Scores, rectangle_ap
 from resight.evaluation.significance import compare
-from resight.fitting.separation_graph import standing_out
 from resight.graph.adjacency import adjacency
 from resight.graph.diffusion import affinity, normalise
 from resight.graph.knn_graph import build_knn_graph, cut
@@ -39,8 +39,8 @@ from resight.ranking.propagation import ExploreExploit
 from resight.ranking.search import GlobalSearch
 from resight.ranking.separation import Refined, Separation, centred
 from resight.ranking.vector_database import VectorDatabase
+from resight.training.separation import SeparationSettings, TrainedSeparation, train_separation
 from resight.training.separation.batches import batches, neighbourhood
-from resight.training.separation.fit import SeparationSettings, Trained, train_separation
 from resight.training.separation.loss import sampled_loss, similarity_separation
 from resight.types import Queries
 from resight.viz.curves import embedding_map
@@ -67,12 +67,12 @@ class World:
             ids = np.take_along_axis(ids, np.argsort(own, axis=1, kind="stable"), 1)[:, : ids.shape[1] - 1]
         return rectangle_ap(ids, self.positives)
 
-    def train(self, k: int, checkpoint: Path | None = None, **settings: Any) -> Trained:
+    def train(self, k: int, checkpoint: Path | None = None, **settings: Any) -> TrainedSeparation:
         """A network over the `k` nearest neighbours of every photo."""
         graph = build_knn_graph(self.moved, k)
         return train_separation(self.moved, graph, SeparationSettings(**settings), checkpoint=checkpoint)
 
-    def stage(self, trained: Trained, k: int) -> Separation:
+    def stage(self, trained: TrainedSeparation, k: int) -> Separation:
         """The stage of a network trained with `k` neighbours."""
         refined = trained.model.embed(self.moved, build_knn_graph(self.moved, k))
         return Separation(
@@ -206,7 +206,7 @@ def figures(world: World, numbers: np.ndarray, folder: Path) -> None:
         checkpoint = Path(place) / "training.safetensors"
         models = ((e, world.train(k, checkpoint=checkpoint, epochs=e)) for e in EPOCHS)
         curve = [(e, 100 * world.score(world.stage(model, k)).map) for e, model in models]
-    seen = [(e.number, 100 * e.found_again) for e in trained.epochs if e.found_again is not None]
+    seen = [(e.number, 100 * e.validation) for e in trained.epochs[1:] if e.validation is not None]
     print("\n| epoch | mAP |\n|---|---|\n" + "\n".join(f"| {e} | {m:.1f} |" for e, m in curve))
     print(f"\nkept without labels: epoch {kept.best}")
     sizes = {g: (numbers // 100 == g).sum() for g in np.unique(numbers // 100)}
@@ -223,7 +223,7 @@ def figures(world: World, numbers: np.ndarray, folder: Path) -> None:
     pictures = {
         "loss": loss_over_similarity(beta),
         "similarities": similarity_histogram(world.moved, after, beta),
-        "training": training_curve([e.loss for e in trained.epochs], seen, kept.best, curve),
+        "training": training_curve([e.loss for e in trained.epochs[1:]], seen, kept.best, curve),
         "before": embedding_map(world.moved, groups),
         "after": embedding_map(after, groups),
         "layers": study(layers, "layers", "mAP"),

@@ -22,15 +22,16 @@ from resight.evaluation.significance import compare
 from resight.features.pooling import normalise
 from resight.features.whitening import fit_learned, fit_pca
 from resight.matching.similarity import PUBLISHED, Oasis, new_similarity
-from resight.training.similarity.fit import (
+from resight.training.similarity import (
     DeepSimilarities,
     Options,
+    Pairs,
     learn_cosine,
     learn_deep_similarity,
     learn_oasis,
+    pairs_from_groups,
     random_pairs,
 )
-from resight.training.similarity.pairs import Pairs, pairs_from_groups
 from resight.viz.similarity import learned_against_cosine, training_curves
 
 DIM, CANDIDATES = 512, 1000
@@ -96,7 +97,7 @@ def cosine(published: bool) -> None:
         start = new_similarity(DIM, paired=not published)
         trained = learn_cosine(start, options=Options(epochs=epochs, rate=1e-3 if published else 2e-3))
         seconds = time.process_time() - started
-        error = np.abs(trained.similarity.pairs(x, y) - true).mean()
+        error = np.abs(trained.model.pairs(x, y) - true).mean()
         print(f"| 1024-1024-1 | {epochs} | {seconds:.0f} | {error:.4f} |", flush=True)
 
 
@@ -129,15 +130,15 @@ def systems(
     raw, X = normalise(vectors), whitened[test]
     match = pairs.select(pairs.matching)
     learnt = fit_learned(raw[train], match.left, match.right).apply(raw[test])
-    oasis = learn_oasis(Oasis.identity(WHITENED), whitened[train], pairs).similarity
+    oasis = learn_oasis(Oasis.identity(WHITENED), whitened[train], pairs).model
     return {
         "cosine, not whitened": raw[test] @ raw[test].T,
         "cosine": X @ X.T,
         "learned whitening, of the raw descriptors": learnt @ learnt.T,
         "OASIS": oasis.score(X, X),
-        "DeepCosine": stages.cosine.similarity.score(X, X),
-        "DeepSim": stages.pairs.similarity.score(X, X),
-        "DeepSimH": stages.hard.similarity.score(X, X),
+        "DeepCosine": stages.cosine.model.score(X, X),
+        "DeepSim": stages.pairs.model.score(X, X),
+        "DeepSimH": stages.hard.model.score(X, X),
     }
 
 
@@ -175,10 +176,10 @@ def draw(folder: Path, stages: DeepSimilarities, X: np.ndarray, group: np.ndarra
     x, y = X[pairs.left], X[pairs.right]
     products = np.einsum("nd,nd->n", x, y)
     for name, stage in (("DeepSim", stages.pairs), ("DeepSimH", stages.hard)):
-        picture = learned_against_cosine(products, stage.similarity.pairs(x, y), pairs.matching, name=f"{name} score")
+        picture = learned_against_cosine(products, stage.model.pairs(x, y), pairs.matching, name=f"{name} score")
         (folder / f"similarity-{name.lower()}.png").write_bytes(picture)
     named = {"DeepCosine": stages.cosine, "DeepSim": stages.pairs, "DeepSimH": stages.hard}
-    losses = {name: [(e.number, e.train, e.validation) for e in one.history] for name, one in named.items()}
+    losses = {name: [(e.number, e.loss, e.validation) for e in one.epochs] for name, one in named.items()}
     (folder / "similarity-training.png").write_bytes(training_curves(losses))
 
 

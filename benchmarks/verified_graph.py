@@ -49,7 +49,7 @@ def main() -> None:
         rows = np.array([numbers[number] for number in listed])
         order = np.argsort(rows)
         database = VectorDatabase.over(np.load(arguments.descriptors)[order], rows[order])
-        verifier = verifier_of(collection.tables)
+        verifier = verifier_of(collection.snapshot.tables)
         candidates = build_knn_graph(database.vectors, arguments.k)
         verified = build(candidates, database, verifier, listed[order] // 100, folder / "blocks")
         table(collection, database, verifier, verified, listed[order])
@@ -97,7 +97,7 @@ def table(
     asked = np.flatnonzero((numbers % 100 == 0) & (np.bincount(group)[group] > 1))
     own = database.rows[asked]
     positives = [database.rows[np.setdiff1d(np.flatnonzero(group == group[node]), [node])] for node in asked]
-    local = tuple(collection.features(int(row)) for row in own)
+    local = tuple(collection.snapshot.features(int(row)) for row in own)
     search, plain = GlobalSearch(database.index), None
     moved = VectorDatabase.over(verified_augmentation(database.vectors, verified), database.rows)
     stages: list[tuple[str, VectorDatabase, Stage | None]] = [

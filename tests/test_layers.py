@@ -11,7 +11,18 @@ import resight
 
 ROOT = Path(resight.__file__).parent
 LAYERS = (
-    {"types", "errors", "arrays", "precision", "progress", "safe_pickle", "safe_yaml", "version"},  # single files
+    {
+        "types",
+        "errors",
+        "arrays",
+        "precision",
+        "progress",
+        "safe_pickle",
+        "safe_yaml",
+        "version",
+        "ties",
+        "products",
+    },  # single files
     {"images"},
     {"features"},
     {"store"},

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from resight.version import __version__
+
 if TYPE_CHECKING:
     from resight.collection import Collection
 
-__version__ = "0.1.0"
+__all__ = ["__version__", "open"]
 
 
 def open(path: str) -> Collection:

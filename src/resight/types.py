@@ -12,30 +12,24 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.arrays import Bool, Float32, Int64, as_array
 from resight.errors import ArrayError, UsageError
 
-Float32 = NDArray[np.float32]
-Int64 = NDArray[np.int64]
-Bool = NDArray[np.bool_]
-
-
-def as_array(name: str, value: Any, dtype: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:
-    """Give `value` as a C-contiguous array of `dtype`; `None` in `shape` accepts any length.
-
-    Raises `ArrayError`, naming `name`, when the shape differs or numbers do not convert without loss of kind.
-    """
-    try:
-        array = np.asarray(value)
-        if array.size and np.dtype(dtype).kind in "iu" and array.dtype.kind not in "iub":
-            raise TypeError(f"it holds {array.dtype}, integers are needed")
-        array = np.ascontiguousarray(array.astype(dtype, copy=False)).reshape(array.shape)
-    except (TypeError, ValueError) as error:
-        raise ArrayError(f"{name} cannot be read as {np.dtype(dtype).name}: {error}") from error
-    sizes: tuple[int, ...] = array.shape
-    if len(sizes) != len(shape) or any(want not in (None, n) for want, n in zip(shape, sizes, strict=True)):
-        wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
-        raise ArrayError(f"{name} has shape {array.shape}, expected {wanted}")
-    return array
+__all__ = [
+    "Bool",
+    "Box",
+    "Encoder",
+    "Evidence",
+    "Float32",
+    "Int64",
+    "KnnGraph",
+    "LocalFeatures",
+    "Queries",
+    "Ranking",
+    "Searcher",
+    "Stage",
+    "as_array",
+]
 
 
 def _set(instance: object, **values: Any) -> None:
@@ -264,8 +258,15 @@ class Evidence:
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Turns pixels (H, W, 3) uint8 RGB into local features."""
+    """Turns pixels (H, W, 3) uint8 RGB into local features.
 
+    `dim`: of the descriptors. `fingerprint`: names the extractor and its parameters; equal ones give equal features.
+    """
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
     def __call__(self, pixels: NDArray[np.uint8], /) -> LocalFeatures: ...
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resight.demo.chains import plant_chains
+from chains import plant_chains
 from resight.errors import UsageError
 from resight.evaluation.metrics import rectangle_ap
 from resight.graph.adjacency import adjacency

@@ -32,7 +32,7 @@ def made(golden_world, tmp_path_factory):
 def indexed(request, made):
     """Name of the variant, the collection, and the report of indexing."""
     collections, report = made
-    assert collections[request.param].derived.index.kernel.binary == (request.param == "binary")
+    assert collections[request.param].snapshot.index.kernel.binary == (request.param == "binary")
     return request.param, collections[request.param], report
 
 
@@ -40,9 +40,9 @@ def test_mean_average_precision(indexed, golden_world):
     name, collection, _ = indexed
     ap = []
     for query, positives in zip(golden_world.world.queries, golden_world.world.positives, strict=True):
-        answer = collection.search(query, top=len(collection.tables))
+        answer = collection.search(query, top=len(collection.snapshot.tables))
         rows = np.array([[result.row for result in answer.results]])
-        ap.append(rectangle_ap(rows, [np.array([collection.row_of(p) for p in positives])]).ap[0])
+        ap.append(rectangle_ap(rows, [np.array([collection.snapshot.row_of(p) for p in positives])]).ap[0])
     print(f"{name}: mAP {np.mean(ap):.4f}, {np.round(ap, 3).tolist()}")
     assert np.mean(ap) == pytest.approx(PINNED[name], abs=0.02)
 

@@ -147,3 +147,119 @@ def test_edges_that_cannot_matter_are_left_out_and_nothing_else(seed):
             for q in range(4):
                 first = list(zip(queries.ids[q].tolist(), queries.weights[q].tolist(), strict=True))
                 assert ranking.ids[q].tolist() == plain_traversal(first, lists, threshold, limit)
+
+
+class Heap:
+    """A binary heap as in Java's PriorityQueue, whose comparator looks up weights that change while entries wait."""
+
+    def __init__(self, weight_of):
+        self.entries, self.weight_of, self.pushed = [], weight_of, 0
+
+    def __len__(self):
+        return len(self.entries)
+
+    def before(self, a, b):
+        return (-self.weight_of[a[1]], a[0]) < (-self.weight_of[b[1]], b[0])
+
+    def push(self, node):
+        self.entries.append((self.pushed, node))
+        self.pushed += 1
+        at = len(self.entries) - 1
+        while at and self.before(self.entries[at], self.entries[(at - 1) // 2]):
+            up = (at - 1) // 2
+            self.entries[at], self.entries[up] = self.entries[up], self.entries[at]
+            at = up
+
+    def pop(self):
+        first, last = self.entries[0], self.entries.pop()
+        if self.entries:
+            self.entries[0] = last
+        at = 0
+        while 2 * at + 1 < len(self.entries):
+            child = 2 * at + 1
+            if child + 1 < len(self.entries) and self.before(self.entries[child + 1], self.entries[child]):
+                child += 1
+            if not self.before(self.entries[child], self.entries[at]):
+                break
+            self.entries[child], self.entries[at] = self.entries[at], self.entries[child]
+            at = child
+        return first[1]
+
+
+def published_symmetry(rows):
+    """One reverse edge per row, keyed by the row's own number, over all rows: rows are lists of (number, weight)."""
+    maps = [{other: (other, weight) for other, weight in row} for row in rows]
+    for i, row in enumerate(rows):
+        for other, weight in row:
+            known = maps[other].get(i)
+            maps[other][other] = (i, weight if known is None else max(weight, known[1]))
+    return [list(entries.values()) for entries in maps]
+
+
+def published_program(rows, query, hidden, threshold, limit):
+    """Numbers that one query of the program returns; the first `hidden` rows are never returned."""
+    best, explored, taken, fresh = {}, {query}, [], [query]
+    heap = Heap(best)
+    while len(taken) < limit:
+        for node in fresh:
+            for other, weight in rows[node]:
+                if weight > best.get(other, -np.inf):
+                    best[other] = weight
+                    heap.push(other)
+        fresh = []
+        if not len(heap):
+            break
+        while True:
+            node = heap.pop()
+            if node >= hidden and node not in taken:
+                taken.append(node)
+            if node not in explored:
+                explored.add(node)
+                fresh.append(node)
+            if len(taken) >= limit or not len(heap) or best[heap.entries[0][1]] <= threshold:
+                break
+    return taken
+
+
+def text_rows(query_graph, graph, query_labels, training_labels, index_labels, votes):
+    """Rows of the program's text: queries, training photos, photos; edges of labels before a row's own."""
+    queries, training = len(query_graph), len(training_labels)
+    photos = len(graph) - training
+    number = [queries + training + i for i in range(photos)] + [queries + i for i in range(training)]
+
+    def row(ids, weights, label):
+        members = sorted(np.flatnonzero((index_labels == label) & (label >= 0)), key=lambda i: (-votes[i], i))
+        edges = [(number[i], 10_000_000 - place) for place, i in enumerate(members)]
+        known = {other for other, _ in edges}
+        listed = [(number[i], w) for i, w in zip(ids.tolist(), weights.tolist(), strict=True) if i >= 0]
+        return edges + [edge for edge in listed if edge[0] not in known]
+
+    rows = [row(*parts) for parts in zip(query_graph.ids, query_graph.weights, query_labels, strict=True)]
+    rows += [row(graph.ids[photos + t], graph.weights[photos + t], training_labels[t]) for t in range(training)]
+    return rows + [row(graph.ids[i], graph.weights[i], -1) for i in range(photos)]
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("seed", range(5))
+def test_semi_supervised_program_with_training_photos(seed, labelled):
+    """Rows that only a query or a training photo lists gain their reverse edge from it, and photos come last."""
+    rng = np.random.default_rng(seed)
+    photos, training, queries = 60, 15, 8
+    graph = random_graph(rng, photos + training, 3, 40)
+    near = KnnGraph(
+        np.stack([rng.permutation(photos + training)[:3] for _ in range(queries)]),
+        -np.sort(-rng.integers(0, 40, (queries, 3)), axis=1).astype(np.float32),
+    )
+    labels = [rng.integers(-1, 4, size) if labelled else np.full(size, -1) for size in (queries, training, photos)]
+    labels[2][rng.random(photos) < 0.7] = -1
+    votes = rng.integers(0, 3, photos).astype(np.float32)
+    rows = published_symmetry(text_rows(near, graph, *labels, votes))
+    for threshold, limit in ((5, 20), (25, 40), (1000, 60), (-1, 10)):
+        found = semi_supervised(
+            near, graph, labels[0], labels[2], threshold, limit,
+            index_votes=votes, training_labels=labels[1], symmetrise="last",
+        )  # fmt: skip
+        for query in range(queries):
+            taken = published_program(rows, query, queries + training, threshold, limit)
+            expected = [number - queries - training for number in taken]
+            assert found.ids[query][: found.lengths[query]].tolist() == expected

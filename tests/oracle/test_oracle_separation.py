@@ -9,8 +9,8 @@ import torch
 from resight.graph.knn_graph import build_knn_graph, neighbours
 from resight.graph.propagation_matrix import listed_graph
 from resight.graph.separation import SimilaritySeparation
+from resight.training.separation import SeparationSettings, train_separation
 from resight.training.separation import loss as separation_loss
-from resight.training.separation.fit import SeparationSettings, train_separation
 from resight.training.separation.loss import loss_and_gradient
 
 REFERENCE = Path(__file__).parents[2] / "../shared/reference"
@@ -111,7 +111,7 @@ def test_published_program(case, layers, query_neighbours, rate):
     settings = SeparationSettings(layers=layers, epochs=len(losses), learning_rate=rate, seed=1)
     trained = train_separation(vectors, graph, settings)
     assert trained.beta.value == pytest.approx(float(reference[f"{case}_beta"]), abs=2e-5)
-    np.testing.assert_allclose([epoch.loss for epoch in trained.epochs], losses, atol=1e-4)
+    np.testing.assert_allclose([epoch.loss for epoch in trained.epochs[1:]], losses, atol=1e-4)
     assert (every(trained.model) * reference[f"{case}_emb_all_final"]).sum(axis=1).min() > 0.99999
     first = train_separation(vectors, graph, SeparationSettings(layers, epochs=1, learning_rate=rate)).model
     # the first step of Adam is the sign of a gradient, which for tiny ones depends on the noise of the start

@@ -3,6 +3,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resight.index.exact import ExactIndex
+from resight.products import longest
+from tie_free import tie_free
 
 SETTINGS = settings(max_examples=40, deadline=None)
 worlds = st.tuples(st.integers(1, 60), st.integers(1, 9), st.integers(0, 2**32 - 1))
@@ -14,13 +16,18 @@ def world(n, dim, seed):
     return rng, database.astype(np.float32), queries.astype(np.float32)
 
 
+def without_ties(queries, database):
+    return tie_free(queries.astype(np.float64) @ database.T, longest(queries) * longest(database))
+
+
 @SETTINGS
 @given(worlds, st.integers(1, 70))
 def test_permuting_the_database_permutes_the_answer(shape, k):
     rng, database, queries = world(*shape)
     order = rng.permutation(len(database))
     plain, moved = ExactIndex.over(database).search(queries, k), ExactIndex.over(database[order]).search(queries, k)
-    assert np.array_equal(order[moved.ids], plain.ids)
+    clear = without_ties(queries, database)
+    assert np.array_equal(order[moved.ids][clear], plain.ids[clear])
     assert np.array_equal(moved.scores, plain.scores)
 
 
@@ -31,7 +38,7 @@ def test_a_filter_keeps_the_order_of_what_it_lets_through(shape, k, data):
     allowed = np.array(data.draw(st.lists(st.integers(0, len(database) - 1), unique=True)), int)
     index = ExactIndex.over(database)
     full, some = index.search(queries, len(database)), index.search(queries, k, allowed)
-    for q in range(3):
+    for q in np.flatnonzero(without_ties(queries, database)):
         assert some.ids[q].tolist() == [row for row in full.ids[q] if row in allowed][:k]
 
 

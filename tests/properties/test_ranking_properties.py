@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from resight.index.asmk import Asmk, Codebook
 from resight.ranking.confidence import UNKNOWN
 from resight.ranking.hamming import HammingExpansion
-from resight.ranking.pipeline import composable
+from resight.ranking.pipeline import Composable
 from resight.ranking.search import AsmkSearch, restrict, stack
 from resight.ranking.verification import SpatialRerank, Verifier
 from resight.types import LocalFeatures, Queries, Ranking
@@ -17,9 +17,8 @@ from resight.types import LocalFeatures, Queries, Ranking
 DIM = 8
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class Fixed:
+class Fixed(Composable):
     ranking: Ranking
 
     def __call__(self, queries, ranking=None):

@@ -30,7 +30,7 @@ def test_mean_average_precision(tmp_path, binary, least):
     positives = [np.array([rows[n] for n in rows if n // 100 == q // 100 and n != q], np.int64) for q in asked]
     pipeline, started, ids = collection.pipeline(), time.perf_counter(), []
     for row in (rows[number] for number in asked):  # one by one, as verifications are remembered for few queries only
-        ranking = pipeline(Queries(local=(collection.features(row),), rows=[row]))
+        ranking = pipeline(Queries(local=(collection.snapshot.features(row),), rows=[row]))
         ids.append(ranking.ids[0][ranking.ids[0] != row])
     seconds = (time.perf_counter() - started) / len(asked)
     judged = [q for q in range(len(asked)) if len(positives[q])]

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from resight.fitting.separation_graph import standing_out
 
 from resight.evaluation.metrics import rectangle_ap
-from resight.fitting.separation_graph import standing_out
 from resight.graph.knn_graph import build_knn_graph
 from resight.ranking.separation import Separation, centred
 from resight.ranking.vector_database import VectorDatabase
-from resight.training.separation.fit import SeparationSettings, train_separation
+from resight.training.separation import SeparationSettings, train_separation
 from resight.types import Queries
 
 DATA = Path(__file__).parents[2] / "../shared/data/descriptors"

@@ -9,9 +9,13 @@ from resight.evaluation.metrics import rectangle_ap
 from resight.features.whitening import fit_pca
 from resight.matching.oasis import Oasis
 from resight.matching.similarity import new_similarity
-from resight.training.similarity.fit import learn_deep_similarity, learn_oasis, random_pairs
-from resight.training.similarity.loop import Options
-from resight.training.similarity.pairs import pairs_from_groups
+from resight.training.similarity import (
+    Options,
+    learn_deep_similarity,
+    learn_oasis,
+    pairs_from_groups,
+    random_pairs,
+)
 
 FOLDER = Path(__file__).parents[2] / "../shared/data/descriptors"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not FOLDER.exists(), reason=f"no descriptors at {FOLDER}")]
@@ -42,10 +46,10 @@ def test_three_stages(halves):
         start, X, pairs_from_groups(groups), cosine=Options(epochs=6, rate=2e-3), options=options
     )
     x, y, cosine = random_pairs(2000, X.shape[1], 9)
-    assert np.abs(stages.cosine.similarity.pairs(x, y) - cosine).mean() < 0.05
+    assert np.abs(stages.cosine.model.pairs(x, y) - cosine).mean() < 0.05
     plain = mean_average_precision(unseen @ unseen.T, ids)
     found = [
-        mean_average_precision(stage.similarity.score(unseen, unseen), ids)
+        mean_average_precision(stage.model.score(unseen, unseen), ids)
         for stage in (stages.cosine, stages.pairs, stages.hard)
     ]
     # the network ranks as the cosine does; what 96 groups teach it costs some of that (docs/learned-similarity.md)
@@ -53,11 +57,11 @@ def test_three_stages(halves):
     assert found[1] > plain - 0.05
     assert found[2] > plain - 0.1
     for stage in (stages.pairs, stages.hard):
-        assert stage.best.validation < 0.9 * stage.history[0].validation
+        assert stage.epochs[stage.best].validation < 0.9 * stage.epochs[0].validation
 
 
 def test_oasis(halves):
     X, groups, unseen, ids = halves
     trained = learn_oasis(Oasis.identity(X.shape[1]), X, pairs_from_groups(groups), epochs=5)
     plain = mean_average_precision(unseen @ unseen.T, ids)
-    assert mean_average_precision(trained.similarity.score(unseen, unseen), ids) > plain - 0.03
+    assert mean_average_precision(trained.model.score(unseen, unseen), ids) > plain - 0.03

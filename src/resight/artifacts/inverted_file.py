@@ -1,32 +1,25 @@
-"""What a collection derives from its features and can rebuild: codebook, inverted file, calibration."""
+"""The inverted file of a collection's local features, its codebook, and the calibration of its scores."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
+from resight.artifacts import files
 from resight.errors import CollectionError, StampMismatch
-from resight.features.local.rootsift import unpack
+from resight.features.local.packed import unpack
 from resight.index.asmk import Asmk, Codebook, words_for
 from resight.progress import Progress, silent
 from resight.ranking.confidence import CHANGE, UNKNOWN, Bonus, Confidence, calibrate
 from resight.ranking.search import stack
 from resight.ranking.verification import Verifier
-from resight.recipes.settings import ClassicSettings
-from resight.store.folder import derived_path, faults, write_atomic
+from resight.recipes.settings import LocalSettings
 from resight.store.tables import Tables
+from resight.store.writer import Writer
 from resight.types import Float32, Int64, LocalFeatures
 
-T = TypeVar("T")
-
-CODEBOOK = "codebook.safetensors"
-INVERTED_FILE = "asmk.safetensors"
-CONFIDENCE = "confidence.json"
 DESCRIPTORS_PER_WORD = 32  # of the training sample
 SAMPLED_PHOTOS = 20_000  # from which the training sample is drawn
 OUTGROWN = 4  # the codebook is learnt anew when the collection asks for so many times its words
@@ -35,59 +28,70 @@ SAVE_EVERY = 4096  # photos after which the growing inverted file is written, so
 
 
 @dataclass(frozen=True, eq=False)
-class Derived:
-    """The derived state of a collection: its inverted file (None while nothing is indexed) and its calibration."""
+class InvertedFile:
+    """The index of a collection's local features, None while nothing is indexed, and its calibration.
+
+    `calibrated`: the calibration was learned for the collection as it is.
+    """
 
     index: Asmk | None
     confidence: Confidence
+    calibrated: bool = True
 
 
-def load_derived(folder: Path, settings: ClassicSettings) -> Derived:
-    """Read the derived files. Missing ones give an empty state; raises `CollectionError` when one is damaged."""
-    codebook = _optional(derived_path(folder, CODEBOOK), Codebook.load)
+NOTHING = InvertedFile(None, UNKNOWN)
+
+
+def load_inverted_file(tables: Tables, settings: LocalSettings) -> InvertedFile:
+    """Read it. Missing files give an empty one; raises `CollectionError` when one is damaged."""
+    folder = tables.folder
+    codebook = files.read(files.CODEBOOK, folder, Codebook.load)
     if codebook is None:
-        return Derived(None, UNKNOWN)
-    index = _optional(derived_path(folder, INVERTED_FILE), lambda path: Asmk.load(path, codebook))
-    if index is not None and index.kernel != settings.index(codebook).kernel:
+        return NOTHING
+    index = files.read(files.INVERTED_FILE, folder, lambda path: Asmk.load(path, codebook))
+    if index is None:
+        return NOTHING
+    if index.kernel != settings.index(codebook).kernel:
         raise StampMismatch(f"the inverted file of {folder} has other settings than its stamp: run resight check on it")
-    return Derived(index, _optional(derived_path(folder, CONFIDENCE), read_confidence) or UNKNOWN)
+    confidence = files.read(files.CONFIDENCE, folder, read_confidence)
+    fits = confidence is not None and confidence.fits(len(index), codebook.fingerprint)
+    return InvertedFile(index, confidence or UNKNOWN, fits)
 
 
-def sync(
-    tables: Tables,
-    settings: ClassicSettings,
+def follow_inverted_file(
+    writer: Writer,
+    settings: LocalSettings,
     *,
     codebook: Codebook | None = None,
     bonus: Bonus | None = None,
     progress: Progress = silent,
-) -> Derived:
-    """Bring the derived files up to the features in `tables`; does nothing where they are. Damaged files are rebuilt.
+) -> InvertedFile:
+    """Bring it up to the features in the tables; does nothing where it is. Damaged files are rebuilt.
 
-    `codebook`: one to use instead of learning one. `bonus`: as for `calibrate`. The caller must be the collection's
-    only writer.
+    `codebook`: one to use instead of learning one. `bonus`: as for `calibrate`.
     Peak memory: the training sample (half a kilobyte a descriptor, 32 per word) or the inverted file.
     """
-    folder = tables.folder
+    tables = writer.tables
     if codebook is not None:
-        codebook.save(derived_path(folder, CODEBOOK))
-    codebook = codebook or _codebook(tables, settings, progress)
+        codebook.save(files.place(writer, files.CODEBOOK))
+    codebook = codebook or _codebook(writer, tables, settings, progress)
     if codebook is None:
-        return Derived(None, UNKNOWN)
-    index = _current_index(folder, codebook, settings)
-    gone, new = _difference(index, tables)
+        return NOTHING
+    index = _current_index(tables.folder, codebook, settings)
+    gone, new = differences(index, tables)
     if len(gone) + len(new) > CHANGE * (len(index) + len(new) - len(gone)):
         # Before the index changes on disk: a run that is killed must not leave the old calibration beside it.
-        derived_path(folder, CONFIDENCE).unlink(missing_ok=True)
-    _follow(index, tables, gone, new, progress)
-    if len(gone) or len(new) or not derived_path(folder, INVERTED_FILE).exists():
-        index.save(derived_path(folder, INVERTED_FILE))
-    confidence = _rebuildable(derived_path(folder, CONFIDENCE), read_confidence)
+        files.remove(writer, files.CONFIDENCE)
+    _follow(writer, index, tables, gone, new, progress)
+    if len(gone) or len(new) or not files.INVERTED_FILE.exists(tables.folder):
+        index.save(files.place(writer, files.INVERTED_FILE))
+    confidence = files.usable(files.CONFIDENCE, tables.folder, read_confidence)
     if confidence is None or not confidence.fits(len(index), codebook.fingerprint):
         progress("calibrating", 0, 1)
         confidence = calibrate(index, verifier(tables), bonus=bonus)
-        write_confidence(derived_path(folder, CONFIDENCE), confidence)
+        write_confidence(writer, files.CONFIDENCE, confidence)
         progress("calibrating", 1, 1)
-    return Derived(index, confidence)
+    return InvertedFile(index, confidence)
 
 
 def verifier(tables: Tables) -> Verifier:
@@ -100,30 +104,33 @@ def features_of(tables: Tables, rows: Int64) -> list[LocalFeatures]:
     return [unpack(packed) for packed in tables.local(rows)]
 
 
-def write_confidence(path: Path, confidence: Confidence) -> None:
+def write_confidence(writer: Writer, artifact: files.Artifact, confidence: Confidence) -> None:
     """Write a calibration, whole or not at all."""
-    path.parent.mkdir(exist_ok=True)
-    write_atomic(path, json.dumps(asdict(confidence)).encode())
+    files.write_json(writer, artifact, asdict(confidence))
 
 
 def read_confidence(path: Path) -> Confidence:
     """Read what `write_confidence` wrote. Raises `CollectionError` when it is not that."""
-    with faults("read", path):
-        text = path.read_bytes()
+    content = files.read_json(path)
     try:
-        confidence = Confidence(**json.loads(text))
+        confidence = Confidence(**content)
         numbers = (confidence.location, confidence.scale, confidence.threshold, confidence.pairs)
         if not all(np.isfinite(numbers)) or confidence.scale <= 0:
             raise ValueError("it holds impossible numbers")
     except (ValueError, TypeError) as error:
-        raise CollectionError(f"{path} is damaged ({error}): run resight check --repair on the collection") from error
+        raise CollectionError(f"{path} is damaged ({error})") from error
     return confidence
 
 
-def _codebook(tables: Tables, settings: ClassicSettings, progress: Progress) -> Codebook | None:
-    """The collection's codebook, learnt anew when there is none or the collection has outgrown it."""
-    path = derived_path(tables.folder, CODEBOOK)
-    known = _rebuildable(path, Codebook.load)
+def differences(index: Asmk, tables: Tables) -> tuple[Int64, Int64]:
+    """Rows that `index` holds in vain, and rows of `tables` with features that it lacks."""
+    rows = tables.feature_rows[tables.counts(tables.feature_rows) > 0]
+    return np.setdiff1d(index.rows, rows), np.setdiff1d(rows, index.rows)
+
+
+def _codebook(writer: Writer, tables: Tables, settings: LocalSettings, progress: Progress) -> Codebook | None:
+    """The collection's codebook, learned anew when there is none or the collection has outgrown it."""
+    known = files.usable(files.CODEBOOK, tables.folder, Codebook.load)
     total = int(tables.counts(tables.feature_rows).sum())
     if total == 0:
         return known
@@ -133,7 +140,7 @@ def _codebook(tables: Tables, settings: ClassicSettings, progress: Progress) -> 
     sample = _sample(tables, words * DESCRIPTORS_PER_WORD, progress)
     progress("learning the codebook", 0, words)
     codebook = Codebook.fit(sample, min(words, len(sample)), points_per_word=DESCRIPTORS_PER_WORD)
-    codebook.save(path)
+    codebook.save(files.place(writer, files.CODEBOOK))
     progress("learning the codebook", words, words)
     return codebook
 
@@ -152,20 +159,14 @@ def _sample(tables: Tables, size: int, progress: Progress) -> Float32:
     return np.concatenate([part for part in parts if len(part)])
 
 
-def _current_index(folder: Path, codebook: Codebook, settings: ClassicSettings) -> Asmk:
+def _current_index(folder: Path, codebook: Codebook, settings: LocalSettings) -> Asmk:
     """The inverted file over `codebook`, an empty one when there is none that fits."""
-    stored = _rebuildable(derived_path(folder, INVERTED_FILE), lambda path: Asmk.load(path, codebook))
+    stored = files.usable(files.INVERTED_FILE, folder, lambda path: Asmk.load(path, codebook))
     empty = settings.index(codebook)
     return stored if stored is not None and stored.kernel == empty.kernel else empty
 
 
-def _difference(index: Asmk, tables: Tables) -> tuple[Int64, Int64]:
-    """Rows that `index` holds in vain, and rows of `tables` with features that it lacks."""
-    rows = tables.feature_rows[tables.counts(tables.feature_rows) > 0]
-    return np.setdiff1d(index.rows, rows), np.setdiff1d(rows, index.rows)
-
-
-def _follow(index: Asmk, tables: Tables, gone: Int64, new: Int64, progress: Progress) -> None:
+def _follow(writer: Writer, index: Asmk, tables: Tables, gone: Int64, new: Int64, progress: Progress) -> None:
     """Remove rows `gone` and add rows `new`."""
     if len(gone):
         index.remove(gone)
@@ -174,17 +175,5 @@ def _follow(index: Asmk, tables: Tables, gone: Int64, new: Int64, progress: Prog
         images, descriptors = stack(tuple(features_of(tables, block)), index.codebook.dim)
         index.add(block[images], descriptors)
         if (start + BLOCK) % SAVE_EVERY == 0:
-            index.save(derived_path(tables.folder, INVERTED_FILE))
+            index.save(files.place(writer, files.INVERTED_FILE))
         progress("indexing", min(start + BLOCK, len(new)), len(new))
-
-
-def _optional(path: Path, read: Callable[[Path], T]) -> T | None:
-    return read(path) if path.exists() else None
-
-
-def _rebuildable(path: Path, read: Callable[[Path], T]) -> T | None:
-    """As `_optional`, but a file that cannot be used counts as missing, since it is about to be made again."""
-    try:
-        return _optional(path, read)
-    except CollectionError:
-        return None

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-import resight
 from resight.cli import bench, collections, console, demo, evaluate, fit, graph, models, search
 from resight.cli.ending import Commands
+from resight.version import __version__
 
 app = typer.Typer(
     cls=Commands,
@@ -25,7 +25,7 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        console.say(f"resight {resight.__version__}")
+        console.say(f"resight {__version__}")
         raise typer.Exit
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import resight
 from resight.cli import console, options
 from resight.cli.ending import INTERRUPTED
 from resight.errors import ResightError, UsageError
@@ -45,9 +44,9 @@ def index(
     """Index photos into a collection; run it again to continue, or to take in what is new or changed."""
     from resight.collection.collection import open_or_create
     from resight.index.asmk import Codebook
-    from resight.recipes.settings import RECIPES
+    from resight.recipes.catalogue import INDEXING
 
-    options.checked_recipe(recipe, RECIPES)
+    options.checked_recipe(recipe, INDEXING)
     words = None if codebook is None else Codebook.load(codebook)
     found = _scan(photos, hidden)
     parameters = {**options.settings(set_), **options.given(backbone=backbone, weights=weights)}
@@ -62,7 +61,7 @@ def add(
     json: options.Json = False,
 ) -> None:
     """Add photos to a collection that exists."""
-    _add(resight.open(name), _scan(photos, hidden), jobs=jobs, json=json)
+    _add(options.opened(name), _scan(photos, hidden), jobs=jobs, json=json)
 
 
 def remove(
@@ -74,8 +73,8 @@ def remove(
     """Take photos out of a collection; the files stay."""
     from resight.collection.ingest import missing_files
 
-    collection = resight.open(name)
-    chosen = [*(ids or []), *(missing_files(collection.tables) if missing else [])]
+    collection = options.opened(name)
+    chosen = [*(ids or []), *(missing_files(collection.snapshot.tables) if missing else [])]
     if not chosen and not missing:
         raise UsageError("there is nothing to remove: give ids, or --missing")
     with console.progress(json) as progress:
@@ -91,10 +90,10 @@ def label(
     json: options.Json = False,
 ) -> None:
     """Keep labelled photos beside a collection, which recipe semi-supervised follows and never returns."""
-    from resight.fitting.improve import add_labels
+    from resight.fitting.labels import label as add_labels
 
     with console.progress(json) as progress:
-        count, problems = add_labels(resight.open(name), file, progress=progress)
+        count, problems = add_labels(options.opened(name), file, progress=progress)
     if json:
         console.print_json({"labelled": count, "problems": [_problem(problem) for problem in problems]})
         return
@@ -107,7 +106,7 @@ def info(name: options.Name, json: options.Json = False) -> None:
     """Print what a collection holds."""
     from dataclasses import asdict
 
-    facts = asdict(resight.open(name).info())
+    facts = asdict(options.opened(name).info())
     if json:
         console.print_json(facts)
         return
@@ -145,7 +144,7 @@ def duplicates(
     """List groups of photos that are the same file, or the same picture proven by geometry."""
     from resight.collection.duplicates import exact_duplicates, near_duplicates
 
-    collection = resight.open(name)
+    collection = options.opened(name)
     groups = [("exact", group) for group in exact_duplicates(collection)]
     if near:
         with console.progress(json) as progress:
@@ -176,7 +175,7 @@ def _add(collection: Collection, found: Scan, *, json: bool, **how: Any) -> None
     _print_report(collection, report, json)
     if report.interrupted:
         console.leave(INTERRUPTED, "stopped: what was read is indexed; run the same command again for the rest")
-    if not len(collection.tables.feature_rows):
+    if not len(collection.snapshot.tables.feature_rows):
         raise ResightError(f"none of the files given to {collection.path} can be read as a photo: add some that can")
 
 
@@ -192,7 +191,7 @@ def _print_report(collection: Collection, report: Report, json: bool) -> None:
         if len(report.problems) > len(rows):
             console.say(f"... and {len(report.problems) - len(rows)} more: --json lists them all")
     console.say(
-        f"{collection.path.name}: {console.count(len(collection.tables.feature_rows), 'photo')} searchable "
+        f"{collection.path.name}: {console.count(len(collection.snapshot.tables.feature_rows), 'photo')} searchable "
         f"({report.added} added, {report.updated} updated, {report.unchanged} unchanged, {report.skipped} skipped)"
     )
 

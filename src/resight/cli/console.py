@@ -20,7 +20,6 @@ from rich.progress import TimeRemainingColumn as Remaining
 from rich.table import Table
 from rich.text import Text
 
-import resight
 from resight.progress import Progress as ProgressCallback
 
 # Control characters, changes of the writing direction, and halves of characters, as file names may hold them: a
@@ -171,7 +170,7 @@ def first_word(what: str) -> str:
     """
     named = os.environ.get("NUMBA_CACHE_DIR")
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numba"
-    folders = [Path(named)] if named else [Path(resight.__file__).parent / "matching", user]
+    folders = [Path(named)] if named else [Path(__file__).parents[1] / "matching", user]
     with suppress(OSError):
         if any(next(folder.rglob("correspond.*.nbi"), None) for folder in folders):
             return what

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import resight
 from resight.cli import console, options
 from resight.errors import UsageError
 
 if TYPE_CHECKING:
+    from resight.artifacts.separation import Drift, Separated
     from resight.collection.collection import Collection
-    from resight.fitting.separation import Drift, Refinement
     from resight.fitting.similarity import Training
-    from resight.types import Int64, KnnGraph
+    from resight.types import Int64
 
 app = typer.Typer(
     help="Fit something to your own photos: it is kept in the collection, which searches with it from then on.",
@@ -49,20 +48,19 @@ def whitening(
 ) -> None:
     """Whiten the global descriptors: their common directions count less."""
     from resight.features.whitening import Whitening
-    from resight.fitting.improve import use_whitening
-    from resight.fitting.whitening import fit_for
+    from resight.fitting.whitening import fit_whitening_to, use_whitening
     from resight.reports.files import need_folder
 
     need_folder(out)
     if from_ is not None and any(option is not None for option in (method, dim, pairs, groups)):
         raise UsageError(f"--from {from_} is a finished whitening: leave out the options of the fit")
-    collection = resight.open(name)
+    collection = options.opened(name)
     if from_ is not None:
         fitted = Whitening.load(from_)
     else:
         chosen = method or ("zca" if pairs is None and groups is None else "learned")
         with console.waiting("fitting the whitening", json):
-            fitted = fit_for(collection, chosen, dim=dim, pairs=pairs, groups=groups)
+            fitted = fit_whitening_to(collection, chosen, dim=dim, pairs=pairs, groups=groups)
     with console.progress(json) as progress:
         use_whitening(collection, fitted, progress=progress)
     if out is not None:
@@ -78,11 +76,11 @@ def fusion(
 
     Without examples, photos that geometry proves to match are the examples.
     """
-    from resight.fitting.improve import learn_fusion
+    from resight.fitting.fusion import fit_fusion
 
     _not_both(pairs, groups)
     with console.waiting("comparing photos", json):
-        learned = learn_fusion(resight.open(name), pairs, groups)
+        learned = fit_fusion(options.opened(name), pairs, groups)
     if json:
         console.print_json(asdict(learned))
         return
@@ -116,16 +114,20 @@ def separation(
 
     Run it again to take in new photos without training.
     """
-    from resight.fitting.separation import drift, extend_refinement, load_refinement, refinement_exists
+    from resight.artifacts.separation import drift
+    from resight.fitting.separation import extend_separation
     from resight.reports.files import need_folder
 
     need_folder(report)
-    collection = resight.open(name)
-    if refinement_exists(collection) and not retrain:
-        stored = extend_refinement(collection, load_refinement(collection))
-    else:
-        stored = _train_separation(collection, verified, log, json, k=k, epochs=epochs, seed=seed, device=device)
-    moved = drift(collection, stored)
+    collection = options.opened(name)
+    stored = None if retrain else extend_separation(collection)
+    if stored is None:
+        stored = _train_separation(
+            collection, log, json, verified=verified, k=k, epochs=epochs, seed=seed, device=device
+        )
+    descriptors = collection.snapshot.descriptors
+    assert descriptors is not None
+    moved = drift(stored, descriptors)
     if report is not None:
         _write_separation(report, collection, stored)
     if json:
@@ -163,19 +165,19 @@ def similarity(
 
     Without examples, photos that geometry proves to match are the examples.
     """
-    from resight.fitting.similarity import COSINE, PAIRS, train_similarity
+    from resight.fitting.similarity import COSINE, PAIRS, fit_similarity
     from resight.reports.files import need_folder
     from resight.store.folder import faults
 
     _not_both(pairs, groups)
     need_folder(report)
     need_folder(out)
-    collection = resight.open(name)
+    collection = options.opened(name)
     if checkpoints is not None:
         with faults("make", checkpoints):
             checkpoints.mkdir(parents=True, exist_ok=True)
     with console.progress(json) as progress:
-        training = train_similarity(
+        training = fit_similarity(
             collection,
             pairs=pairs,
             groups=groups,
@@ -206,11 +208,8 @@ def _print_facts(name: str, facts: Mapping[str, Any], json: bool) -> None:
         console.print_table(name, ("what", "value"), [(key, str(value)) for key, value in facts.items()])
 
 
-def _train_separation(
-    collection: Collection, verified: bool, log: Path | None, quiet: bool, *, epochs: int, **how: Any
-) -> Refinement:
-    from resight.fitting.separation import refine
-    from resight.fitting.separation_graph import verified_graph
+def _train_separation(collection: Collection, log: Path | None, quiet: bool, *, epochs: int, **how: Any) -> Separated:
+    from resight.fitting.separation import fit_separation_to
 
     record = _recorder(log)
     with console.progress(quiet) as progress:
@@ -219,19 +218,18 @@ def _train_separation(
             record(epoch)
             progress("training", epoch.number, epochs)
 
-        graph: KnnGraph | None = verified_graph(collection, progress=progress) if verified else None
-        return refine(collection, verified=graph, epochs=epochs, on_epoch=show, **how)
+        return fit_separation_to(collection, epochs=epochs, on_epoch=show, progress=progress, **how)
 
 
 def _recorder(log: Path | None) -> Callable[[Any], None]:
     if log is None:
         return lambda _: None
-    from resight.training.separation.fit import tensorboard_log
+    from resight.training.loop import tensorboard_log
 
     return tensorboard_log(log)
 
 
-def _write_separation(path: Path, collection: Collection, stored: Refinement) -> None:
+def _write_separation(path: Path, collection: Collection, stored: Separated) -> None:
     import numpy as np
 
     from resight.reports.files import write_page
@@ -250,16 +248,15 @@ def _proven(collection: Collection) -> Int64:
     """Rows (P, 2) of pairs that the collection's verified graph joins; none where it is there no more."""
     import numpy as np
 
-    from resight.artifacts.similarity import describe_collection
-    from resight.fitting.separation_graph import listed_pairs
+    from resight.graph.listed import listed_pairs
 
-    graph = collection.neighbourhood().verified
-    if graph is None:
+    graph, descriptors = collection.snapshot.verified_graph, collection.snapshot.descriptors
+    if graph is None or descriptors is None:
         return np.empty((0, 2), np.int64)
-    return describe_collection(collection).rows[listed_pairs(graph)]
+    return descriptors.rows[listed_pairs(graph)]
 
 
-def _print_separation(name: str, stored: Refinement, moved: Drift) -> None:
+def _print_separation(name: str, stored: Separated, moved: Drift) -> None:
     facts = stored.facts
     edges = "verified neighbours" if facts["verified"] else "neighbours"
     trained = f"trained on {facts['photos']} with {facts['neighbours']:.1f} {edges} each"
@@ -281,7 +278,7 @@ def _write_similarity(path: Path, collection: Collection, training: Training) ->
     from resight.viz.report import render
 
     held, stages = training.held, training.stages
-    x, y = training.described.vectors[held.left], training.described.vectors[held.right]
+    x, y = training.descriptors.matrix[held.left], training.descriptors.matrix[held.right]
     named = {"DeepCosine": stages.cosine, "DeepSim": stages.pairs, "DeepSimH": stages.hard}
     page = similarity_page(
         collection.path.name,
@@ -290,7 +287,7 @@ def _write_similarity(path: Path, collection: Collection, training: Training) ->
         cosine=np.einsum("nd,nd->n", x, y),
         scores=training.similarity.pairs(x, y),
         matching=held.matching,
-        losses={key: [(e.number, e.train, e.validation) for e in stage.history] for key, stage in named.items()},
+        losses={key: [(e.number, e.loss, e.validation) for e in stage.epochs] for key, stage in named.items()},
     )
     write_page(path, render(page))
 

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import resight
 from resight.cli import console, options
 
 if TYPE_CHECKING:
-    from resight.ranking.tuning import Automatic
+    from resight.ranking.tuning import Tuned
 
 app = typer.Typer(help="Build the kNN graph of a collection, for the recipes that follow it.", no_args_is_help=True)
 
@@ -35,9 +34,9 @@ def build(
     """Build the graph; run it again to continue a verified graph that was stopped."""
     from dataclasses import asdict
 
-    from resight.fitting.improve import build_graph
+    from resight.fitting.graphs import build_graph
 
-    collection = resight.open(name)
+    collection = options.opened(name)
     with console.progress(json) as progress:
         reports = build_graph(collection, k, verified=verified, offline=offline, progress=progress)
     if json:
@@ -52,14 +51,14 @@ def tune(name: options.Name, json: options.Json = False) -> None:
     """Choose the options of expansion, traversal and diffusion for a collection, without labels, and keep them."""
     from dataclasses import asdict
 
-    from resight.fitting.improve import tune as choose
+    from resight.fitting.graphs import tune as choose
 
     with console.waiting("trying settings", json):
-        chosen = choose(resight.open(name))
+        chosen = choose(options.opened(name))
     console.print_json(asdict(chosen)) if json else _print_choices(name, chosen)
 
 
-def _print_choices(name: str, chosen: Automatic) -> None:
+def _print_choices(name: str, chosen: Tuned) -> None:
     choices = (chosen.expansion, chosen.traversal, chosen.diffusion)
     rows = [
         (

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from resight.errors import UsageError
+
+if TYPE_CHECKING:
+    from resight.collection.collection import Collection
 
 LONGEST_VALUE = 2000  # characters of a value of --set
 
@@ -128,3 +131,10 @@ def checked_recipe(name: str | None, known: Iterable[str]) -> str | None:
 def given(**files: Path | None) -> dict[str, str]:
     """Those options that name a file and were given, as text."""
     return {name: str(path) for name, path in files.items() if path is not None}
+
+
+def opened(name: str | Path) -> Collection:
+    """The collection that a command names; loading what opens it waits until a command needs it."""
+    from resight.collection.collection import open_collection
+
+    return open_collection(name)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import resight
 from resight.cli import console, options
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def search(
         from resight.reports.files import need_folder
 
         need_folder(report)
-        collection = resight.open(name)
+        collection = options.opened(name)
         _check_recipe(recipe)
         say(console.first_word("searching"))
         answer = collection.search(image, _part(box), top, where, recipe, **chosen)
@@ -75,7 +74,7 @@ def explain(
         from resight.reports.pictures import match_picture
 
         need_folder(out)
-        collection = resight.open(name)
+        collection = options.opened(name)
         _check_recipe(recipe)
         say(console.first_word("searching"))
         explanation = collection.explain(image, result_id, _part(box), recipe, **chosen)
@@ -97,9 +96,9 @@ def _part(box: str | None) -> Any:
 
 
 def _check_recipe(recipe: str | None) -> None:
-    from resight.collection.collection import RECIPES_OF_COLLECTIONS
+    from resight.recipes.catalogue import RECIPES
 
-    options.checked_recipe(recipe, RECIPES_OF_COLLECTIONS)
+    options.checked_recipe(recipe, RECIPES)
 
 
 def _write(path: Path, collection: Collection, answer: Answer, recipe: str | None, chosen: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,13 @@ import numpy as np
 from resight.matching.geometry import Verification
 from resight.ranking.confidence import LEAST_THRESHOLD
 from resight.ranking.verification import evidence
-from resight.types import Box, Evidence, Float32, LocalFeatures, Queries
+from resight.types import Box, Evidence, Float32, Int64, LocalFeatures, Queries
 
 
 @dataclass(frozen=True, eq=False)
 class Query:
     """One query: what it was asked as, its features in original pixels of the photo, its global descriptor where the
-    recipe has one, and its row when it is indexed.
+    recipe has one, its row when it is asked for by id, and the rows (n,) ascending of photos with the same content.
     """
 
     name: str
@@ -26,11 +26,13 @@ class Query:
     local: LocalFeatures
     row: int = -1
     vector: Float32 | None = None
+    copies: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
 
     def queries(self) -> Queries:
-        """As stages take it."""
+        """As stages take it; a photo of the collection neither enriches itself nor is its own neighbour."""
         vectors = None if self.vector is None else self.vector[None]
-        return Queries(local=(self.local,), vectors=vectors, rows=np.array([self.row]))
+        row = self.row if self.row >= 0 or not len(self.copies) else int(self.copies[0])
+        return Queries(local=(self.local,), vectors=vectors, rows=np.array([row]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,13 +86,15 @@ class MatchRule:
 @dataclass(frozen=True, eq=False)
 class Answer:
     """What a search found, best first. `confident`: at least one result is a match. `pending`: stored photos that are
-    not searchable until `resight index` has finished. `seconds`: reading the query, and searching.
+    not searchable until `resight index` has finished. `calibrated`: whether it is known what unrelated photos score.
+    `seconds`: reading the query, and searching.
     """
 
     query: Query
     results: tuple[Result, ...]
     rule: MatchRule
     pending: int
+    calibrated: bool
     seconds: tuple[float, float]
 
     @property

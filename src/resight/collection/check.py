@@ -1,24 +1,19 @@
-"""`resight check`: the tables of a collection, and what is derived from them."""
+"""`resight check`: the tables of a collection, and every artifact."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-import numpy as np
-
-from resight.artifacts.state import load_state, sync_state
-from resight.collection.collection import open_collection
+from resight.artifacts import files
+from resight.collection.collection import Collection, open_collection
 from resight.collection.ingest import missing_files
 from resight.errors import CollectionError
 from resight.progress import Progress, silent
-from resight.recipes.settings import settings_of
 from resight.store.check import Finding, check_tables, repair_tables
-from resight.store.folder import DERIVED
-from resight.store.tables import open_tables
 from resight.store.writer import writing
 
 REBUILD = "rebuild it from the features"
+SET_ASIDE = "set it aside under another name"
 
 
 def check_collection(path: str | os.PathLike[str]) -> list[Finding]:
@@ -26,47 +21,48 @@ def check_collection(path: str | os.PathLike[str]) -> list[Finding]:
     findings = check_tables(path)
     if not all(finding.ok for finding in findings if finding.name in ("stamp", "tables")):
         return findings
-    return [*findings, _check_index(Path(path)), _check_files(Path(path))]
+    collection = open_collection(path)
+    broken = [_finding(artifact, problem) for artifact, problem in files.damaged(collection.path)]
+    behind = [] if broken else [_check_index(collection)]
+    return [*findings, *broken, *behind, _check_files(collection)]
 
 
 def repair_collection(path: str | os.PathLike[str], *, progress: Progress = silent) -> list[Finding]:
-    """Repair the tables, rebuild damaged derived files, and check again. Photos whose features were lost are forgotten:
-    the next `resight index` of their folder reads them again. Raises as `writing` does."""
+    """Repair the tables, make damaged artifacts again, and check again; what a user taught is set aside, not deleted.
+
+    Photos whose features were lost are forgotten: the next `resight index` of their folder reads them again. Raises as
+    `writing` does.
+    """
     repair_tables(path)
     collection = open_collection(path)
     with writing(path, "repair") as writer:
-        broken = not _check_index(Path(path)).ok
-        if broken:
-            _forget_unusable(collection.path)
-        sync_state(writer.tables, collection.settings, progress=progress)
-    return check_collection(path)
+        done = [files.set_aside(writer, artifact) for artifact, _ in files.damaged(collection.path)]
+        done += collection.update(writer, progress=progress)
+    return [*check_collection(path), *(Finding("repaired", True, sentence) for sentence in done)]
 
 
-def _forget_unusable(folder: Path) -> None:
-    for file in (folder / DERIVED).glob("*.json"):
-        file.unlink()  # learnt from the index that is about to change
+def _finding(artifact: files.Artifact, problem: str) -> Finding:
+    return Finding(artifact.name, False, problem, SET_ASIDE if artifact.learned else REBUILD)
 
 
-def _check_index(path: Path) -> Finding:
-    tables = open_tables(path)
-    stamp = open_collection(path).stamp
-    settings = settings_of(stamp.recipe, stamp.parameters)
+def _check_index(collection: Collection) -> Finding:
+    """Whether the artifacts that follow the tables by themselves do."""
+    snapshot = collection.snapshot
     try:
-        state = load_state(tables, settings)
-        rows = tables.feature_rows[tables.counts(tables.feature_rows) > 0]
+        gone, lacking = snapshot.differences
+        if behind := len(gone) + len(lacking):
+            return Finding("index", False, f"{behind} photos differ between index and features", REBUILD)
+        if not snapshot.calibrated:
+            return Finding("index", False, "its calibration is missing, since a run was stopped", "learn it again")
+        if snapshot.settings.vector is not None and snapshot.descriptors is not None:
+            return Finding("index", True, f"{len(snapshot.descriptors.rows)} photos have a global descriptor")
     except CollectionError as error:
         return Finding("index", False, str(error), REBUILD)
-    if settings.local is None and state.vectors is not None:
-        return Finding("index", True, f"{len(state.vectors.rows)} photos have a global descriptor")
-    indexed = np.empty(0, np.int64) if state.local.index is None else state.local.index.rows
-    behind = len(np.setxor1d(rows, indexed))
-    if behind:
-        return Finding("index", False, f"{behind} photos differ between index and features", REBUILD)
-    return Finding("index", True, f"{len(indexed)} photos indexed")
+    return Finding("index", True, f"{0 if snapshot.index is None else len(snapshot.index)} photos indexed")
 
 
-def _check_files(path: Path) -> Finding:
-    gone = missing_files(open_tables(path))
+def _check_files(collection: Collection) -> Finding:
+    gone = missing_files(collection.snapshot.tables)
     if not gone:
         return Finding("files", True, "every photo is where it was")
     shown = ", ".join(gone[:3]) + (", ..." if len(gone) > 3 else "")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from resight.collection.collection import Collection
+from resight.graph.components import groups_of_pairs, members
 from resight.matching.geometry import Verification
 from resight.progress import Progress, silent
 
@@ -19,7 +18,7 @@ AGREEING = 0.6  # share of the tentative matches that must agree
 
 def exact_duplicates(collection: Collection) -> list[list[str]]:
     """Groups of ids whose files have the same content, by hash; each group and the list in order of row."""
-    table = collection.tables.images(["id", "sha256"])
+    table = collection.snapshot.tables.images(["id", "sha256"])
     groups: dict[str, list[str]] = defaultdict(list)
     for id_, sha256 in zip(table["id"].to_pylist(), table["sha256"].to_pylist(), strict=True):
         if sha256:
@@ -36,7 +35,7 @@ def near_duplicates(collection: Collection, *, progress: Progress = silent) -> l
     copies = {id_ for group in exact_duplicates(collection) for id_ in group[1:]}
     ids = [id_ for id_ in collection.ids if id_ not in copies]
     place = {id_: i for i, id_ in enumerate(ids)}
-    index = collection.derived.index
+    index = collection.snapshot.index
     readable = set() if index is None else set(index.rows.tolist())
     edges: list[tuple[int, int]] = []
     for done, id_ in enumerate(ids, 1):
@@ -44,7 +43,8 @@ def near_duplicates(collection: Collection, *, progress: Progress = silent) -> l
             found = collection.search(id_, top=CANDIDATES, verify=CANDIDATES, expand=False).results
             edges += [(place[id_], place[r.id]) for r in found if r.id in place and _same_picture(r.verification)]
         progress("comparing photos", done, len(ids))
-    return _components(ids, edges)
+    groups = groups_of_pairs(np.array(edges, np.int64).reshape(-1, 2), len(ids))
+    return [[ids[place] for place in group] for group in members(groups)]
 
 
 def _same_picture(verification: Verification | None) -> bool:
@@ -54,13 +54,3 @@ def _same_picture(verification: Verification | None) -> bool:
         and min(verification.coverage) >= COVERAGE
         and verification.inliers >= AGREEING * verification.tentative
     )
-
-
-def _components(ids: list[str], edges: list[tuple[int, int]]) -> list[list[str]]:
-    if not edges:
-        return []
-    first, second = np.array(edges).T
-    graph = coo_array((np.ones(len(edges)), (first, second)), shape=(len(ids), len(ids)))
-    labels = connected_components(graph, directed=False)[1]
-    sizes = np.bincount(labels)
-    return [[ids[i] for i in np.flatnonzero(labels == label)] for label in np.flatnonzero(sizes > 1)]

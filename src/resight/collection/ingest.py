@@ -10,13 +10,13 @@ from typing import Any
 
 from resight.errors import ImageError
 from resight.features.global_descriptor import GlobalDescriptor, batches
-from resight.features.local.rootsift import SIFT_DIM, empty_features, pack
+from resight.features.local.packed import empty_features, pack
 from resight.images import scan as disk
 from resight.images.decode import decode
 from resight.images.loader import map_ordered
 from resight.images.scan import Problem, Scan, content_hash
 from resight.progress import Progress, silent
-from resight.recipes.settings import Settings
+from resight.recipes.catalogue import Settings
 from resight.store.records import Photo, escape_path, images_batch, local_batch
 from resight.store.tables import Tables
 from resight.store.writer import Writer
@@ -25,7 +25,7 @@ from resight.types import Float32
 BATCH_PHOTOS = 64
 BATCH_SECONDS = 10.0
 DESCRIBED = 16  # photos that wait decoded for the network, which takes those of one size together
-NOTHING = pack(empty_features(SIFT_DIM))  # the local features of recipes that have none
+NOTHING = pack(empty_features(0))  # the local features of recipes that have none
 RETRIED = "unreadable"  # a file that could not be opened may open next time without having changed
 
 
@@ -33,7 +33,8 @@ RETRIED = "unreadable"  # a file that could not be opened may open next time wit
 class Report:
     """What came of a run over photos: counts, and one `Problem` for every file that could not be used.
 
-    `interrupted`: the run was stopped; what had been read until then is stored.
+    `interrupted`: the run was stopped; what had been read until then is stored. `notes`: what stayed behind, a sentence
+    each, with the command that mends it.
     """
 
     added: int = 0
@@ -42,6 +43,7 @@ class Report:
     skipped: int = 0
     problems: list[Problem] = field(default_factory=list)
     interrupted: bool = False
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

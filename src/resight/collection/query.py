@@ -3,50 +3,54 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from resight.collection.answer import MatchRule, Query, Result
+from resight.collection.snapshot import Snapshot
 from resight.errors import ImageError, UsageError
-from resight.features.local.rootsift import SIFT_DIM, empty_features
+from resight.features.local.packed import empty_features
 from resight.images.decode import Decoded, decode
+from resight.images.scan import content_hash
 from resight.images.transform import decode_crop, pixel_box
 from resight.matching.geometry import Verification
 from resight.store.records import escape_path
 from resight.types import Box, Float32, Int64, LocalFeatures
 
-if TYPE_CHECKING:
-    from resight.collection.collection import Collection
-
-VERIFIED = 100  # results that geometry looks at
+NO_ROWS = np.empty(0, np.int64)
 
 
-def read_query(collection: Collection, image: str | os.PathLike[str], box: Box | None) -> Query:
-    """The path of a photo, or the id of an indexed one, as a query. Raises as `Collection.query` says."""
+def read_query(snapshot: Snapshot, image: str | os.PathLike[str], box: Box | None) -> Query:
+    """The path of a photo, or the id of an indexed one, as a query. A file whose content is indexed is described as
+    the collection has it. Raises as `Collection.query` says.
+    """
     name = os.fspath(image)
-    row = -1 if os.path.isfile(name) else collection.ids.get(name, -1)
-    if row < 0 and not os.path.exists(name):
-        raise UsageError(f"{name} is neither a file nor the id of a photo in {collection.path}: check the spelling")
-    path = os.path.abspath(name) if row < 0 else collection.photo(row)["path"]
-    if row >= 0 and box is None:
-        return Query(name, path, None, collection.features(row), row, _stored_vector(collection, row))
-    settings = collection.settings
-    decoded, offset = _decode(path, box, settings.max_side)
-    local = empty_features(SIFT_DIM)
-    if settings.local is not None:
-        local = _moved(settings.local.encoder(decoded.pixels).scaled(1 / decoded.scale), offset)
-    return Query(escape_path(name), path, box, local, row, _described(collection, path, decoded))
+    if os.path.isfile(name):
+        return _read_file(snapshot, name, box)
+    row = snapshot.find(name)
+    if row is None and os.path.exists(name):
+        return _read(snapshot, name, os.path.abspath(name), box, -1)  # no file: decoding says what it is
+    if row is None:
+        raise UsageError(f"{name} is neither a file nor the id of a photo in {snapshot.path}: check the spelling")
+    photo = snapshot.photo(row)
+    copies = NO_ROWS if box is not None else _rows_of_content(snapshot, photo["sha256"])
+    if box is None:
+        return _stored(snapshot, name, photo["path"], row, row, copies)
+    return _read(snapshot, name, photo["path"], box, row)
 
 
 def judge(
-    collection: Collection, rule: MatchRule, query: Query, rows: Int64, scores: Any, first: int = 1
+    snapshot: Snapshot, rule: MatchRule, query: Query, rows: Int64, scores: Any, verify: int, first: int = 1
 ) -> tuple[Result, ...]:
-    """Rows (n,) and their scores as results of ranks from `first` on, the first hundred verified where that can be."""
-    proofs: list[Verification | None] = []
-    if collection.settings.local is not None:
-        proofs += collection.verifier(query.local, rows[:VERIFIED])
-    proofs += [None] * (len(rows) - len(proofs))
+    """Rows (n,) and their scores as results of ranks from `first` on, the first `verify` verified where that can be.
+    Photos whose file is the query's are matches without more proof.
+    """
+    found: list[Verification | None] = []
+    if snapshot.verifier is not None:
+        found += snapshot.verifier(query.local, rows[:verify])
+    found += [None] * (len(rows) - len(found))
+    same = np.isin(rows, query.copies)
     return tuple(
         Result(
             rank=first + i,
@@ -54,32 +58,72 @@ def judge(
             row=int(photo["row"]),
             path=photo["path"],
             score=float(score),
-            match=rule(float(score), proof),
-            verification=proof,
+            match=bool(same[i]) or rule(float(score), verification),
+            verification=verification,
         )
-        for i, (photo, score, proof) in enumerate(zip(collection.photos(rows), scores, proofs, strict=True))
+        for i, (photo, score, verification) in enumerate(zip(snapshot.photos(rows), scores, found, strict=True))
     )
 
 
-def _stored_vector(collection: Collection, row: int) -> Float32 | None:
-    if collection.settings.vector is None:
+def identical_first(query: Query, rows: Int64, scores: Any) -> tuple[Int64, Any]:
+    """Ranked rows and scores (n,), those of the query's own content first, with the best score."""
+    same = np.isin(rows, query.copies)
+    order = np.argsort(~same, kind="stable")
+    rows, scores = rows[order], np.array(scores[order], np.float32)
+    if same.any():
+        scores[: int(same.sum())] = scores.max()
+    return rows, scores
+
+
+def _read_file(snapshot: Snapshot, name: str, box: Box | None) -> Query:
+    path = os.path.abspath(name)
+    if box is not None:
+        return _read(snapshot, name, path, box, -1)
+    copies = _rows_of_content(snapshot, content_hash(path))
+    if len(copies):
+        return _stored(snapshot, name, path, -1, int(copies[0]), copies)
+    return _read(snapshot, name, path, None, -1)
+
+
+def _rows_of_content(snapshot: Snapshot, sha256: str) -> Int64:
+    """Rows of readable photos whose file has this content."""
+    rows = snapshot.tables.find("sha256", [sha256], ["row"])["row"].to_numpy()
+    return np.intersect1d(rows, snapshot.tables.feature_rows)
+
+
+def _stored(snapshot: Snapshot, name: str, path: str, row: int, like: int, copies: Int64) -> Query:
+    """A query whose features are those that the collection has of row `like`."""
+    return Query(escape_path(name), path, None, snapshot.features(like), row, _stored_vector(snapshot, like), copies)
+
+
+def _read(snapshot: Snapshot, name: str, path: str, box: Box | None, row: int) -> Query:
+    settings = snapshot.settings
+    decoded, offset = _decode(path, box, settings.max_side)
+    local = empty_features(0)
+    if snapshot.encoder is not None:
+        local = _moved(snapshot.encoder(decoded.pixels).scaled(1 / decoded.scale), offset)
+    return Query(escape_path(name), path, box, local, row, _described(snapshot, path, decoded))
+
+
+def _stored_vector(snapshot: Snapshot, row: int) -> Float32 | None:
+    if snapshot.settings.vector is None or snapshot.descriptors is None:
         return None
-    whole = collection.whole
-    place = int(np.searchsorted(whole.rows, row))
-    known = place < len(whole.rows) and whole.rows[place] == row
-    return np.array(whole.matrix[place]) if known else np.zeros(whole.matrix.shape[1], np.float32)
+    rows, matrix = snapshot.descriptors.rows, snapshot.descriptors.matrix
+    place = int(np.searchsorted(rows, row))
+    known = place < len(rows) and rows[place] == row
+    return np.array(matrix[place]) if known else np.zeros(matrix.shape[1], np.float32)
 
 
-def _described(collection: Collection, path: str, decoded: Decoded) -> Float32 | None:
+def _described(snapshot: Snapshot, path: str, decoded: Decoded) -> Float32 | None:
     """The global descriptor of a query. One too small for the network counts nothing beside local features."""
-    if collection.descriptor is None:
+    if snapshot.network is None or snapshot.descriptors is None:
         return None
-    vector: Float32 | ImageError = collection.descriptor.describe([decoded.pixels])[0]
+    vector: Float32 | ImageError = snapshot.network.describe([decoded.pixels])[0]
     if not isinstance(vector, ImageError):
-        return np.asarray(collection.whole.whiten(vector[None])[0])
-    if collection.settings.local is None:
+        return np.asarray(snapshot.descriptors.whiten(vector[None])[0])
+    if snapshot.settings.local is None:
         raise type(vector)(f"{escape_path(path)}: {vector}")
-    return np.zeros(collection.whole.matrix.shape[1], np.float32)
+    return np.zeros(snapshot.descriptors.matrix.shape[1], np.float32)
 
 
 def _decode(path: str, box: Box | None, max_side: int) -> tuple[Decoded, tuple[float, float]]:
@@ -93,6 +137,6 @@ def _decode(path: str, box: Box | None, max_side: int) -> tuple[Decoded, tuple[f
 
 def _moved(local: LocalFeatures, offset: tuple[float, float]) -> LocalFeatures:
     if not len(local):
-        return empty_features(SIFT_DIM)
+        return local
     shift = np.asarray(offset, np.float32)
     return LocalFeatures(local.xy + shift, local.scale, local.angle, local.strength, local.descriptors)

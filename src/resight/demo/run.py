@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +93,11 @@ def run_demo(folder: str | os.PathLike[str], *, seed: int = 0, progress: Progres
 
 
 def _ask(collection: Collection, name: str, positives: set[str]) -> DemoQuery:
-    answer = collection.search(name, top=len(collection.tables))
+    answer = collection.search(name, top=len(collection.snapshot.tables))
     rows = np.array([[result.row for result in answer.results]])
-    right = np.array([collection.row_of(positive) for positive in positives])
+    right = np.array([collection.snapshot.row_of(positive) for positive in positives])
     ap = float(rectangle_ap(rows, [right]).ap[0])
-    shown = Answer(answer.query, answer.results[:SHOWN], answer.rule, answer.pending, answer.seconds)
+    shown = replace(answer, results=answer.results[:SHOWN])
     return DemoQuery(shown, tuple(result.id in positives for result in shown.results), len(positives), ap)
 
 

@@ -12,25 +12,23 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from resight.artifacts.inverted_file import CODEBOOK
+from resight.artifacts.files import CODEBOOK
 from resight.collection.collection import (
-    DESCRIPTOR,
     Collection,
     create_collection,
     open_collection,
-    with_absolute_paths,
 )
+from resight.collection.snapshot import DESCRIPTOR
 from resight.evaluation.benchmark import Benchmark
 from resight.progress import Progress, silent
-from resight.recipes.settings import Settings, settings_of
-from resight.store.folder import DERIVED, LOCK, derived_path, faults
+from resight.recipes.catalogue import Settings, settings_of, with_absolute_paths
+from resight.store.folder import DERIVED, LOCK, faults
 from resight.store.lock import write_lock
 from resight.store.stamp import new_stamp, write_stamp
 
@@ -88,7 +86,7 @@ def _place(
     names = [os.fspath(photo.absolute()) for photo in photos]
     extracted: list[Any] = [program_hash(EXTRACTING)]
     if settings.local is not None:
-        extracted.append(asdict(settings.local.encoder))
+        extracted.append(settings.local.encoder.fingerprint)
     if settings.descriptor is not None:
         extracted += [settings.descriptor.fingerprint, program_hash(DESCRIBING)]
     features = _key(benchmark.checksum, names, settings.recipe, extracted)
@@ -105,13 +103,13 @@ def _make(path: Path, settings: Settings, parameters: Mapping[str, Any]) -> None
         create_collection(path, settings.recipe, parameters)
         return
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    learnt = derived_path(known, CODEBOOK)
+    codebook = CODEBOOK.path(known)
     try:
         with write_lock(known, "copy features"), faults("copy", known):
             shutil.copytree(known, partial, ignore=shutil.ignore_patterns(DERIVED, LOCK))
-            if known.name.startswith(same_codebook) and learnt.exists():
-                derived_path(partial, CODEBOOK).parent.mkdir()
-                shutil.copy(learnt, derived_path(partial, CODEBOOK))
+            if known.name.startswith(same_codebook) and codebook.exists():
+                CODEBOOK.path(partial).parent.mkdir()
+                shutil.copy(codebook, CODEBOOK.path(partial))
         models = {} if settings.descriptor is None else {DESCRIPTOR: settings.descriptor.fingerprint}
         write_stamp(partial, new_stamp(settings.recipe, parameters, models))
         with faults("make", path):

@@ -25,6 +25,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from resight import safe_pickle
+from resight.arrays import finite_rows
 from resight.errors import ArrayError, UsageError
 from resight.types import Float32, Int64, as_array
 
@@ -45,10 +46,11 @@ class Features:
     query_images: Int64 | None = None
 
     def __post_init__(self) -> None:
-        vectors = _finite("database", self.vectors, None)
+        vectors = finite_rows("the database descriptors", self.vectors)
         object.__setattr__(self, "vectors", vectors)
         if self.queries is not None:
-            object.__setattr__(self, "queries", _finite("query", self.queries, vectors.shape[1]))
+            queries = finite_rows("the query descriptors", self.queries, vectors.shape[1])
+            object.__setattr__(self, "queries", queries)
         if self.query_images is not None and self.queries is None:
             raise ArrayError("features name the images of queries and hold no queries")
         for name, rows in (("images", self.vectors), ("query_images", self.queries)):
@@ -91,14 +93,6 @@ def write_features(path: str | os.PathLike[str], features: Features) -> None:
     partial = target.with_name(f".{target.stem}.partial{target.suffix}")
     write(partial, arrays)
     partial.replace(target)
-
-
-def _finite(name: str, vectors: Any, dim: int | None) -> Float32:
-    array = as_array(f"the {name} descriptors", vectors, np.float32, (None, dim))
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if bad.size:
-        raise ArrayError(f"{bad.size} {name} descriptors hold NaN or infinity, the first is row {bad[0]}")
-    return array
 
 
 def _oriented(path: Path, x: NDArray[Any], q: Any, rows: int | None) -> tuple[NDArray[Any], NDArray[Any] | None]:

@@ -19,10 +19,10 @@ from resight.evaluation.streaming import rank_blocks, stream_vectors
 from resight.matching.similarity import load_similarity
 from resight.ranking.expansion import database_augmentation
 from resight.ranking.expansion_stages import QueryExpansion
-from resight.ranking.pipeline import Pipeline
 from resight.ranking.similarity import deep_similarity
 from resight.ranking.vector_database import VectorDatabase
-from resight.recipes.graph import GRAPH_RECIPES, Neighbourhood
+from resight.recipes.catalogue import RECIPES, pipeline
+from resight.recipes.resources import ArrayResources
 from resight.types import Float32, Queries, Ranking
 
 
@@ -74,35 +74,24 @@ def learned(queries: Queries, database: Database, *, weights: str = "", top: int
     return deep_similarity(nodes.index, similarity, nodes.rows, nodes.vectors, top=top or max(len(nodes), 1))(queries)
 
 
-def _over(recipe: Callable[..., Pipeline]) -> Callable[..., Ranking]:
+def _over(name: str) -> Callable[..., Ranking]:
     """A recipe of collections, its graphs made from the descriptors as it asks for them."""
 
-    @wraps(recipe)
+    @wraps(RECIPES[name].build)
     def rank(queries: Queries, database: Database, **options: Any) -> Ranking:
-        here = Neighbourhood(VectorDatabase.over(database.all()), build=True)
-        return recipe(here, **options)(queries)
+        resources = ArrayResources(VectorDatabase.over(database.all()))
+        return pipeline(name, resources, options)(queries)
 
     return rank
 
 
-FROM_COLLECTIONS = (  # recipes that need nothing but descriptors
-    "alpha-expansion",
-    "explore-exploit",
-    "diffusion",
-    "offline-diffusion",
-    "spectral-ranking",
-    "hybrid-diffusion",
-    "manifold-embedding",
-    "k-reciprocal",
-    "super-global",
-)
 FEATURE_RECIPES: dict[str, Callable[..., Ranking]] = {
     "search": search,
     "average-expansion": average_expansion,
     "alpha-augmentation": augmentation,
     "oasis": learned,
     "deep-similarity": learned,
-    **{name: _over(GRAPH_RECIPES[name]) for name in FROM_COLLECTIONS},
+    **{name: _over(name) for name, recipe in RECIPES.items() if recipe.descriptors and not recipe.others},
 }
 
 

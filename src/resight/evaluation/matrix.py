@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import resight
 from resight.evaluation.published import Outcome, PublishedTable, Status, printed
+from resight.version import __version__
 from resight.viz.html import document, text
 from resight.viz.report import EYE
 
@@ -49,7 +49,7 @@ def matrix_page(tables: Sequence[PublishedTable], outcomes: Sequence[Outcome]) -
     day = datetime.now(UTC).strftime("%Y-%m-%d")
     body = f"""{STYLE}<header><p class="brand">{EYE}<span>resight</span></p>
 <h1>Published tables, measured again</h1>
-<p class="subtitle">resight {text(resight.__version__)}, {day}. A score stands here only where its command ran.</p>
+<p class="subtitle">resight {text(__version__)}, {day}. A score stands here only where its command ran.</p>
 <dl class="summary">{tiles}</dl></header>
 <dl class="meaning">{meaning}</dl>
 {"".join(_table(table, found) for table in tables)}

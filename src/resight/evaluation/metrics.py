@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from resight.arrays import Float64
 from resight.errors import UsageError
 from resight.evaluation.positions import Positions, locate
+from resight.precision import precision_of_ranks
 from resight.types import Bool, Int64
-
-Float64 = NDArray[np.float64]
 
 # protocol: (labels that count as positive, labels that are removed from the ranking)
 PROTOCOLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -127,9 +127,8 @@ def rectangle_ap(
     (INRIA Holidays; Jegou et al., ECCV 2008) belong in `junk`. `p_at` is empty. Raises as `revisited`.
     """
     positions = locate(ids, _judged(positives, junk), database_size)
-    query, rank, nth = _ranked_positives(positions, ("ok",), ("junk",))
-    total = _total(positions, ("ok",))
-    ap = _divide(_sum(query, (nth + 1) / (rank + 1), positions.queries), total)
+    query, rank, _ = _ranked_positives(positions, ("ok",), ("junk",))
+    ap = precision_of_ranks(query, rank, _total(positions, ("ok",)))
     return Scores("rectangle AP", ap, (), np.empty((len(ap), 0)))
 
 
@@ -148,10 +147,9 @@ def mean_average_precision_at(
     """
     (k,) = _ranks((k,))
     positions = locate(ids, _judged(positives, junk), database_size)
-    query, rank, nth = _ranked_positives(positions, ("ok",), ("junk",))
+    query, rank, _ = _ranked_positives(positions, ("ok",), ("junk",))
     inside = rank < k
-    precision = (nth[inside] + 1) / (rank[inside] + 1)
-    ap = _divide(_sum(query[inside], precision, positions.queries), np.minimum(_total(positions, ("ok",)), k))
+    ap = precision_of_ranks(query[inside], rank[inside], np.minimum(_total(positions, ("ok",)), k))
     return Scores(f"AP@{k}", ap, (), np.empty((len(ap), 0)))
 
 

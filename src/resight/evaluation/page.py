@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.arrays import Float64
 from resight.errors import ImageError, UsageError
 from resight.evaluation.benchmark import Benchmark
 from resight.evaluation.experiment import Evaluation
 from resight.evaluation.image_files import ImageFiles
-from resight.evaluation.metrics import PROTOCOLS, Float64, Scores
+from resight.evaluation.metrics import PROTOCOLS, Scores
 from resight.evaluation.results import milliseconds, scaled
 from resight.evaluation.significance import Comparison
 from resight.images.decode import decode

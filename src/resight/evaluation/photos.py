@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -17,18 +16,17 @@ from resight.evaluation.benchmark import Benchmark, BenchmarkQuery, refuse_names
 from resight.evaluation.experiment import Run, System, Task, prefixes
 from resight.evaluation.feature_cache import cached_collection
 from resight.evaluation.image_files import ImageFiles, find_images, image_names
-from resight.evaluation.vectors import Database, FeatureSearch, check_settings
+from resight.evaluation.vectors import Database, FeatureSearch
 from resight.features.colour_histogram import colour_histogram
 from resight.images.decode import decode
 from resight.images.loader import map_ordered
 from resight.images.transform import decode_crop
 from resight.progress import Progress
-from resight.recipes.local import PIPELINES, vectors
-from resight.recipes.settings import GLOBAL_DEFAULTS, ClassicSettings, GlobalSettings, settings_of
-from resight.recipes.settings import RECIPES as COLLECTION_RECIPES
+from resight.recipes.catalogue import INDEXING, RECIPES, check_recipe, search_options, settings_of
+from resight.recipes.options import check_values
 from resight.types import Float32, Int64, Queries
 
-PHOTO_RECIPES = (*COLLECTION_RECIPES, "colour-histogram")
+PHOTO_RECIPES = (*INDEXING, "colour-histogram")
 HISTOGRAM_SIDE = 512  # pixels of the photos that colours are counted in
 
 
@@ -54,12 +52,12 @@ def check_photo_recipe(recipe: str, settings: Mapping[str, Any]) -> None:
     """Raises `UsageError` unless there is such a recipe for photos, with these settings."""
     if recipe not in PHOTO_RECIPES:
         raise UsageError(f"recipe {recipe!r} is unknown for photos: choose one of {', '.join(PHOTO_RECIPES)}")
-    if recipe not in COLLECTION_RECIPES:
-        check_settings(recipe, settings, {})
+    if recipe not in INDEXING:
+        check_values(f"recipe {recipe}", settings, {}, {})
         return
     indexing, searching = _split(recipe, settings)
     settings_of(recipe, indexing)
-    check_settings(recipe, searching, _search_options(recipe))
+    check_recipe(recipe, searching)
 
 
 def photo_files(run: Run, benchmark: Benchmark) -> ImageFiles | None:
@@ -99,7 +97,7 @@ def shown_files(run: Run, benchmark: Benchmark) -> ImageFiles | None:
 
 def prepare_photos(run: Run, photos: Photos, cache: Path, progress: Progress) -> Prepared:
     """What the recipe of `run` makes of `photos`. Raises `UsageError` when queries cannot be read."""
-    if run.recipe in COLLECTION_RECIPES:
+    if run.recipe in INDEXING:
         return _prepare_collection(run, photos, cache, progress)
     return _prepare_histogram(run, photos, progress)
 
@@ -110,7 +108,7 @@ def _prepare_collection(run: Run, photos: Photos, cache: Path, progress: Progres
     rows, unreadable = _rows(collection, photos)
     task = Task(photos.benchmark, _queries(collection, photos, rows), rows)
     notes = _unreadable_note(photos.benchmark, unreadable)
-    return Prepared(task, prefixes(collection.pipeline(**searching).stages), notes)
+    return Prepared(task, prefixes(collection.snapshot.pipeline(None, None, searching).stages), notes)
 
 
 def _prepare_histogram(run: Run, photos: Photos, progress: Progress) -> Prepared:
@@ -147,7 +145,7 @@ def _histogram(item: tuple[Path, BenchmarkQuery | None]) -> Float32 | None:
 
 def _rows(collection: Collection, photos: Photos) -> tuple[Int64, Int64]:
     """Collection row -> benchmark row, (R,) int64 with -1 where there is none; benchmark rows that cannot be read."""
-    table = collection.tables.images(["row", "path_bytes", "error_kind"])
+    table = collection.snapshot.tables.images(["row", "path_bytes", "error_kind"])
     place = {os.path.abspath(path): row for row, path in enumerate(photos.images)}
     known = [place.get(os.fsdecode(path), -1) for path in table["path_bytes"].to_pylist()]
     held = table["row"].to_numpy()
@@ -168,7 +166,7 @@ def _queries(collection: Collection, photos: Photos, rows: Int64) -> Iterator[Qu
     of_benchmark = np.full(len(photos.benchmark.images), -1, np.int64)
     of_benchmark[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
     own = [-1 if query.row is None else int(of_benchmark[query.row]) for query in photos.benchmark.queries]
-    readable = set(collection.tables.feature_rows.tolist())
+    readable = set(collection.snapshot.tables.feature_rows.tolist())
     queries = list(zip(photos.benchmark.queries, photos.queries, own, strict=True))
     refuse_names(
         f"benchmark {photos.benchmark.name}",
@@ -177,23 +175,18 @@ def _queries(collection: Collection, photos: Photos, rows: Int64) -> Iterator[Qu
     )
     for query, path, row in queries:
         if row >= 0 and query.box is None:
-            yield collection.query(collection.photo(row)["id"]).queries()
+            yield collection.query(collection.snapshot.photo(row)["id"]).queries()
         else:
             yield replace(collection.query(path, query.box), row=row).queries()
 
 
 def _split(recipe: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of a recipe: those that a collection is made with, and those of a search."""
-    options = _search_options(recipe)
-    parts = [part for part in (ClassicSettings, GlobalSettings) if part is ClassicSettings or recipe in GLOBAL_DEFAULTS]
+    options = search_options(recipe)
+    parts = [part for part in (RECIPES[recipe].local, RECIPES[recipe].vector) if part is not None]
     made_with = {field.name for part in parts for field in fields(part)}
     searching = {name: value for name, value in settings.items() if name in options}
     return {name: value for name, value in settings.items() if name not in searching or name in made_with}, searching
-
-
-def _search_options(recipe: str) -> dict[str, Any]:
-    parameters = inspect.signature(PIPELINES.get(recipe, vectors)).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not None}
 
 
 def _unreadable_note(benchmark: Benchmark, rows: Int64) -> tuple[str, ...]:

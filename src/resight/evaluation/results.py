@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-import resight
+from resight.arrays import Float64
 from resight.errors import UsageError
 from resight.evaluation.experiment import Evaluation, Result, Run
-from resight.evaluation.metrics import Float64, Scores
+from resight.evaluation.metrics import Scores
 from resight.evaluation.significance import Comparison, compare
+from resight.version import __version__
 
 FORMAT = 1
 SEED = 0
@@ -29,7 +30,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
     """An evaluation for machines: means, times, and the scores of every query. NaN (no positives) becomes null."""
     return {
         "format": FORMAT,
-        "resight": resight.__version__,
+        "resight": __version__,
         "command": evaluation.run.command,
         "run": evaluation.run.as_json(),
         "images": evaluation.images,

@@ -12,12 +12,15 @@ import pyarrow
 import pyarrow.parquet
 from numpy.typing import ArrayLike, NDArray
 
+from resight.arrays import finite_rows
 from resight.errors import ArrayError, UsageError
 from resight.evaluation.feature_files import KEYS, for_suffix, h5py_module, parquet_vectors
+from resight.products import lengths, longest
+from resight.ties import SLACK, key_columns, key_scores, score_keys, tie_order
 from resight.types import Float32, Ranking, as_array
 
 _BLOCK = 65536
-_LAST = np.uint64(2**32 - 1)
+_PART = 4096  # rows that are widened at a time
 
 
 def stream_vectors(path: str | os.PathLike[str], dim: int, block: int = _BLOCK) -> Iterator[Float32]:
@@ -34,45 +37,35 @@ def stream_vectors(path: str | os.PathLike[str], dim: int, block: int = _BLOCK) 
 def rank_blocks(queries: ArrayLike, blocks: Iterable[ArrayLike], k: int | None = None) -> Ranking:
     """Rank all database rows, given as consecutive blocks (b, D), by inner product with `queries` (Q, D).
 
-    Keeps the best `k` per query (None: all), ties in row order. Peak memory: 40 bytes x Q x (k + b) besides one block.
+    Keeps the best `k` per query (None: all), ties (`resight.ties`) in row order; of a tie that goes on for more than 16
+    rows behind the last result, the best are kept. Products are summed in double precision. Peak memory: 40 bytes x Q x
+    (k + b), and 8 D bytes for 4096 rows, besides one block.
     Raises `ArrayError` for unequal D, NaN or infinity in queries or blocks (with the number of rows), or no rows.
     """
     if k is not None and k < 1:
         raise UsageError(f"{k} results were asked for: at least 1 is needed")
-    q = _finite("queries", as_array("queries", queries, np.float32, (None, None)), 0)
+    q = finite_rows("the query descriptors", queries)
     best = np.empty((len(q), 0), np.uint64)
-    rows = 0
+    rows, length = 0, 0.0
     for block in blocks:
-        x = _finite("database", as_array("database", block, np.float32, (None, q.shape[1])), rows)
+        x = finite_rows("the database descriptors", block, q.shape[1], first=rows)
         if rows + len(x) > 2**32:
             raise ArrayError(f"the database has more than {2**32} rows")
-        best = _keep(np.concatenate([best, _keys(q @ x.T, rows)], axis=1), k)
-        rows += len(x)
+        best = _keep(np.concatenate([best, score_keys(_products(q, x), rows)], axis=1), k and k + SLACK)
+        rows, length = rows + len(x), max(length, longest(x))
     if not rows:
         raise ArrayError("there are no database rows to rank")
-    best = np.sort(best, axis=1)[:, ::-1]
-    return Ranking((_LAST - (best & _LAST)).astype(np.int64), _scores(best))
+    ids = key_columns(best)
+    order, levels = tie_order(ids, key_scores(best), lengths(q) * length)
+    return Ranking(np.take_along_axis(ids, order, axis=1)[:, :k], levels[:, :k])
 
 
-def _finite(name: str, vectors: Float32, start: int) -> Float32:
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if bad.size:
-        raise ArrayError(f"{bad.size} {name} descriptors hold NaN or infinity, the first is row {start + bad[0]}")
-    return vectors
-
-
-def _keys(similarity: Float32, start: int) -> NDArray[np.uint64]:
-    """One integer per entry that sorts by score, then by row descending: partition of it has no ties to break."""
-    bits = (similarity + np.float32(0)).view(np.uint32)  # + 0 turns -0 into 0, which must tie with it
-    keys = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
-    keys <<= np.uint64(32)
-    keys |= _LAST - np.arange(start, start + similarity.shape[1], dtype=np.uint64)
-    return keys
-
-
-def _scores(keys: NDArray[np.uint64]) -> Float32:
-    ordered = (keys >> np.uint64(32)).astype(np.uint32)
-    return np.where(ordered >> 31, ordered & np.uint32(2**31 - 1), ~ordered).astype(np.uint32).view(np.float32)
+def _products(q: Float32, x: Float32) -> Float32:
+    """(Q, b) float32, the same on every processor."""
+    result, wide = np.empty((len(q), len(x)), np.float32), q.astype(np.float64)
+    for start in range(0, len(x), _PART):
+        result[:, start : start + _PART] = wide @ x[start : start + _PART].T.astype(np.float64)
+    return result
 
 
 def _keep(keys: NDArray[np.uint64], k: int | None) -> NDArray[np.uint64]:

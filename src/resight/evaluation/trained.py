@@ -36,7 +36,7 @@ def separation(
     integers (N, K) and (Q, K), best first, such as geometry proves them; their first `k` and `query_k` are the edges
     instead of the nearest. Transductive.
     """
-    from resight.training.separation.fit import fit_separation
+    from resight.training.separation import fit_separation
 
     nodes, points = VectorDatabase.over(database.all()), global_vectors(queries)
     if index_lists:

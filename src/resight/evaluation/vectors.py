@@ -6,7 +6,6 @@ them before writing the file.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from resight.evaluation.benchmark import Benchmark, with_distractors
 from resight.evaluation.feature_files import Features, read_features
 from resight.evaluation.feature_recipes import FEATURE_RECIPES, Database
 from resight.evaluation.streaming import stream_vectors
+from resight.recipes.options import check_options
 from resight.types import Float32, Queries, Ranking
 
 __all__ = [
@@ -26,12 +26,8 @@ __all__ = [
     "Database",
     "FeatureSearch",
     "check_feature_recipe",
-    "check_settings",
     "read_for_benchmark",
 ]
-
-
-KINDS: dict[type, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,20 +54,7 @@ def check_feature_recipe(
     """Raises `UsageError` unless there is such a recipe for feature files, with these settings."""
     if name not in recipes:
         raise UsageError(f"recipe {name!r} is unknown for descriptors: choose one of {', '.join(recipes)}")
-    parameters = inspect.signature(recipes[name]).parameters
-    known = [key for key, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
-    check_settings(name, settings, {key: parameters[key].default for key in known})
-
-
-def check_settings(recipe: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Raises `UsageError` for settings that are not among `defaults`, or of another kind than their default."""
-    for key, value in settings.items():
-        if key not in defaults:
-            raise UsageError(f"recipe {recipe} has no setting {key!r}: it has {', '.join(defaults)}")
-        default = defaults[key]
-        kinds = KINDS.get(type(default), (int, float, type(None)))
-        if not isinstance(value, kinds) or (isinstance(value, bool) and kinds != (bool,)):
-            raise UsageError(f"{key}={value!r} is not of the right kind: its default is {default!r}")
+    check_options(name, recipes[name], settings)
 
 
 def read_for_benchmark(

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import csr_array
 
+from resight.arrays import Float64, finite_rows
 from resight.errors import ArrayError, UsageError
 from resight.features.pooling import normalise
-from resight.features.whitening import Float64, Whitening
-from resight.types import Int64, KnnGraph, as_array
+from resight.features.whitening import Whitening
+from resight.precision import average_precision
+from resight.types import Int64, as_array
 
 SHRINKAGES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)  # that are tried
 FOLDS = 5
 MOST_JUDGED = 1000  # photos of left-out groups, which are ranked against each other
-ALONE = -1
 
 
 def fit_adaptation(X: Any, groups: Any, shrinkage: float | None = None, seed: int = 0) -> Whitening:
@@ -39,7 +39,7 @@ def fit_adaptation(X: Any, groups: Any, shrinkage: float | None = None, seed: in
     """
     if shrinkage is not None and not 0 < shrinkage <= 1:
         raise UsageError(f"shrinkage={shrinkage} must be above 0 and at most 1")
-    rows = _finite(X)
+    rows = finite_rows("descriptors", X, dtype=np.float64)
     labels = as_array("groups", groups, np.int64, (len(rows),))
     grouped, members = _members(labels)
     mean = rows.mean(axis=0)
@@ -53,41 +53,6 @@ def fit_adaptation(X: Any, groups: Any, shrinkage: float | None = None, seed: in
     counts = {"samples": len(rows), "groups": len(np.unique(members)), "grouped": len(members)}
     facts = {"method": "adaptation", "shrinkage": f"{amount:g}", **{name: str(n) for name, n in counts.items()}}
     return Whitening(mean, turned[:, ::-1].T @ whitener, facts)
-
-
-def groups_of_pairs(pairs: Any, count: int) -> Int64:
-    """Groups (count,) of the rows that `pairs` (M, 2), such as verified ones, join directly or through others.
-
-    -1 where a row is in no pair. Raises `ArrayError` when a pair names a row outside 0 to count - 1.
-    """
-    joined = as_array("pairs", pairs, np.int64, (None, 2))
-    if joined.size and (joined.min() < 0 or joined.max() >= count):
-        raise ArrayError(f"the pairs name rows {joined.min()} to {joined.max()}, but rows go from 0 to {count - 1}")
-    links = coo_array((np.ones(len(joined), np.int8), (joined[:, 0], joined[:, 1])), shape=(count, count))
-    _, labels = connected_components(links, directed=False)
-    sizes = np.bincount(labels, minlength=1)
-    return np.where(sizes[labels] > 1, labels, ALONE).astype(np.int64)
-
-
-def mutual_groups(graph: KnnGraph) -> Int64:
-    """Groups (N,) without labels: photos that are among each other's neighbours in `graph` are taken for one thing.
-
-    Use a graph of few neighbours, 1 or 2: groups join through any shared photo. -1 where a photo has no such neighbour.
-    """
-    source = np.repeat(np.arange(len(graph)), graph.k)
-    target = graph.ids.ravel().astype(np.int64)
-    there = target >= 0
-    links = csr_array((np.ones(there.sum(), np.int8), (source[there], target[there])), shape=(len(graph),) * 2)
-    first, second = (links * links.T).nonzero()
-    return groups_of_pairs(np.stack([first, second], axis=1), len(graph))
-
-
-def _finite(X: Any) -> Float64:
-    rows: Float64 = as_array("descriptors", X, np.float64, (None, None))
-    finite = np.isfinite(rows).all(axis=1)
-    if not finite.all():
-        raise ArrayError(f"descriptor {int(np.argmin(finite))} holds NaN or infinity")
-    return rows
 
 
 def _members(labels: Int64) -> tuple[Int64, Int64]:
@@ -143,7 +108,4 @@ def _average_precisions(rows: Float64, members: Int64) -> Float64:
     scores = unit @ unit.T
     np.fill_diagonal(scores, -np.inf)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :-1]
-    relevant = members[order] == members[:, None]
-    precision = np.cumsum(relevant, axis=1) / np.arange(1, len(rows))
-    found: Float64 = (precision * relevant).sum(axis=1) / relevant.sum(axis=1)
-    return found
+    return average_precision(members[order] == members[:, None])

@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from resight.arrays import Float64, check_finite
 from resight.errors import ArrayError, CollectionError, UsageError
 from resight.features.pooling import normalise
 from resight.types import Float32, Int64, as_array
-
-Float64 = NDArray[np.float64]
 
 FORMAT = "resight whitening 1"
 BLOCK = 4096  # rows in float64 at a time
@@ -89,7 +88,8 @@ class Whitening:
         """Write a safetensors file, whole or not at all. Raises `CollectionError` when that cannot be done."""
         target = Path(path)
         partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-        metadata = {"format": FORMAT, "provenance": json.dumps(dict(self.provenance))}
+        provenance = json.dumps(dict(self.provenance))
+        metadata = {"format": FORMAT, "provenance": provenance, "fingerprint": self.fingerprint}
         try:
             save_file({"mean": self.mean, "projection": self.projection}, partial, metadata)
             os.replace(partial, target)
@@ -106,7 +106,10 @@ class Whitening:
                 if metadata.get("format") != FORMAT:
                     raise CollectionError(f"{path} holds {metadata.get('format')!r}, expected {FORMAT!r}: fit it again")
                 mean, projection = file.get_tensor("mean"), file.get_tensor("projection")
-                return Whitening(mean, projection, dict(json.loads(metadata["provenance"])))
+                whitening = Whitening(mean, projection, dict(json.loads(metadata["provenance"])))
+                if metadata.get("fingerprint", whitening.fingerprint) != whitening.fingerprint:
+                    raise ValueError("its checksum is wrong")
+                return whitening
         except OSError as error:
             raise CollectionError(f"{path} cannot be read: {error}") from error
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -203,10 +206,7 @@ def _rows(X: Any, dim: int | None, least: int = 0) -> NDArray[Any]:
         raise ArrayError(f"descriptors hold {rows.dtype}, floating-point numbers are needed")
     if len(rows) < least:
         raise ArrayError(f"{len(rows)} descriptors cannot be whitened: at least {least} are needed")
-    for start in range(0, len(rows), BLOCK):
-        finite = np.isfinite(rows[start : start + BLOCK]).all(axis=1)
-        if not finite.all():
-            raise ArrayError(f"descriptor {start + int(np.argmin(finite))} holds NaN or infinity")
+    check_finite("descriptors", rows)
     return rows
 
 

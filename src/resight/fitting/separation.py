@@ -1,236 +1,124 @@
-"""Refined descriptors of a collection: trained, kept beside the originals, extended to new photos, watched for drift.
-
-They are derived files: the collection can be searched without them, and they can be made again at any time.
-"""
+"""Guided similarity separation of one's own collection: trained without labels, kept for its searches."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from resight.artifacts.similarity import describe_collection
+from resight.artifacts import files
+from resight.artifacts.descriptors import Descriptors
+from resight.artifacts.neighbours import build_verified, load_neighbours
+from resight.artifacts.separation import Separated, extend_separated, load_separated, save_separated
 from resight.collection.collection import Collection
-from resight.errors import ArrayError, CollectionError, StampMismatch, UsageError
-from resight.fitting.separation_graph import MOST_NEIGHBOURS, listed_pairs, standing_out
-from resight.graph.knn_graph import build_knn_graph, cut, neighbours
-from resight.ranking.confidence import calibrate_vectors
-from resight.ranking.pipeline import Pipeline
-from resight.ranking.search import Standardised
-from resight.ranking.separation import Separation, centred
-from resight.ranking.vector_database import VectorDatabase
-from resight.store.folder import derived_path
-from resight.store.tensor_file import read_tensors, write_tensors
-from resight.types import Float32, Int64, KnnGraph
+from resight.collection.snapshot import Snapshot
+from resight.errors import UsageError
+from resight.fitting.graphs import descriptors_of
+from resight.graph.knn_graph import build_knn_graph, cut
+from resight.graph.listed import MOST_NEIGHBOURS, listed_pairs, standing_out
+from resight.progress import Progress, silent
+from resight.ranking.separation import centred
+from resight.store.writer import Writer, writing
+from resight.types import KnnGraph
 
 if TYPE_CHECKING:
-    from resight.graph.separation import SimilaritySeparation
-    from resight.training.separation.fit import Epoch, Trained
+    from resight.training.loop import Epoch
+    from resight.training.separation.fit import TrainedSeparation
 
-MODEL, REFINED, CHECKPOINT = "separation.safetensors", "refined.safetensors", "separation_training.safetensors"
-FORMAT = "resight-refined-1"
 FEWEST = 10  # photos below which there is nothing to learn
-SAMPLED = 1000
 PATIENCE = 20
-WHOLE = 30_000  # photos up to which all pairs are trained on
+ALL_PAIRS = 30_000  # photos up to which all pairs are trained on
 BATCH = 1024
-GROWN = 1 / 3  # share of new photos from which training anew is advised
-SHIFTED = 0.3  # distance of the distributions of nearest similarities, old and new, from which it is advised
-FEWEST_NEW = 20  # photos below which their distribution says nothing
 
 
-@dataclass(frozen=True)
-class Drift:
-    """How far a collection has moved from what its model was trained on.
-
-    `new` and `gone`: photos since. `share`: of new ones in the collection. `shift`: largest difference, 0 to 1, between
-    the distributions of similarity to the nearest photo of old and of new photos. `retrain`: why, or empty.
-    """
-
-    new: int
-    gone: int
-    share: float
-    shift: float
-    retrain: str
-
-
-@dataclass(frozen=True, eq=False)
-class Refinement:
-    """Refined descriptors of a collection.
-
-    `rows` (N,) ascending and `vectors` (N, D): all photos that have one. `model`: with what it needs of the `trained`
-    rows (M,). `mean` (D,): taken from every descriptor first. `facts`: settings and story of the training, JSON.
-    """
-
-    rows: Int64
-    vectors: Float32
-    trained: Int64
-    mean: Float32
-    model: SimilaritySeparation
-    facts: dict[str, Any]
-
-    def stage(self, limit: int | None = None) -> Separation:
-        """The stage that searches with them."""
-        database = VectorDatabase.over(self.model.index.inputs[0], self.trained)
-        refined = VectorDatabase.over(self.vectors, self.rows)
-        return Separation(self.model, database, refined, self.mean, int(self.facts["query_neighbours"]), limit)
-
-
-def refine(
+def fit_separation_to(
     collection: Collection,
     *,
     k: int | None = None,
-    verified: KnnGraph | None = None,
+    verified: bool = False,
     epochs: int = 200,
     seed: int = 0,
     device: str = "cpu",
     on_epoch: Callable[[Epoch], None] | None = None,
-) -> Refinement:
-    """Train refined descriptors of `collection` and store them. A training of the same photos that was stopped goes on.
+    progress: Progress = silent,
+) -> Separated:
+    """Train separated descriptors of `collection` and store them. A training of the same photos that was stopped goes
+    on.
 
     One setting serves all collections: descriptors less their mean; `k` neighbours, None for as many as stand out
     (`standing_out`); one more for queries; beta at percentile 98; two layers; training ends when hidden neighbours are
-    no longer found better. `verified`: a graph of photos proven to show one thing, over the same photos in row order,
-    whose edges are used instead, and whose pairs are what is hidden. Above 30 000 photos batches are trained on.
-    Raises `UsageError` for fewer than 10 photos with descriptors, or a recipe without, and `CollectionError` when the
-    disk refuses.
+    no longer found better. `verified`: edges are those of the verified graph, built where it is missing, and its pairs
+    are what is hidden. Above 30 000 photos batches are trained on.
+    Raises `UsageError` for fewer than 10 photos with descriptors, and `CollectionError` when the disk refuses.
     """
-    from resight.training.separation.files import checkpoint_fits, save_separation
-    from resight.training.separation.files import fingerprint as training_data
-    from resight.training.separation.fit import SeparationSettings, train_separation
+    from resight.training.separation.files import checkpoint_of, save_separation
+    from resight.training.separation.fit import train_separation
+    from resight.training.separation.settings import SeparationSettings
 
-    described = describe_collection(collection)
-    rows, raw = described.rows, described.vectors
-    if len(rows) < FEWEST:
-        raise UsageError(f"{collection.path} has {len(rows)} photos with descriptors: at least {FEWEST} are needed")
-    mean = raw.mean(axis=0)
-    vectors = centred(raw, mean)
-    k = min(k or standing_out(vectors), len(rows) - 1)
-    graph = build_knn_graph(vectors, k) if verified is None else _checked(verified, len(rows))
-    settings = SeparationSettings(
-        epochs=epochs, patience=PATIENCE, batch=None if len(rows) <= WHOLE else BATCH, seed=seed
-    )
-    checkpoint = derived_path(collection.path, CHECKPOINT)
-    if checkpoint.exists() and not checkpoint_fits(checkpoint, training_data(vectors, graph, settings)):
-        checkpoint.unlink()  # of photos or options that have changed since it was stopped
-    trained = train_separation(
-        vectors,
-        graph,
-        settings,
-        trusted=None if verified is None else listed_pairs(graph),
-        device=device,
-        checkpoint=checkpoint,
-        on_epoch=on_epoch,
-    )
-    facts = _facts(trained, graph, verified is not None, describe_collection(collection).fingerprint)
-    facts["query_neighbours"] = min(k + 1, len(rows))
-    model = trained.model.to("cpu")
-    refinement = Refinement(rows, model.embed(vectors, graph), rows, mean, model, facts)
-    save_separation(derived_path(collection.path, MODEL), model, facts)
-    _save(collection, refinement)
-    checkpoint.unlink(missing_ok=True)
-    return refinement
-
-
-def refinement_exists(collection: Collection) -> bool:
-    """Whether `refine` has stored something for this collection."""
-    return derived_path(collection.path, REFINED).exists()
-
-
-def load_refinement(collection: Collection) -> Refinement:
-    """Read what `refine` stored, as it is: photos that came since are not in it, ones that went are left out.
-
-    Raises `CollectionError` when there is none or it is damaged, `StampMismatch` when the collection's descriptors are
-    of another network or whitening by now.
-    """
-    from resight.graph.separation import EmbeddedIndex
-    from resight.training.separation.files import load_separation
-
-    path = derived_path(collection.path, REFINED)
-    if not refinement_exists(collection):
-        raise CollectionError(
-            f"{collection.path} has no refined descriptors: run resight fit separation {collection.path}"
+    with writing(collection.path, "fit separation") as writer:
+        descriptors = descriptors_of(collection, writer, progress)
+        rows, raw = descriptors.rows, descriptors.matrix
+        if len(rows) < FEWEST:
+            raise UsageError(f"{collection.path} has {len(rows)} photos with descriptors: at least {FEWEST} are needed")
+        mean = raw.mean(axis=0)
+        vectors = centred(raw, mean)
+        k = min(k or standing_out(vectors), len(rows) - 1)
+        graph = _verified(collection, writer, descriptors, progress) if verified else build_knn_graph(vectors, k)
+        settings = SeparationSettings(
+            epochs=epochs, patience=PATIENCE, batch=None if len(rows) <= ALL_PAIRS else BATCH, seed=seed
         )
-    model, facts = load_separation(derived_path(collection.path, MODEL))
-    if facts.get("made_from") != describe_collection(collection).fingerprint:
-        raise StampMismatch(
-            f"the refined descriptors of {collection.path} were made from other descriptors than it has now: "
-            f"run resight fit separation {collection.path} --retrain"
+        checkpoint = files.place(writer, files.SEPARATION_TRAINING)
+        if checkpoint.exists() and not checkpoint_of(checkpoint, vectors, graph, settings).fits():
+            files.remove(writer, files.SEPARATION_TRAINING)  # of photos or options that have changed since
+        trained = train_separation(
+            vectors,
+            graph,
+            settings,
+            trusted=listed_pairs(graph) if verified else None,
+            device=device,
+            checkpoint=checkpoint,
+            on_epoch=on_epoch,
         )
-
-    def build(tensors: dict[str, Any], metadata: dict[str, str]) -> Refinement:
-        if metadata["model"] != _name(facts) or tensors["rows"].shape != tensors["vectors"].shape[:1]:
-            raise ArrayError("its parts do not belong together")
-        inputs = tuple(tensors[f"input.{layer}"] for layer in range(model.layers))
-        model.attach(EmbeddedIndex(inputs, tensors["degrees"]))
-        return Refinement(tensors["rows"], tensors["vectors"], tensors["trained"], tensors["mean"], model, facts)
-
-    stored = read_tensors(path, FORMAT, build)
-    kept = np.isin(stored.rows, describe_collection(collection).rows)
-    return replace(stored, rows=stored.rows[kept], vectors=stored.vectors[kept])
+        facts = _facts(trained, graph, verified, descriptors.fingerprint)
+        facts["query_neighbours"] = min(k + 1, len(rows))
+        model = trained.model.to("cpu")
+        separated = Separated(rows, model.embed(vectors, graph), rows, mean, model, facts)
+        save_separation(files.place(writer, files.SEPARATION), model, facts)
+        save_separated(writer, separated)
+        files.remove(writer, files.SEPARATION_TRAINING)
+        collection.snapshot = Snapshot(writer.tables, collection.snapshot.stamp)
+    return separated
 
 
-def refined_pipeline(stored: Refinement, *, limit: int | None = None) -> Pipeline:
-    """Search by refined descriptors, scored in standard deviations above unrelated photos, as other recipes score."""
-    return Pipeline((stored.stage(limit), Standardised(calibrate_vectors(stored.vectors))))
+def extend_separation(collection: Collection) -> Separated | None:
+    """Take the photos that came since into the separated descriptors, without training; None where there are none.
 
-
-def extend_refinement(collection: Collection, stored: Refinement) -> Refinement:
-    """`stored` with the photos of the collection that it lacks, embedded without training, and stored.
-
-    Every new photo is treated as a query: its neighbours are photos that were trained on.
+    Raises `StampMismatch` when the collection's descriptors are of another network or whitening by now.
     """
-    described = describe_collection(collection)
-    rows, raw = described.rows, described.vectors
-    new = ~np.isin(rows, stored.rows)
-    if not new.any() and len(stored.rows) == len(rows):
-        return stored
-    vectors = centred(raw[new], stored.mean)
-    near = neighbours(vectors, stored.model.index.inputs[0], int(stored.facts["query_neighbours"]))
-    every = np.concatenate([stored.rows, rows[new]])
-    order = np.argsort(every)
-    embedded = np.concatenate([stored.vectors, stored.model.extend(vectors, near)])[order]
-    extended = replace(stored, rows=every[order], vectors=embedded)
-    _save(collection, extended)
-    return extended
+    with writing(collection.path, "fit separation") as writer:
+        descriptors = descriptors_of(collection, writer)
+        stored = load_separated(collection.path, descriptors)
+        if stored is not None:
+            stored = extend_separated(writer, stored, descriptors)
+        collection.snapshot = Snapshot(writer.tables, collection.snapshot.stamp)
+    return stored
 
 
-def drift(collection: Collection, stored: Refinement) -> Drift:
-    """How far `collection` has moved from what `stored` was trained on, from its descriptors alone."""
-    described = describe_collection(collection)
-    rows, raw = described.rows, described.vectors
-    fresh = ~np.isin(rows, stored.trained)
-    gone = int((~np.isin(stored.trained, rows)).sum())
-    new, share = int(fresh.sum()), float(fresh.mean()) if len(rows) else 0.0
-    shift = 0.0
-    if new >= FEWEST_NEW:
-        rng = np.random.default_rng(0)
-        known = stored.model.index.inputs[0]
-        old = rng.choice(len(known), min(SAMPLED, len(known)), replace=False)
-        young = rng.choice(np.flatnonzero(fresh), min(SAMPLED, new), replace=False)
-        # the second nearest of an old photo, as the nearest is itself
-        near_old = neighbours(known[old], known, 2).weights[:, 1]
-        near_new = neighbours(centred(raw[young], stored.mean), known, 1).weights[:, 0]
-        shift = _distance(near_old, near_new)
-    why = ""
-    if share > GROWN:
-        why = f"{share:.0%} of the photos came after the training"
-    elif shift > SHIFTED:
-        why = f"new photos are less like the old ones than those among each other, or more (difference {shift:.2f})"
-    return Drift(new, gone, share, shift, why)
+def _verified(collection: Collection, writer: Writer, descriptors: Descriptors, progress: Progress) -> KnnGraph:
+    """The graph of photos that geometry proves to show one thing, in row order; built and stored where it is missing.
+
+    Raises `UsageError` for a collection without local features to verify.
+    """
+    verifier = collection.snapshot.verifier
+    if verifier is None:
+        raise UsageError(f"{collection.path} keeps no local features to verify: index it with recipe classic or hybrid")
+    known = load_neighbours(collection.path, files.VERIFIED_GRAPH, descriptors)
+    if known is None:
+        graph = build_knn_graph(descriptors.matrix, min(MOST_NEIGHBOURS, len(descriptors.rows) - 1))
+        known = build_verified(writer, graph, descriptors, verifier, progress)
+    return cut(known, min(known.k, MOST_NEIGHBOURS, len(descriptors.rows) - 1))
 
 
-def _checked(verified: KnnGraph, count: int) -> KnnGraph:
-    if len(verified) != count:
-        raise UsageError(f"the verified graph has {len(verified)} nodes for {count} photos with descriptors")
-    return cut(verified, min(verified.k, MOST_NEIGHBOURS, count - 1))
-
-
-def _facts(trained: Trained, graph: KnnGraph, verified: bool, made_from: str) -> dict[str, Any]:
+def _facts(trained: TrainedSeparation, graph: KnnGraph, verified: bool, made_from: str) -> dict[str, Any]:
     return {
         "made_from": made_from,
         "photos": len(graph),
@@ -240,30 +128,8 @@ def _facts(trained: Trained, graph: KnnGraph, verified: bool, made_from: str) ->
         "beta_error": trained.beta.error,
         "best": trained.best,
         "stopped": trained.stopped,
-        "epochs": [epoch.__dict__ for epoch in trained.epochs],
+        "epochs": [
+            {"number": e.number, "loss": e.loss, "found_again": e.validation, "seconds": e.seconds}
+            for e in trained.epochs[1:]
+        ],
     }
-
-
-def _save(collection: Collection, refinement: Refinement) -> None:
-    index = refinement.model.index
-    tensors: dict[str, Any] = {f"input.{layer}": part for layer, part in enumerate(index.inputs)}
-    tensors |= {"degrees": index.degrees, "rows": refinement.rows, "vectors": refinement.vectors}
-    tensors |= {"trained": refinement.trained, "mean": refinement.mean}
-    path = derived_path(collection.path, REFINED)
-    write_tensors(path, FORMAT, tensors, {"model": _name(refinement.facts)})
-
-
-def _name(facts: dict[str, Any]) -> str:
-    """Tells one training from another: model and vectors lie in two files."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _distance(a: Float32, b: Float32) -> float:
-    """Largest difference of the distribution functions of two samples (Kolmogorov and Smirnov)."""
-    every = np.sort(np.concatenate([a, b]))
-    return float(
-        np.abs(
-            np.searchsorted(np.sort(a), every, side="right") / len(a)
-            - np.searchsorted(np.sort(b), every, side="right") / len(b)
-        ).max()
-    )

@@ -7,20 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
 
-from resight.artifacts.similarity import SIMILARITY, Described, describe_collection
+from resight.artifacts.descriptors import Descriptors
+from resight.artifacts.similarity import save_similarity
 from resight.collection.collection import Collection
+from resight.collection.snapshot import Snapshot
 from resight.errors import UsageError
 from resight.fitting.examples import read_groups, read_pairs
+from resight.fitting.graphs import descriptors_of
+from resight.graph.components import groups_of_pairs
 from resight.matching.similarity import DeepSimilarity, new_similarity
 from resight.progress import Progress, silent
-from resight.store.folder import derived_path
-from resight.training.similarity.fit import SHARE, DeepSimilarities, learn_deep_similarity
-from resight.training.similarity.loop import Options
-from resight.training.similarity.pairs import Pairs, pairs_from_groups, split
+from resight.store.writer import writing
+from resight.training.similarity.fit import DeepSimilarities, learn_deep_similarity
+from resight.training.similarity.pairs import SHARE, Pairs, pairs_from_groups, split
+from resight.training.similarity.stage import Options
 from resight.types import Float32, Int64
 
 CHECKED = 10  # results of a photo that geometry looks at for pairs
@@ -38,7 +40,7 @@ class Training:
     stages: DeepSimilarities
     pairs: Pairs
     held: Pairs
-    described: Described
+    descriptors: Descriptors
     order: Mapping[str, float]
 
 
@@ -52,7 +54,7 @@ def verified_groups(
     """
     if collection.settings.local is None:
         raise UsageError(
-            f"recipe {collection.stamp.recipe} keeps no local features that could prove which photos match: "
+            f"recipe {collection.snapshot.stamp.recipe} keeps no local features that could prove which photos match: "
             "give pairs or groups"
         )
     names = {row: id_ for id_, row in collection.ids.items()}
@@ -66,12 +68,10 @@ def verified_groups(
         progress("proving pairs", done, len(asked))
     proven = np.array([left, right], np.int64)
     ends = np.searchsorted(rows, proven[:, np.isin(proven[1], rows)])
-    links = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(rows), len(rows)))
-    _, group = connected_components(links, directed=False)
-    return np.where(np.bincount(group)[group] > 1, group, -1).astype(np.int64)
+    return groups_of_pairs(ends.T, len(rows))
 
 
-def train_similarity(
+def fit_similarity(
     collection: Collection,
     *,
     pairs: str | Path | None = None,
@@ -88,12 +88,13 @@ def train_similarity(
     `pairs` or `groups`: a CSV file (`resight.fitting.examples`). Neither: `verified_groups` of `photos`
     photos. Of the last two stages the one that puts more pairs of unseen photos in the right order is kept, in the
     derived file `similarity.safetensors`. `checkpoints`: a folder, to continue a stopped training. Raises `UsageError`
-    when both or too few pairs are given, and as `describe_collection` and `learn_deep_similarity` do.
+    when both or too few pairs are given, and as `descriptors_of` and `learn_deep_similarity` do.
     """
     if pairs is not None and groups is not None:
         raise UsageError("give pairs or groups, not both")
-    described = describe_collection(collection, progress=progress)
-    rows, X, seed = described.rows, described.vectors, options.seed
+    with writing(collection.path, "fit similarity") as writer:
+        descriptors = descriptors_of(collection, writer, progress)
+    rows, X, seed = descriptors.rows, descriptors.matrix, options.seed
     if pairs is not None:
         made = _placed(read_pairs(Path(pairs), collection.ids), rows)
     elif groups is not None:
@@ -102,7 +103,7 @@ def train_similarity(
         made = pairs_from_groups(
             verified_groups(collection, rows, photos=photos, seed=seed, progress=progress), seed=seed
         )
-    start = new_similarity(X.shape[1], hidden, seed=seed, model=described.fingerprint)
+    start = new_similarity(X.shape[1], hidden, seed=seed, model=descriptors.fingerprint)
     stages = learn_deep_similarity(
         start, X, made, cosine=cosine, options=options, checkpoints=checkpoints, progress=progress
     )
@@ -110,11 +111,13 @@ def train_similarity(
     named = {"DeepCosine": stages.cosine, "DeepSim": stages.pairs, "DeepSimH": stages.hard}
     order = {"cosine": right_order(np.einsum("nd,nd->n", X[held.left], X[held.right]), held)}
     for name, stage in named.items():
-        order[name] = right_order(stage.similarity.pairs(X[held.left], X[held.right]), held)
+        order[name] = right_order(stage.model.pairs(X[held.left], X[held.right]), held)
     kept = max(("DeepSimH", "DeepSim"), key=lambda name: order[name])
-    similarity = named[kept].similarity
-    similarity.save(derived_path(collection.path, SIMILARITY))
-    return Training(kept, similarity, stages, made, held, described, order)
+    similarity = named[kept].model
+    with writing(collection.path, "fit similarity") as writer:
+        save_similarity(writer, similarity)
+        collection.snapshot = Snapshot(writer.tables, collection.snapshot.stamp)
+    return Training(kept, similarity, stages, made, held, descriptors, order)
 
 
 def right_order(scores: Float32, pairs: Pairs) -> float:

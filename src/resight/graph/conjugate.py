@@ -9,8 +9,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from resight.arrays import Float64
+
 Array = NDArray[Any]
-Float64 = NDArray[np.float64]
 
 
 def solve_block(

@@ -17,16 +17,17 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from resight.arrays import Float64
 from resight.errors import ArrayError, UsageError
 from resight.graph.adjacency import adjacency
 from resight.graph.conjugate import minus_product, solve_block
-from resight.graph.edges import edge_products
+from resight.graph.knn_graph import edge_products
 from resight.graph.offline import offline_diffusion
+from resight.ties import tie_order
 from resight.types import Float32, KnnGraph, Ranking
 
 __all__ = ["affinity", "diffuse", "normalise", "offline_diffusion", "ranked", "seeds", "truncated_diffusion"]
 
-Float64 = NDArray[np.float64]
 BLOCK_VALUES = 1 << 21
 
 
@@ -154,14 +155,14 @@ def truncated_diffusion(
         part = normalise(affinities[rows][:, rows])
         y = seeds[[query]][:, rows].toarray()
         f = diffuse(part, y, alpha, iterations, tolerance)[0]
-        order = np.argsort(-f, kind="stable")
+        order, levels = tie_order(np.arange(len(f)), f)
         ids.append(rows[order])
-        scores.append(f[order])
+        scores.append(levels)
     return Ranking.from_lists(ids, scores)
 
 
 def ranked(scores: NDArray[Any], limit: int) -> Ranking:
-    """The `limit` rows with the highest of `scores` (Q, N), best first, equal ones by row.
+    """The `limit` rows with the highest of `scores` (Q, N), best first, ties (`resight.ties`) by row.
 
     Raises `UsageError` for limit < 1 and `ArrayError` for scores that are not a finite (Q, N) array.
     """
@@ -170,8 +171,8 @@ def ranked(scores: NDArray[Any], limit: int) -> Ranking:
     scores = np.asarray(scores)
     if scores.ndim != 2 or not np.isfinite(scores).all():
         raise ArrayError(f"scores must be finite and of shape (queries, rows), got shape {scores.shape}")
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :limit]
-    return Ranking(order, np.take_along_axis(scores, order, axis=1))
+    order, levels = tie_order(np.arange(scores.shape[1]), scores)
+    return Ranking(order[:, :limit], levels[:, :limit])
 
 
 def _check_gamma(gamma: float) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from resight.errors import ArrayError, UsageError
 from resight.graph.adjacency import Adjacency, Symmetry, adjacency
 from resight.graph.exploration import Classes, run_traversal
+from resight.graph.published import published_traversal
 from resight.types import Float32, Int64, KnnGraph, Ranking, as_array
 
 
@@ -77,8 +78,10 @@ def semi_supervised(
     the photos of its label: the form of the paper.
     `training_labels` (T,) int64: labels of T training photos that are the last nodes of `graph`, behind the N photos of
     the collection, and may also be neighbours in both graphs. They are traversed, and never returned.
-    With `symmetrise="last"`, the published program is repeated in full: the weight of a waiting entry changes with the
-    best weight known for its photo, without being sorted anew.
+    With `symmetrise="last"`, the published program is repeated in full (`resight.graph.published`): queries and
+    training photos count among the rows that give reverse edges and are traversed, and the weight of a waiting entry
+    changes with the best weight known for its photo, without being sorted anew. An `Adjacency` is then refused with
+    `UsageError`, since its reverse edges were chosen without the queries.
     Raises as `explore_exploit` does, and `ArrayError` for labels of another length or bridges to no training photo.
     """
     query_labels = _labels("query_labels", query_labels, len(query_graph))
@@ -98,9 +101,13 @@ def semi_supervised(
             raise ArrayError(f"bridges name training photo {bridges.max()}, but there are {len(training)}")
         bridge_nodes = np.where(bridges < 0, -1, bridges + len(index_labels))
         query_classes = np.full(len(query_graph), -1, np.int64)
-    edges = graph if isinstance(graph, Adjacency) else adjacency(graph, symmetrise)
     classes = Classes(query_classes, bridge_nodes, _class_numbers(training, names), starts, members)
-    return run_traversal(query_graph, edges, threshold, limit, classes, published=symmetrise == "last").ranking
+    if symmetrise == "last":
+        if isinstance(graph, Adjacency):
+            raise UsageError('symmetrise="last" needs the lists of the graph as they are: pass the KnnGraph itself')
+        return published_traversal(query_graph, graph, threshold, limit, classes).ranking
+    edges = graph if isinstance(graph, Adjacency) else adjacency(graph, symmetrise)
+    return run_traversal(query_graph, edges, threshold, limit, classes, published=False).ranking
 
 
 def _labels(name: str, values: Any, length: int | None) -> Int64:

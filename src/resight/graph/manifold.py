@@ -11,14 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 import scipy.sparse
-from numpy.typing import NDArray
 from scipy.sparse.csgraph import shortest_path
 
+from resight.arrays import Float64, finite_rows, unit_rows
 from resight.errors import ArrayError, UsageError
-from resight.graph.knn_graph import build_knn_graph, checked_vectors
+from resight.graph.knn_graph import build_knn_graph
 from resight.types import Float32
 
-Float64 = NDArray[np.float64]
 MOST_ROWS = 10_000
 
 
@@ -34,10 +33,10 @@ class ManifoldEmbedding:
 
         Raises `ArrayError` for another dimension and for values that are not finite.
         """
-        vectors = checked_vectors("vectors", vectors)
+        vectors = finite_rows("vectors", vectors)
         if vectors.shape[1] != len(self.projection):
             raise ArrayError(f"vectors have {vectors.shape[1]} dimensions, expected {len(self.projection)}")
-        return _unit(_unit(vectors.astype(np.float64)) @ self.projection).astype(np.float32)
+        return unit_rows(unit_rows(vectors.astype(np.float64)) @ self.projection).astype(np.float32)
 
 
 def iterative_embedding(
@@ -52,12 +51,12 @@ def iterative_embedding(
     Needs the N x N kernel: at most 10 000 rows, 32 bytes per pair. Time grows with N^2 components.
     Raises `UsageError` for arguments below 1 and for more rows, `ArrayError` for a wrong shape or values not finite.
     """
-    vectors = checked_vectors("vectors", vectors)
+    vectors = finite_rows("vectors", vectors)
     if min(components, k, rounds) < 1:
         raise UsageError(f"components={components}, k={k} and rounds={rounds} must be at least 1")
     if not 2 <= len(vectors) <= MOST_ROWS:
         raise UsageError(f"{len(vectors)} rows cannot be embedded: between 2 and {MOST_ROWS} are possible")
-    first = _unit(vectors.astype(np.float64))
+    first = unit_rows(vectors.astype(np.float64))
     rows = first
     for _ in range(rounds):
         rows = _components(_kernel(rows, k, faithful), min(components, len(rows) - 1))
@@ -90,9 +89,4 @@ def _components(kernel: Float64, count: int) -> Float64:
     kernel += means.mean()
     size = len(kernel)
     values, vectors = scipy.linalg.eigh(kernel, subset_by_index=[size - count, size - 1], overwrite_a=True)
-    return _unit(vectors[:, ::-1] * np.sqrt(np.maximum(values[::-1], 0.0)))
-
-
-def _unit(rows: Float64) -> Float64:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(norms > 0, norms, 1.0))
+    return unit_rows(vectors[:, ::-1] * np.sqrt(np.maximum(values[::-1], 0.0)))

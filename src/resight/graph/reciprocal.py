@@ -12,13 +12,13 @@ import scipy.sparse
 from numba import njit
 from numpy.typing import NDArray
 
+from resight.arrays import Float64, finite_rows
 from resight.errors import ArrayError, UsageError
-from resight.graph.edges import edge_products
-from resight.graph.knn_graph import build_knn_graph, checked_vectors
+from resight.graph.knn_graph import build_knn_graph, edge_products
+from resight.ties import tie_order
 from resight.types import Float32, Int64, KnnGraph, Ranking
 
 Array = NDArray[Any]
-Float64 = NDArray[np.float64]
 BLOCK = 1024
 
 
@@ -43,7 +43,7 @@ def k_reciprocal(
     Memory: about 12 k1^2 bytes per photo at most, and 8 (Q + N) bytes per query; two passes over all pairs, in blocks.
     Raises `UsageError` for k1, k2 or limit below 1, k2 > k1 + 1 or a weight outside [0, 1], `ArrayError` for shapes.
     """
-    queries, vectors = checked_vectors("queries", queries), checked_vectors("vectors", vectors)
+    queries, vectors = finite_rows("queries", queries), finite_rows("vectors", vectors)
     if queries.shape[1] != vectors.shape[1]:
         raise ArrayError(f"queries have {queries.shape[1]} dimensions and vectors {vectors.shape[1]}: they must agree")
     if k1 < 1 or not 1 <= k2 <= k1 + 1:
@@ -66,10 +66,16 @@ def k_reciprocal(
         jaccard = 1 - shared[count:] / (2 - shared[count:])
         original = _scaled(similarity, farthest[query], power)
         distance = (1 - original_weight) * jaccard + original_weight * original
-        order = np.argsort(distance, kind="stable")[:limit]
-        ids.append(order)
-        scores.append(-distance[order])
+        # Distances lie in 0..1. PyRetri's order knows no ties.
+        order, levels = _exact(-distance) if faithful else tie_order(np.arange(len(distance)), -distance, 1.0)
+        ids.append(order[:limit])
+        scores.append(levels[:limit])
     return Ranking.from_lists(ids, scores)
+
+
+def _exact(scores: Float64) -> tuple[NDArray[np.int64], Float64]:
+    order = np.argsort(-scores, kind="stable")
+    return order, scores[order]
 
 
 def _scaled(similarity: Float64, farthest: Float64, power: float) -> Float64:

@@ -12,11 +12,9 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from resight.arrays import Float64, finite_rows
 from resight.errors import ArrayError, UsageError
-from resight.graph.knn_graph import checked_vectors
 from resight.types import Float32, Int64, KnnGraph, as_array
-
-Float64 = NDArray[np.float64]
 
 
 def regional_seeds(
@@ -60,7 +58,7 @@ def pool_regions(
     """
     if not regularisation > 0:
         raise UsageError(f"regularisation={regularisation} must be above 0")
-    vectors = checked_vectors("vectors", vectors)
+    vectors = finite_rows("vectors", vectors)
     owners = as_array("image_of_region", image_of_region, np.int64, (len(vectors),))
     if scores.ndim != 2 or scores.shape[1] != len(vectors):
         raise ArrayError(f"scores have shape {scores.shape}, expected (queries, {len(vectors)})")

@@ -12,15 +12,13 @@ from typing import Any, Literal
 import numpy as np
 import scipy.sparse
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from resight.arrays import Float64
 from resight.errors import ArrayError, UsageError
 from resight.graph.propagation_matrix import Propagation, propagation_matrix, query_rows
 from resight.types import Float32, KnnGraph
-
-Float64 = NDArray[np.float64]
 
 Precision = Literal["float32", "bfloat16"]
 NOISE = 1e-5  # deviation of the off-diagonal weights at the start

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import NDArray
 
+from resight.arrays import Float64
 from resight.errors import ArrayError, UsageError
 from resight.graph.conjugate import solve_block
 
-Float64 = NDArray[np.float64]
 BLOCK = 64
 DEGREE = 12
 

@@ -1,7 +1,8 @@
 """Bounded best-k lists that are filled block by block: the inner loops of graph construction, compiled by numba.
 
 A list is a binary heap whose root is its worst entry: the smallest weight, and of equal weights the largest row. So the
-result never depends on the order in which candidates arrive. No kernel checks bounds; the callers do.
+entries never depend on the order in which candidates arrive; they are left in the order of the heap. No kernel checks
+bounds; the callers do.
 """
 
 from __future__ import annotations
@@ -107,14 +108,3 @@ def offer_lists(old_ids: Array, old_weights: Array, ids: Array, weights: Array, 
         for slot in range(old_ids.shape[1]):
             if old_ids[node, slot] >= 0:
                 _offer(ids, weights, sizes, node, old_ids[node, slot], old_weights[node, slot])
-
-
-@njit(cache=True, nogil=True)
-def finish(ids: Array, weights: Array, sizes: Array) -> None:
-    """Turn every heap into a list, best first, in place; the slots behind it are left as they are."""
-    for node in range(ids.shape[0]):
-        list_ids, list_weights = ids[node], weights[node]
-        for last in range(sizes[node] - 1, 0, -1):
-            row, weight = list_ids[last], list_weights[last]
-            list_ids[last], list_weights[last] = list_ids[0], list_weights[0]
-            _sink(list_ids, list_weights, last, row, weight)

@@ -16,7 +16,7 @@ import faiss
 import numpy as np
 
 from resight.errors import ArrayError, UsageError
-from resight.index.exact import SLACK, ExactIndex, checked_entries, finite_vectors
+from resight.index.exact import ExactIndex, checked_entries, finite_vectors
 from resight.index.inverted_lists import (
     BLOCK,
     EXACT,
@@ -31,7 +31,9 @@ from resight.index.inverted_lists import (
     read_list,
     write_list,
 )
+from resight.products import lengths, longest
 from resight.store.tensor_file import read_tensors, write_tensors
+from resight.ties import nearest
 from resight.types import Bool, Float32, Int64, Ranking, as_array
 
 FORMAT = "resight approximate index 1"
@@ -59,7 +61,7 @@ class ApproximateIndex:
         self.dim, self.half, self.target, self.k, self.seed = dim, half, float(recall), k, seed
         self.effort = EXACT
         self._lists = empty_lists(np.zeros((1, dim), np.float32), half)
-        self._rows = np.empty(0, np.int64)
+        self._rows, self._length = np.empty(0, np.int64), 0.0  # of the longest vector
         self._lock = threading.RLock()
 
     @staticmethod
@@ -113,8 +115,9 @@ class ApproximateIndex:
             self._insert(rows, vectors)
 
     def search(self, queries: Any, k: int, allowed: Any = None) -> Ranking:
-        """About the `k` best rows of each query (Q, D), fewer where the scanned lists hold fewer; equal scores by row.
+        """About the `k` best rows of each query (Q, D), fewer where the scanned lists hold fewer; ties by row.
 
+        Ties are those of `resight.ties`. Scores are float32 sums: equal vectors score equally, on one processor.
         `allowed` (n,): rows that may be returned; those not in the index are passed over. When they are less than a
         tenth of the rows, all of them are compared, and the search is exact; else more lists are scanned than without
         a filter, as many as a random tenth needs. Raises `UsageError` unless k is at least 1, `ArrayError` on bad
@@ -131,10 +134,15 @@ class ApproximateIndex:
             width = min(k, count)
             if not width or not len(points):
                 return Ranking(np.empty((len(points), width), np.int64), np.empty((len(points), width), np.float32))
-            scores, ids = self._lists.search(points, min(k + SLACK, count), params=self._parameters(chosen))
-        scores[ids < 0] = -np.inf
-        order = np.lexsort((ids, -scores), axis=1)[:, :width]
-        return Ranking(np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1))
+            parameters = self._parameters(chosen)
+            ids, _, levels = nearest(
+                lambda which, m: self._lists.search(points[which], m, params=parameters)[::-1],
+                len(points),
+                width,
+                count,
+                lengths(points) * self._length,
+            )
+        return Ranking(ids, np.where(ids < 0, -np.inf, levels))
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, whole or not at all, with a checksum. Peak memory: three times the vectors.
@@ -180,7 +188,7 @@ class ApproximateIndex:
         else:
             for part, block in _slices(rows, vectors):
                 self._lists.add_with_ids(block, part)
-        self._rows = np.sort(np.concatenate([self._rows, rows]))
+        self._rows, self._length = np.sort(np.concatenate([self._rows, rows])), max(self._length, longest(vectors))
 
     def _drop(self, rows: Int64) -> None:
         kept = self._rows[~np.isin(self._rows, rows)]
@@ -240,7 +248,7 @@ def _restore(tensors: dict[str, Any], metadata: dict[str, str]) -> ApproximateIn
         raise ArrayError(f"{len(sizes)} lists of {sizes.sum()} vectors do not hold {len(rows)} rows")
     if not {effort.probes, effort.filtered_probes} <= set(range(1, len(sizes) + 1)):
         raise ArrayError(f"{effort.probes} and {effort.filtered_probes} lists to scan, of {len(sizes)}")
-    index.effort, index._lists = effort, empty_lists(centroids, half)
+    index.effort, index._lists, index._length = effort, empty_lists(centroids, half), longest(vectors)
     ends = np.cumsum(sizes)
     for number in np.flatnonzero(sizes).tolist():
         span = slice(int(ends[number] - sizes[number]), int(ends[number]))

@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.arrays import Float64
 from resight.errors import UsageError
 from resight.index.aggregation import Aggregated
 from resight.index.asmk_kernels import score_binary, score_vectors
+from resight.index.binarisation import PLANES, STEP
 from resight.index.inverted import Segment
+from resight.ties import key_columns, nearest, score_keys
 from resight.types import Float32, Int64
 
 CELLS = 1 << 20
-Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Kernel:
     tau: float = 0.0
     idf: bool = False
     query_multiple: int = 5
+    asymmetric: bool = False
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.alpha) and self.alpha > 0):
@@ -47,10 +50,19 @@ class Kernel:
         if self.query_multiple < 1:
             raise UsageError(f"query_multiple is {self.query_multiple}: at least one word per descriptor is needed")
 
+    @property
+    def planes(self) -> int:
+        """Bits a dimension of a query's residuals; 0 in full precision."""
+        return 0 if not self.binary else PLANES if self.asymmetric else 1
+
     def table(self, dim: int) -> Float64:
-        """sigma of every Hamming distance 0..L, (L + 1,), for `dim` bits padded to L, a multiple of 32."""
-        length = -(-dim // 32) * 32
-        similarity = 1 - 2 * np.arange(length + 1) / length
+        """sigma of every distance of a query word and a signature, for `dim` dimensions.
+
+        Symmetric: distances 0..L, (L + 1,), with L = `dim` rounded up to a multiple of 32. Asymmetric: the Hamming
+        distances of the planes, weighed by 1, 2, 4, ..., sum to 0..(2^planes - 1) * `dim`.
+        """
+        most = (2**PLANES - 1) * dim if self.asymmetric else -(-dim // 32) * 32
+        similarity = (most - 2 * np.arange(most + 1)) * (STEP / 2 / dim if self.asymmetric else 1 / most)
         passed = similarity >= self.tau
         return np.where(passed, np.where(passed, similarity, 0) ** self.alpha, 0)
 
@@ -147,13 +159,21 @@ def _inverse_root(sizes: NDArray[Any]) -> Float64:
 
 
 def best(scores: Float32, k: int) -> tuple[Int64, Float32]:
-    """Columns of the `k` highest in every row of `scores` (Q, N), best first, ties by column; and their scores."""
-    # One unsigned key holds score (high half, bits made monotone) and column: a partition then settles ties exactly.
-    bits = (scores + np.float32(0)).view(np.uint32)
-    rank = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
-    last = np.uint64(2**32 - 1)
-    keys = (rank << np.uint64(32)) | (last - np.arange(scores.shape[1], dtype=np.uint64))
-    if 0 < k < scores.shape[1]:
-        keys = np.partition(keys, scores.shape[1] - k, axis=1)[:, scores.shape[1] - k :]
-    columns = (last - (np.sort(keys, axis=1)[:, ::-1] & last)).astype(np.int64)
+    """Columns of the `k` highest in every row of `scores` (Q, N), best first, ties by column; and their scores.
+
+    Ties are those of `resight.ties`, within a millionth of the best of them, and get one score.
+    """
+    count, width = scores.shape
+    columns, _, levels = nearest(
+        lambda which, m: _highest(scores if len(which) == count else scores[which], m), count, min(k, width), width
+    )
+    return columns, levels.astype(np.float32)
+
+
+def _highest(scores: Float32, m: int) -> tuple[Int64, Float32]:
+    """Columns and values of the `m` highest in every row, in any order; of equal ones the first."""
+    if m == scores.shape[1]:
+        return np.broadcast_to(np.arange(m), scores.shape), scores
+    keys = np.partition(score_keys(scores), scores.shape[1] - m, axis=1)[:, scores.shape[1] - m :]
+    columns = key_columns(keys)
     return columns, np.take_along_axis(scores, columns, axis=1)

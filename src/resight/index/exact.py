@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,14 +10,16 @@ import numpy as np
 from numba import config, njit, types
 from numpy.typing import NDArray
 
+from resight.arrays import check_finite
 from resight.errors import ArrayError, UsageError
 from resight.index.half_precision import half_products, widen
+from resight.products import inner_products, lengths, longest, run_all
+from resight.ties import nearest
 from resight.types import Float32, Int64, Ranking, as_array
 
 QUERY_BLOCK = 1024
 VECTOR_BLOCK = 1024
 QUERIES_PER_THREAD = 128  # fewer are scanned sooner than a thread is woken
-SLACK = 16  # candidates beyond k whose scores are computed again, so that rounding does not decide who is k-th
 
 
 class ExactIndex:
@@ -27,7 +28,8 @@ class ExactIndex:
     `half`: they are kept as float16, half the memory, rounded to 11 significant bits; queries and sums are not rounded.
 
     A search sees the vectors of one moment, also while another thread adds or removes. Memory: the vectors, up to half
-    as much again after additions, and some 8 MiB per search, 16 MiB at D = 2048 when rows are filtered or halved.
+    as much again after additions, and some 8 MiB per search, 16 MiB at D = 2048 when rows are filtered or halved;
+    64 MiB more where a tie goes on behind the last result.
     """
 
     def __init__(self, dim: int, *, half: bool = False) -> None:
@@ -35,7 +37,7 @@ class ExactIndex:
             raise UsageError(f"dim={dim}: vectors need at least one dimension")
         self.dim, self.half = dim, half
         self._buffer = np.empty((0, dim), _dtype(half))  # rows beyond the held ones are room to grow
-        self._held: tuple[Int64, NDArray[Any]] = (np.empty(0, np.int64), self._buffer)
+        self._held: tuple[Int64, NDArray[Any], float] = (np.empty(0, np.int64), self._buffer, 0.0)
 
     @staticmethod
     def over(vectors: Any, *, half: bool = False) -> ExactIndex:
@@ -45,7 +47,7 @@ class ExactIndex:
         """
         checked = finite_vectors(vectors, None, half)
         index = ExactIndex(checked.shape[1], half=half)
-        index._held = (np.arange(len(checked)), checked)
+        index._held = (np.arange(len(checked)), checked, longest(checked))
         return index
 
     def __len__(self) -> int:
@@ -83,8 +85,9 @@ class ExactIndex:
         self._insert(rows, vectors)
 
     def search(self, queries: Any, k: int, allowed: Any = None) -> Ranking:
-        """The `k` best rows of each query (Q, D), fewer where the index holds fewer; equal scores by row number.
+        """The `k` best rows of each query (Q, D), fewer where the index holds fewer; ties by row number.
 
+        Scores are ties as in `resight.ties`: within a millionth of the product of the lengths, and get one score.
         `allowed` (n,): rows that may be returned, in any order; those not in the index are passed over. Only their
         vectors are read, so a filter that few rows pass makes a search faster and stays exact. Scores are summed in
         double precision, whatever the batch. Raises `UsageError` unless k is at least 1, `ArrayError` on bad queries.
@@ -92,18 +95,24 @@ class ExactIndex:
         if k < 1:
             raise UsageError(f"{k} results were asked for: give at least 1")
         points = finite_vectors(queries, self.dim)
-        rows, vectors = self._held
+        rows, vectors, length = self._held
         chosen = None if allowed is None else _positions(rows, as_array("allowed", allowed, np.int64, (None,)))
         width = min(k, len(rows) if chosen is None else len(chosen))
         ids, scores = np.empty((len(points), width), np.int64), np.empty((len(points), width), np.float32)
         for start in range(0, len(points) if width else 0, QUERY_BLOCK):
-            span = slice(start, start + QUERY_BLOCK)
-            positions, scores[span] = _best(points[span], vectors, chosen, width)
-            ids[span] = rows[positions]
+            part = points[start : start + QUERY_BLOCK]
+            positions, _, levels = nearest(
+                lambda which, m, part=part: _candidates(part[which], vectors, chosen, m),  # type: ignore[misc]
+                len(part),
+                width,
+                len(rows) if chosen is None else len(chosen),
+                lengths(part) * length,
+            )
+            ids[start : start + QUERY_BLOCK], scores[start : start + QUERY_BLOCK] = rows[positions], levels
         return Ranking(ids, scores)
 
     def _insert(self, new_rows: Int64, new: NDArray[Any]) -> None:
-        rows, vectors = self._held
+        rows, vectors, length = self._held
         total = len(rows) + len(new)
         if vectors.base is not self._buffer or total > len(self._buffer):
             self._buffer = np.empty((total + total // 2, self.dim), _dtype(self.half))
@@ -113,13 +122,13 @@ class ExactIndex:
         if len(rows) and len(new) and new_rows[0] < rows[-1]:
             order = np.argsort(joined)
             joined, self._buffer = joined[order], self._buffer[order]
-        self._held = (joined, self._buffer[:total])
+        self._held = (joined, self._buffer[:total], max(length, longest(new)))
 
     def _drop(self, rows: Int64) -> None:
         kept = ~np.isin(self._held[0], rows)
         if not kept.all():
             self._buffer = self._held[1][kept]
-            self._held = (self._held[0][kept], self._buffer[:])
+            self._held = (self._held[0][kept], self._buffer[:], longest(self._buffer))
 
 
 def checked_entries(rows: Any, vectors: Any, dim: int, half: bool) -> tuple[Int64, NDArray[Any]]:
@@ -141,13 +150,9 @@ def _dtype(half: bool) -> type[np.floating[Any]]:
 
 def finite_vectors(vectors: Any, dim: int | None, half: bool = False) -> NDArray[Any]:
     """`vectors` (n, D) as float32, float16 where `half`. Raises `ArrayError` when they are not, or not finite."""
-    with np.errstate(over="ignore"):  # what becomes infinite is refused below
+    with np.errstate(over="ignore"):  # what becomes infinite is refused
         array = as_array("vectors", vectors, _dtype(half), (None, dim))
-    for start in range(0, len(array), VECTOR_BLOCK):
-        finite = np.isfinite(array[start : start + VECTOR_BLOCK]).all(axis=1)
-        if not finite.all():
-            beyond = ", or a value beyond 65504, the largest in half precision" if half else ""
-            raise ArrayError(f"vector {start + int(np.argmin(finite))} holds NaN or infinity{beyond}")
+    check_finite("vectors (half precision ends at 65504)" if half else "vectors", array)
     return array
 
 
@@ -155,12 +160,14 @@ def _positions(rows: Int64, allowed: Int64) -> Int64:
     return np.flatnonzero(np.isin(rows, allowed))
 
 
-def _best(queries: Float32, vectors: NDArray[Any], chosen: Int64 | None, k: int) -> tuple[Int64, Float32]:
-    """Positions and scores (Q, k) of the best of `vectors`, or of those `chosen`, best first."""
+def _candidates(queries: Float32, vectors: NDArray[Any], chosen: Int64 | None, k: int) -> tuple[Int64, Float32]:
+    """Positions and scores (Q, k) of the best of `vectors`, or of those `chosen`: found in float32, scored in double.
+
+    `k` is at most the number of vectors, or of those chosen.
+    """
     count = len(vectors) if chosen is None else len(chosen)
-    width = min(k + SLACK, count)
-    scores = np.full((len(queries), width), -np.inf, np.float32)
-    places = np.full((len(queries), width), count, np.int64)
+    scores = np.full((len(queries), k), -np.inf, np.float32)
+    places = np.full((len(queries), k), count, np.int64)
     product = np.empty(len(queries) * min(VECTOR_BLOCK, count), np.float32)
     halved = vectors.dtype == np.float16
     wide = np.empty((min(VECTOR_BLOCK, count) if halved else 0, vectors.shape[1]), np.float32)
@@ -175,32 +182,22 @@ def _best(queries: Float32, vectors: NDArray[Any], chosen: Int64 | None, k: int)
                 block = widen(block.view(np.uint16), wide[: len(block)])
             found = product[: len(block) * len(queries)].reshape(len(block), len(queries))
             np.matmul(block, queries.T, out=found)  # with few queries faster than its transpose
-            _run(
+            run_all(
                 pool, keep_best, ((found, start, first, scores[first:end], places[first:end]) for first, end in shares)
             )
         positions = places if chosen is None else chosen[places]
         # By position, so that a vector wanted by many queries is read from memory once.
         parts = np.array_split(np.argsort(positions, axis=None, kind="stable"), threads)
         if halved:
-            _run(pool, half_products, ((queries, vectors.view(np.uint16), positions, part, scores) for part in parts))
+            run_all(
+                pool, half_products, ((queries, vectors.view(np.uint16), positions, part, scores) for part in parts)
+            )
         else:
-            _run(pool, inner_products, ((queries, vectors, positions, part, scores) for part in parts))
-    order = np.lexsort((positions, -scores), axis=1)[:, :k]
-    return np.take_along_axis(positions, order, 1), np.take_along_axis(scores, order, 1)
-
-
-def _run(pool: ThreadPoolExecutor, function: Callable[..., None], arguments: Iterable[tuple[Any, ...]]) -> None:
-    """Call `function` with each of `arguments`, in threads when there are several."""
-    calls = list(arguments)
-    if len(calls) == 1:
-        function(*calls[0])
-        return
-    for future in [pool.submit(function, *one) for one in calls]:
-        future.result()
+            run_all(pool, inner_products, ((queries, vectors, positions, part, scores) for part in parts))
+    return positions, scores
 
 
 _MATRIX = types.Array(types.float32, 2, "C", readonly=True)
-_PLACES = types.Array(types.int64, 2, "C", readonly=True)
 
 
 @njit(types.void(types.float32[::1], types.int64[::1], types.float32, types.int64), cache=True, nogil=True)
@@ -233,25 +230,3 @@ def keep_best(found: NDArray[Any], start: int, first: int, scores: NDArray[Any],
             if value > worst[q]:
                 _replace_root(scores[q], places[q], value, start + j)
                 worst[q] = scores[q, 0]
-
-
-# Sums may be reordered, to use vector instructions, but in one way only: equal vectors get equal scores.
-@njit(
-    types.void(_MATRIX, _MATRIX, _PLACES, types.int64[::1], types.float32[:, ::1]),
-    cache=True,
-    nogil=True,
-    fastmath={"reassoc", "contract", "nsz"},
-)
-def inner_products(
-    queries: NDArray[Any], vectors: NDArray[Any], positions: NDArray[Any], order: NDArray[Any], scores: NDArray[Any]
-) -> None:
-    """scores[q, i] = inner product of queries[q] and vectors[positions[q, i]], summed in double precision.
-
-    `positions` and `scores` (Q, m); `order` names those entries, q·m + i, that are computed.
-    """
-    for entry in order:
-        q, i = divmod(entry, positions.shape[1])
-        total, vector = 0.0, positions[q, i]
-        for d in range(queries.shape[1]):
-            total += np.float64(queries[q, d]) * np.float64(vectors[vector, d])
-        scores[q, i] = total

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from resight.arrays import unit_rows
 from resight.errors import UsageError
 from resight.features.whitening import Whitening, from_components
 from resight.index.aggregation import aggregate
@@ -90,5 +91,4 @@ def _residuals(codebook: Codebook, photos: Sequence[LocalFeatures]) -> Float32:
         parts = aggregate(codebook, rows, codebook.assign(descriptors), descriptors, binary=False)
         found[parts.rows, parts.words] = parts.values
     flat = found.reshape(len(photos), len(codebook) * codebook.dim)
-    lengths = np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), np.float32(1e-12))
-    return np.asarray(flat / lengths, np.float32)
+    return unit_rows(flat)

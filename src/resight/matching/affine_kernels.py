@@ -8,11 +8,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.arrays import Bool, Float64
 from resight.matching.frames import least_squares
 
-Float64 = NDArray[np.float64]
 Int = NDArray[Any]
-Bool = NDArray[np.bool_]
 
 PROPOSALS = 500  # at most, those of rare words first
 REFINED = 5  # best proposals that are refined

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from resight.matching.frames import Bool, Float64, Frames, jacobians
+from resight.arrays import Bool, Float64
+from resight.matching.frames import Frames, jacobians
 
 MAX_ZOOM = 8.0  # linear change of size; beyond, hardly any feature would have matched
 MAX_STRETCH = 8.0  # ratio of the axes of a circle's image: a plane seen at 83 degrees

@@ -5,18 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from resight.arrays import Float32, finite_rows
 from resight.errors import ArrayError, StampMismatch
-from resight.types import Float32, as_array
-
-
-def finite_rows(name: str, rows: Any, dim: int | None) -> Float32:
-    """`rows` as (n, dim) float32. Raises `ArrayError` on another shape, NaN or infinity."""
-    array: Float32 = as_array(name, rows, np.float32, (None, dim))
-    if not np.isfinite(array).all():
-        raise ArrayError(f"{name} hold NaN or infinity in row {np.argwhere(~np.isfinite(array))[0][0]}")
-    return array
 
 
 def paired_rows(x: Any, y: Any, dim: int) -> tuple[Float32, Float32]:

@@ -14,10 +14,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.arrays import Float64
 from resight.errors import ArrayError, UsageError
 from resight.types import Float32, Int64
 
-Float64 = NDArray[np.float64]
 UInt8 = NDArray[np.uint8]
 
 MAX_AREA = 0.75  # of the map: what is larger is background

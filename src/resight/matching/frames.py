@@ -14,8 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-Float64 = NDArray[np.float64]
-Bool = NDArray[np.bool_]
+from resight.arrays import Bool, Float64
 
 # Multiples of the threshold. The first is wide because angle and scale of one feature are off by some degrees and
 # per cent, and a slanted view is no similarity: both move far points of the image by many pixels.

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from resight.arrays import Bool, Float64
 from resight.errors import UsageError
 from resight.matching.checks import aligned, hull_area, once_per_place, plausible, share
 from resight.matching.correspond import Correspondences, Int32, correspond
-from resight.matching.frames import Bool, Float64, Frames, similarities
+from resight.matching.frames import Frames, similarities
 from resight.types import LocalFeatures, as_array
 
 Model = Literal["similarity", "affine", "homography"]

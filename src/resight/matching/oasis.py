@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.arrays import Float64, finite_rows
 from resight.errors import ArrayError, UsageError
-from resight.matching.descriptor_pairs import finite_rows, paired_rows
+from resight.matching.descriptor_pairs import paired_rows
 from resight.store.tensor_file import write_tensors
 from resight.types import Float32, as_array
-
-Float64 = NDArray[np.float64]
 
 SIMILARITY_FORMAT = "resight similarity 1"
 

@@ -1,7 +1,7 @@
 """Learned similarity of two descriptors: a small network instead of their cosine.
 
 Papers: Garcia and Vogiatzis, "Learning visual similarity for image retrieval" and "Learning non-metric visual
-similarity for image retrieval", Image and Vision Computing 2019; `resight.training.similarity.fit` fits the network.
+similarity for image retrieval", Image and Vision Computing 2019; `resight.training.similarity` fits the network.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from resight.arrays import finite_rows
 from resight.errors import ArrayError, UsageError
-from resight.matching.descriptor_pairs import check_model, finite_rows, paired_rows
+from resight.matching.descriptor_pairs import check_model, paired_rows
 from resight.matching.oasis import SIMILARITY_FORMAT, Oasis
 from resight.store.tensor_file import read_tensors, write_tensors
 from resight.types import Float32, as_array

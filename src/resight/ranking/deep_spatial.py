@@ -19,9 +19,10 @@ from resight.graph.diffusion import affinity, diffuse, normalise
 from resight.graph.knn_graph import build_knn_graph
 from resight.matching.deep_spatial import THRESHOLD, DeepRegions, verify_regions
 from resight.matching.geometry import Verification
-from resight.ranking.pipeline import Pipeline, composable, need, reorder
+from resight.ranking.pipeline import Composable, Pipeline, need, reorder
 from resight.ranking.search import GlobalSearch, VectorIndex
 from resight.ranking.vector_database import VectorDatabase, ahead_of, checked_limit
+from resight.ties import tie_order
 from resight.types import Evidence, Float32, Int64, Queries, Ranking
 
 RegionSource = Callable[[Int64], Sequence[DeepRegions]]
@@ -48,9 +49,8 @@ class DeepQueries(Queries):
         return DeepQueries(one.local, one.vectors, one.rows, self.regions[query : query + 1])
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class DeepSpatialRerank:
+class DeepSpatialRerank(Composable):
     """Order the first `top` results of every `DeepQueries` by the inliers of deep spatial matching; equal ones, and all
     behind, keep their order. Online: a query needs the regions of `top` photos.
 
@@ -73,7 +73,7 @@ class DeepSpatialRerank:
             head = ids[q, : self.top][ids[q, : self.top] >= 0]
             inliers = [one.inliers for one in self._verify(own, head)]
             scores[q, : len(head)] = _above(scores[q], inliers)
-            ids[q, : len(head)], scores[q, : len(head)] = reorder(head, scores[q, : len(head)])
+            ids[q, : len(head)], scores[q, : len(head)] = reorder(head, scores[q, : len(head)], ties=False)
         return Ranking(ids, scores)
 
     def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
@@ -88,9 +88,8 @@ class DeepSpatialRerank:
         return verify_regions(own, self.regions(rows), threshold=self.threshold, jobs=self.jobs)
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class DeepSpatialDiffusion:
+class DeepSpatialDiffusion(Composable):
     """Diffusion whose seeds are the results with most inliers among the first `top` so far; transductive.
 
     `normalised` (N, N): from `resight.graph.diffusion.normalise`; `alpha`, `iterations` as in `diffuse`. `regions`,
@@ -121,8 +120,7 @@ class DeepSpatialDiffusion:
     def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
         ranking = need(ranking, "DeepSpatialDiffusion")
         f = diffuse(self.normalised, self._seeds(queries, ranking)[0], self.alpha, self.iterations)
-        order = np.argsort(-f, axis=1, kind="stable")[:, : self.limit]
-        values = np.take_along_axis(f, order, axis=1)
+        order, values = (part[:, : self.limit] for part in tie_order(np.arange(f.shape[1]), f))
         found = Ranking(np.where(values > 0, order, -1), np.where(values > 0, values, -np.inf))
         return ahead_of(self.database.in_rows(found), ranking)
 

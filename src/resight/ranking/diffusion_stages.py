@@ -13,23 +13,22 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import NDArray
 
+from resight.arrays import Float64
 from resight.errors import ArrayError, UsageError
 from resight.graph.diffusion import diffuse, truncated_diffusion
 from resight.graph.diffusion import seeds as seed_matrix
 from resight.graph.spectral import SpectralBasis, hybrid_diffusion, spectral_ranking
-from resight.ranking.pipeline import composable, need
+from resight.ranking.pipeline import Composable, need
 from resight.ranking.vector_database import VectorDatabase, ahead_of, checked_limit, only
+from resight.ties import tie_order
 from resight.types import Evidence, Queries, Ranking
 
-Float64 = NDArray[np.float64]
 Flow = Callable[[scipy.sparse.csr_array], Float64]
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class Diffusion:
+class Diffusion(Composable):
     """Diffusion by conjugate gradients, and the exact answer of all; transductive: `iterations` passes over the graph.
 
     `normalised` (N, N): from `resight.graph.diffusion.normalise`; `alpha`, `iterations` as in `diffuse`.
@@ -58,9 +57,8 @@ class Diffusion:
         return diffuse(self.normalised, y, self.alpha, self.iterations)
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class TruncatedDiffusion:
+class TruncatedDiffusion(Composable):
     """Diffusion among the first `top` results so far; online: the edges among `top` photos, whatever the collection.
 
     `affinities` (N, N): from `resight.graph.diffusion.affinity`, cut out and normalised for every query.
@@ -106,9 +104,8 @@ class TruncatedDiffusion:
         return Ranking.from_lists(lists, [np.zeros(len(row)) for row in lists])
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class SpectralRanking:
+class SpectralRanking(Composable):
     """Fast spectral ranking: diffusion as a product with the leading eigenvectors; online, N r products a query.
 
     `basis`: from `resight.graph.spectral.spectral_basis`.
@@ -136,9 +133,8 @@ class SpectralRanking:
         return spectral_ranking(self.basis, y, self.alpha)
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class HybridDiffusion:
+class HybridDiffusion(Composable):
     """Spectral ranking plus what it lacks by conjugate gradients, as exact as `Diffusion`; transductive.
 
     The larger the rank of `basis`, the fewer passes over the graph `normalised` (N, N) a query needs.
@@ -168,9 +164,8 @@ class HybridDiffusion:
         return hybrid_diffusion(self.normalised, y, self.basis, self.alpha, self.iterations)
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class OfflineDiffusion:
+class OfflineDiffusion(Composable):
     """Diffusion solved beforehand for every photo: a query is a sum of as many sparse rows as it has seeds; online.
 
     `solved` (N, N): from `resight.graph.offline.offline_diffusion`, which also fixes alpha.
@@ -205,8 +200,8 @@ def _seeds(stage: Any, queries: Queries, ranking: Ranking | None) -> scipy.spars
 def _flow(stage: Any, scores: Flow, queries: Queries, before: Ranking | None) -> Ranking:
     """The answer of a stage whose `scores` turn seeds (Q, N) into scores (Q, N)."""
     f = scores(_seeds(stage, queries, before))
-    order = np.argsort(-f, axis=1, kind="stable")[:, : stage.limit]
-    found = _reached(Ranking(order, np.take_along_axis(f, order, axis=1).astype(np.float32)))
+    order, levels = tie_order(np.arange(f.shape[1]), f)
+    found = _reached(Ranking(order[:, : stage.limit], levels[:, : stage.limit].astype(np.float32)))
     return ahead_of(stage.database.in_rows(found), before)
 
 

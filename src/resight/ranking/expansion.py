@@ -16,8 +16,9 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from resight.arrays import finite_rows, unit_rows
 from resight.errors import ArrayError, UsageError
-from resight.graph.knn_graph import build_knn_graph, checked_vectors, neighbours
+from resight.graph.knn_graph import build_knn_graph, neighbours
 from resight.types import Float32, KnnGraph, Ranking, as_array
 
 
@@ -36,7 +37,7 @@ def alpha_expansion(queries: Float32, vectors: Float32, n: int, alpha: float = 3
     A negative similarity counts as 0, so any `alpha` >= 0 is defined; 0 weighs all alike, whatever their sign.
     Raises as `average_expansion` does, and `UsageError` for a negative `alpha`.
     """
-    queries = checked_vectors("queries", queries)
+    queries = finite_rows("queries", queries)
     return expand(queries, vectors, neighbours(queries, vectors, n), alpha)
 
 
@@ -47,7 +48,7 @@ def database_augmentation(vectors: Float32, n: int, alpha: float = 0.0, *, count
     n neighbours and so counts twice, as in the published program of EGT (2 neighbours: itself again and one other).
     Memory: 8 N n bytes for the graph, and the result. Raises as `alpha_expansion` does.
     """
-    vectors = checked_vectors("vectors", vectors)
+    vectors = finite_rows("vectors", vectors)
     if not count_self:
         return expand(vectors, vectors, build_knn_graph(vectors, n), alpha)
     graph = build_knn_graph(vectors, n)
@@ -70,7 +71,7 @@ def verified_expansion(
     """
     if least < 1 or most < 1:
         raise UsageError(f"least={least} and most={most} must both be at least 1")
-    queries, vectors = checked_vectors("queries", queries), checked_vectors("vectors", vectors)
+    queries, vectors = finite_rows("queries", queries), finite_rows("vectors", vectors)
     counts = as_array("inliers", inliers, np.int64, ranking.ids.shape)
     if len(ranking) != len(queries):
         raise ArrayError(f"there are {len(queries)} queries and {len(ranking)} rankings: one each is needed")
@@ -94,12 +95,10 @@ def source_weights(near: KnnGraph, alpha: float) -> Float32:
 
 def _sum(queries: Float32, vectors: Float32, ids: NDArray[Any], weights: Float32) -> Float32:
     """queries + sum of weights * vectors[ids], normalised; entries of id -1 do not count."""
-    vectors = checked_vectors("vectors", vectors)
+    vectors = finite_rows("vectors", vectors)
     if ids.size and ids.max() >= len(vectors):
         raise ArrayError(f"result {ids.max()} is outside the {len(vectors)} vectors")
     row, slot = np.nonzero(ids >= 0)
     shape = (len(queries), len(vectors))
     picked = scipy.sparse.csr_array((weights[row, slot], (row, ids[row, slot])), shape=shape)
-    total = queries + picked @ vectors
-    norms = np.linalg.norm(total, axis=1, keepdims=True)
-    return np.asarray(total / np.where(norms > 0, norms, 1), np.float32)
+    return np.asarray(unit_rows(queries + picked @ vectors), np.float32)

@@ -12,16 +12,15 @@ import numpy as np
 
 from resight.errors import ArrayError, UsageError
 from resight.ranking.expansion import expand, source_weights, verified_expansion
-from resight.ranking.pipeline import composable, need
+from resight.ranking.pipeline import Composable, need
 from resight.ranking.search import global_vectors, local_features
 from resight.ranking.vector_database import VectorDatabase, ahead_of, checked_limit
 from resight.ranking.verification import Verifier
 from resight.types import Evidence, Float32, Int64, KnnGraph, Queries, Ranking
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class QueryExpansion:
+class QueryExpansion(Composable):
     """Search again with each query plus its `n` sources, weighted by similarity to the power of `alpha`.
 
     The sources are the first `n` results of the ranking so far, or, as a first stage, the `n` nearest photos; alpha 0
@@ -51,9 +50,8 @@ class QueryExpansion:
         return (_evidence("QueryExpansion", "nearest", rows.tolist(), weights.tolist(), row),)
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class VerifiedExpansion:
+class VerifiedExpansion(Composable):
     """Search again with each query plus its `most` most reliable verified results.
 
     Verifies the first `top` results so far; one with fewer than `least` inliers is no source, and a query without a

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from resight.errors import ArrayError, UsageError
+from resight.precision import average_precision
 from resight.types import Float32, as_array
 
 FEWEST = 5  # queries with a match
@@ -38,9 +39,6 @@ def learn_weight(first: Any, second: Any, matching: Any, usual: float = 1.0) -> 
 
 
 def _average_precision(scores: Float32, matching: Any) -> Any:
-    """Rectangle AP of each query, (Q,); equal scores by column."""
+    """Average precision of each query, (Q,); equal scores by column."""
     order = np.argsort(-scores, axis=1, kind="stable")
-    hits = np.take_along_axis(matching, order, axis=1)
-    found = np.cumsum(hits, axis=1)
-    ranks = np.arange(1, scores.shape[1] + 1)
-    return (hits * found / ranks).sum(axis=1) / matching.sum(axis=1)
+    return average_precision(np.take_along_axis(matching, order, axis=1))

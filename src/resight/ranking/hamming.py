@@ -13,15 +13,14 @@ import numpy as np
 from resight.errors import UsageError
 from resight.index.asmk import Asmk
 from resight.matching.geometry import Verification
-from resight.ranking.pipeline import composable, need
+from resight.ranking.pipeline import Composable, need
 from resight.ranking.search import local_features, restrict, stack
-from resight.ranking.verification import Verifier
+from resight.ranking.verification import VERIFIED, Verifier
 from resight.types import Evidence, Int64, LocalFeatures, Queries, Ranking
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class HammingExpansion:
+class HammingExpansion(Composable):
     """Search again with the query's descriptors and those of its best results, aggregated word by word.
 
     `verified`: only results that geometry proves are used, and of these only the features that lie within the query's
@@ -33,7 +32,7 @@ class HammingExpansion:
     index: Asmk
     verifier: Verifier
     sources: int = 10
-    top: int = 100
+    top: int = VERIFIED
     verified: bool = True
     allowed: Int64 | None = None
 

@@ -10,19 +10,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from resight.arrays import unit_rows
 from resight.errors import ArrayError, UsageError
 from resight.graph.manifold import ManifoldEmbedding
 from resight.graph.reciprocal import k_reciprocal
 from resight.index.exact import ExactIndex
-from resight.ranking.pipeline import composable, need, reorder
+from resight.ranking.pipeline import Composable, need, reorder
 from resight.ranking.search import global_vectors
 from resight.ranking.vector_database import VectorDatabase, ahead_of, checked_limit
+from resight.ties import tie_order
 from resight.types import Evidence, Float32, Int64, Queries, Ranking
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class ManifoldSearch:
+class ManifoldSearch(Composable):
     """Nearest neighbours in an iterative manifold embedding of the database; online, once `embedding` is fitted.
 
     Queries are mapped to the embedding (`ManifoldEmbedding.embed`). `limit`: results per query, None for all.
@@ -58,9 +59,8 @@ class ManifoldSearch:
         return (Evidence("ManifoldSearch", summary, {"plain": plain, "embedded": embedded}),)
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class KReciprocal:
+class KReciprocal(Composable):
     """Re-rank the first `top` results so far by k-reciprocal neighbours among them; online: `top`^2 similarities.
 
     As a first stage, all photos are compared with all: transductive. `k1`, `k2`, `original_weight` as in
@@ -106,9 +106,8 @@ class KReciprocal:
         return (Evidence("KReciprocal", summary, {"overlap": overlap}),)
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class SuperGlobal:
+class SuperGlobal(Composable):
     """Refine the query and the first `top` results so far by each other; online: `top`^2 similarities.
 
     Each of the `top` photos x moves to (x + beta sum s_j x_j) / (1 + beta sum s_j) over the `k` - 1 photos of them that
@@ -131,7 +130,9 @@ class SuperGlobal:
         ids, scores = [], []
         for query, point in enumerate(global_vectors(queries)):
             nodes = _head(self.database, ranking, query, self.top)
-            found, values = reorder(self.database.rows[nodes], self._scores(point, self.database.vectors[nodes])[0])
+            found, values = reorder(
+                self.database.rows[nodes], self._scores(point, self.database.vectors[nodes])[0], 1.0
+            )
             ids.append(found)
             scores.append(values)
         return ahead_of(Ranking.from_lists(ids, scores), ranking)
@@ -150,10 +151,9 @@ class SuperGlobal:
             return np.empty(0, np.float32), np.empty(0, np.int64)
         refined = _refined(vectors, self.k, self.beta)
         first = refined @ point
-        sources = np.argsort(-first, kind="stable")[: self.k]
+        sources = tie_order(np.arange(len(first)), first, 1.0)[0][: self.k]
         pooled = np.maximum(refined[sources].max(axis=0), point)
-        norm = float(np.linalg.norm(pooled))
-        second = vectors @ (pooled / (norm if norm > 0 else 1.0))
+        second = vectors @ unit_rows(pooled)
         return np.asarray((first + second) / 2, np.float32), sources
 
 
@@ -161,7 +161,7 @@ def _refined(vectors: Float32, k: int, beta: float) -> Float32:
     """Each of `vectors` (M, D) averaged with the k - 1 others most like it, told from it by place."""
     similarity = vectors @ vectors.T
     np.fill_diagonal(similarity, -np.inf)
-    near = np.argsort(-similarity, axis=1, kind="stable")[:, : min(k, len(vectors)) - 1]
+    near = tie_order(np.arange(len(vectors)), similarity, 1.0)[0][:, : min(k, len(vectors)) - 1]
     weights = beta * np.maximum(np.take_along_axis(similarity, near, axis=1), 0)
     moved = vectors + np.einsum("mk,mkd->md", weights, vectors[near])
     return np.asarray(moved / (1 + weights.sum(axis=1, keepdims=True)), np.float32)

@@ -1,36 +1,45 @@
 """Stages that compose: `search = a % 400 >> b`, `0.7 * a + 0.3 * b`.
 
-A stage is anything that takes queries and a ranking and gives back a ranking. `composable` gives a class the operators;
+A stage is anything that takes queries and a ranking and gives back a ranking. `Composable` gives a class the operators;
 a plain function joins in on the right of `>>`, or wrapped in `Pipeline((function,))`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from resight.errors import UsageError
+from resight.ties import tie_order
 from resight.types import Evidence, Queries, Ranking, Stage
 
-C = TypeVar("C", bound=type[Any])
 
+class Composable(ABC):
+    """Gives a stage its operators: `>>` runs one after another, `% k` cuts, `*` and `+` weight and fuse scores."""
 
-def composable(cls: C) -> C:
-    """Class decorator: `>>` runs one stage after another, `% k` cuts, `*` and `+` weight and fuse scores."""
-    operators: dict[str, Callable[..., Any]] = {
-        "__rshift__": lambda self, other: Pipeline((*_parts(self), *_parts(other))),
-        "__rrshift__": lambda self, other: Pipeline((*_parts(other), *_parts(self))),
-        "__mod__": lambda self, k: Pipeline((*_parts(self), Cut(k))),
-        "__mul__": lambda self, weight: Fusion(((float(weight), self),)),
-        "__rmul__": lambda self, weight: Fusion(((float(weight), self),)),
-        "__add__": lambda self, other: Fusion((*_terms(self), *_terms(other))),
-    }
-    for name, operator in operators.items():
-        setattr(cls, name, operator)
-    return cls
+    @abstractmethod
+    def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking: ...
+
+    def __rshift__(self, other: Stage) -> Pipeline:
+        return Pipeline((*_parts(self), *_parts(other)))
+
+    def __rrshift__(self, other: Stage) -> Pipeline:
+        return Pipeline((*_parts(other), *_parts(self)))
+
+    def __mod__(self, k: int) -> Pipeline:
+        return Pipeline((*_parts(self), Cut(k)))
+
+    def __mul__(self, weight: float) -> Fusion:
+        return Fusion(((float(weight), _parts(self)[0] if len(_parts(self)) == 1 else Pipeline(_parts(self))),))
+
+    def __rmul__(self, weight: float) -> Fusion:
+        return self * weight
+
+    def __add__(self, other: Stage) -> Fusion:
+        return Fusion((*_terms(self), *_terms(other)))
 
 
 def explain(stage: Stage, queries: Queries, query: int, row: int, before: Ranking | None) -> tuple[Evidence, ...]:
@@ -39,9 +48,8 @@ def explain(stage: Stage, queries: Queries, query: int, row: int, before: Rankin
     return () if method is None else tuple(method(queries, query, row, before))
 
 
-@composable
 @dataclass(frozen=True)
-class Pipeline:
+class Pipeline(Composable):
     """Stages run one after another; the first one searches."""
 
     stages: tuple[Stage, ...]
@@ -64,9 +72,8 @@ class Pipeline:
         return found
 
 
-@composable
 @dataclass(frozen=True)
-class Cut:
+class Cut(Composable):
     """Keep the first `k` results of every query. Raises `UsageError` unless k is at least 1."""
 
     k: int
@@ -79,9 +86,8 @@ class Cut:
         return need(ranking, "a cut").top(self.k)
 
 
-@composable
 @dataclass(frozen=True)
-class Fusion:
+class Fusion(Composable):
     """Weighted sum of the scores of several stages, which all get the same queries and ranking.
 
     A row that one stage did not return counts there with the lowest score that this stage gave the query. Equal sums
@@ -111,10 +117,16 @@ def need(ranking: Ranking | None, stage: str) -> Ranking:
     return ranking
 
 
-def reorder(rows: Any, scores: Any) -> tuple[Any, Any]:
-    """Rows (n,) and scores (n,) best first, equal scores by row."""
-    order = np.lexsort((rows, -np.asarray(scores)))
-    return np.asarray(rows)[order], np.asarray(scores, np.float32)[order]
+def reorder(rows: Any, scores: Any, scale: float = 0.0, *, ties: bool = True) -> tuple[Any, Any]:
+    """Rows (n,) and scores (n,) best first, ties by row and at one score; `scale` as for `resight.ties.tie_order`.
+
+    `ties=False`: only equal scores are ties, for scores that state an order instead of a measurement.
+    """
+    if not ties:
+        exact = np.lexsort((rows, -np.asarray(scores)))
+        return np.asarray(rows)[exact], np.asarray(scores, np.float32)[exact]
+    order, levels = tie_order(rows, scores, scale)
+    return np.asarray(rows)[order], levels.astype(np.float32)
 
 
 def _fuse(parts: list[tuple[float, Any, Any]]) -> tuple[Any, Any]:

@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from resight.arrays import finite_rows
 from resight.errors import ArrayError, UsageError
 from resight.graph.adjacency import Adjacency
 from resight.graph.exploration import Exploration, checked_limits
-from resight.graph.knn_graph import checked_vectors, neighbours
+from resight.graph.knn_graph import neighbours
 from resight.graph.labels import majority_labels, nearest_of_class, semi_supervised
 from resight.graph.traversal import explore
 from resight.ranking.expansion_stages import verified_inliers
-from resight.ranking.pipeline import composable
+from resight.ranking.pipeline import Composable
 from resight.ranking.search import global_vectors
 from resight.ranking.vector_database import VectorDatabase, ahead_of, only
 from resight.ranking.verification import Verifier
@@ -28,9 +29,8 @@ from resight.types import Evidence, Float32, Int64, KnnGraph, Queries, Ranking, 
 QUERY_VOTES, INDEX_VOTES = 3, 5  # nearest training photos that vote for a label, as published
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class ExploreExploit:
+class ExploreExploit(Composable):
     """Explore-exploit traversal of `edges`, the symmetric graph of the database (`resight.graph.adjacency`).
 
     A query's own edges go to the first `k` results so far, or, as a first stage, to its `k` nearest photos. Where the
@@ -96,7 +96,7 @@ def label_collection(database: VectorDatabase, vectors: Any, labels: Any) -> Tra
 
     Raises `ArrayError` for other shapes, a negative label, or fewer than five training photos.
     """
-    vectors = checked_vectors("training vectors", vectors)
+    vectors = finite_rows("training vectors", vectors)
     labels = as_array("training labels", labels, np.int64, (len(vectors),))
     if len(vectors) < INDEX_VOTES or labels.min() < 0:
         raise ArrayError(f"{len(vectors)} training photos: at least {INDEX_VOTES} are needed, with labels from 0")
@@ -104,9 +104,8 @@ def label_collection(database: VectorDatabase, vectors: Any, labels: Any) -> Tra
     return TrainingPhotos(vectors, labels, *majority_labels(near, labels, INDEX_VOTES))
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class SemiSupervised:
+class SemiSupervised(Composable):
     """`ExploreExploit` that also follows the labels of training photos, which are traversed but never returned.
 
     A query whose three nearest training photos agree by majority has edges, heavier than all others, to the photos of

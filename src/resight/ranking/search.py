@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from resight.errors import UsageError
 from resight.index.asmk import Asmk
-from resight.ranking.pipeline import composable, explain, need
+from resight.ranking.pipeline import Composable, explain, need
 from resight.types import Evidence, Float32, Int64, LocalFeatures, Queries, Ranking, Stage
 
 
@@ -27,9 +28,8 @@ class VectorIndex(Protocol):
     def search(self, queries: Any, k: int, allowed: Any = None) -> Ranking: ...
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class AsmkSearch:
+class AsmkSearch(Composable):
     """Rank the database by the selective match kernel of the queries' local features (`resight.index.asmk`).
 
     `allowed`: ascending rows that may be returned, (n,) int64; None for all. Online: an unseen query needs one pass
@@ -57,9 +57,8 @@ class AsmkSearch:
         return (Evidence("AsmkSearch", summary, {"rank": rank, "similarity": score}),)
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class GlobalSearch:
+class GlobalSearch(Composable):
     """Rank the database by the inner product of global descriptors.
 
     `scale`: standardises the scores; None leaves the inner products. `allowed`: ascending rows that may be returned,
@@ -89,32 +88,29 @@ class GlobalSearch:
         return (Evidence("GlobalSearch", summary, {"rank": rank, "cosine": cosine}),)
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class Standardised:
+class Standardise(Composable):
     """Scores in standard deviations above unrelated photos, so that those of two searches can be added."""
 
     scale: Scale
 
     def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
-        ranking = need(ranking, "Standardised")
+        ranking = need(ranking, "Standardise")
         return Ranking(ranking.ids, self.scale.standardise(ranking.scores))
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class Only:
+class Filter(Composable):
     """Keep the results in `allowed`, ascending rows (n,) int64, in their order."""
 
     allowed: Int64
 
     def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
-        return restrict(need(ranking, "Only"), self.allowed)
+        return restrict(need(ranking, "Filter"), self.allowed)
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class Anew:
+class SearchAgain(Composable):
     """A stage that searches, in the middle of a pipeline: it does not look at the ranking so far."""
 
     stage: Stage
@@ -125,6 +121,24 @@ class Anew:
     def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
         """What the stage itself says."""
         return explain(self.stage, queries, query, row, None)
+
+
+@dataclass(frozen=True, eq=False)
+class Describe(Composable):
+    """`stage`, given queries whose global descriptors (Q, D) `describe` makes of them; online."""
+
+    describe: Callable[[Queries], Float32]
+    stage: Stage
+
+    def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
+        return self.stage(self._described(queries), ranking)
+
+    def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
+        """What the stage itself says."""
+        return explain(self.stage, self._described(queries), query, row, before)
+
+    def _described(self, queries: Queries) -> Queries:
+        return replace(queries, vectors=self.describe(queries))
 
 
 def global_vectors(queries: Queries) -> Float32:

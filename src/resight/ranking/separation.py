@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resight.errors import UsageError
-from resight.ranking.pipeline import composable, explain
+from resight.ranking.pipeline import Composable, explain
 from resight.ranking.search import global_vectors
 from resight.ranking.vector_database import VectorDatabase, ahead_of, checked_limit, only
 from resight.types import Evidence, Float32, KnnGraph, Queries, Ranking, Stage
@@ -27,9 +27,8 @@ def centred(vectors: Float32, mean: Float32) -> Float32:
     return np.asarray(np.where(norms > 1e-6, moved / np.maximum(norms, 1e-6), vectors), np.float32)
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class Separation:
+class Separation(Composable):
     """Rank by refined descriptors.
 
     `model`: has embedded the `vectors` of `database`, the descriptors (N, D) less their `mean` (D,), which is taken
@@ -83,9 +82,8 @@ class Separation:
         return self.database.candidates(moved, ranking, self.k)
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class Refined:
+class Refined(Composable):
     """Another stage, such as traversal, diffusion or expansion over the refined photos, given refined queries."""
 
     separation: Separation

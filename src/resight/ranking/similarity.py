@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from resight.errors import ArrayError, UsageError
-from resight.ranking.pipeline import Pipeline, composable, need, reorder
+from resight.ranking.pipeline import Composable, Pipeline, need, reorder
 from resight.ranking.search import GlobalSearch, VectorIndex, global_vectors
 from resight.types import Evidence, Float32, Int64, Queries, Ranking, as_array
 
@@ -22,9 +22,8 @@ class PairScorer(Protocol):
     def score(self, queries: Any, vectors: Any) -> Float32: ...
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class SimilarityRerank:
+class SimilarityRerank(Composable):
     """Order the first `top` results of every query by a learned similarity.
 
     `rows` (N,) int64, ascending, and `vectors` (N, D) float32: the database's descriptors by row, as

@@ -13,18 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import scipy.sparse
-from numpy.typing import NDArray
-from scipy.sparse.csgraph import connected_components
 from scipy.special import ndtri
 
+from resight.arrays import Float64, finite_rows, unit_rows
 from resight.errors import ArrayError
 from resight.graph.adjacency import adjacency
+from resight.graph.components import groups_of_pairs
 from resight.graph.diffusion import affinity, normalise
-from resight.graph.knn_graph import build_knn_graph, checked_vectors, cut
+from resight.graph.knn_graph import build_knn_graph, cut
+from resight.precision import average_precision
 from resight.ranking.diffusion_stages import Diffusion
 from resight.ranking.expansion_stages import QueryExpansion
 from resight.ranking.pipeline import Pipeline
@@ -47,8 +47,8 @@ QUANTILES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0)  # of ed
 EXPANSIONS = {"n": (1, 2, 3, 5, 10, 20, 50), "alpha": (0.0, 1.0, 3.0, 6.0)}
 DIFFUSIONS = {"k": (5, 10, 20, 50), "seeds": (1, 2, 5, 10), "alpha": (0.5, 0.9, 0.99)}
 
-Float64 = NDArray[np.float64]
 Settings = Mapping[str, float]
+METHODS = ("expansion", "traversal", "diffusion")
 Source = Literal["verified pairs", "mutual neighbours"]
 
 
@@ -71,7 +71,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Automatic:
+class Tuned:
     """The choices for a collection. `groups` with `photos` in them came from `source`; `queries` of them were asked."""
 
     expansion: Choice
@@ -99,7 +99,7 @@ class _Trial:
         return _average_precision(Pipeline((search, stage) if stage else (search,))(queries), self)
 
 
-def choose_settings(vectors: Float32, verified: KnnGraph | None = None, *, least: int = 20, seed: int = 0) -> Automatic:
+def choose_settings(vectors: Float32, verified: KnnGraph | None = None, *, least: int = 20, seed: int = 0) -> Tuned:
     """Settings that suit the collection `vectors` (N, D) float32, L2-normalised: `n` and `alpha` of `QueryExpansion`,
     the `threshold` of `ExploreExploit` over a graph of 50 neighbours, and `k`, `seeds` and `alpha` of `Diffusion`.
 
@@ -108,14 +108,14 @@ def choose_settings(vectors: Float32, verified: KnnGraph | None = None, *, least
     Where fewer than 10 photos are in a group, nothing is chosen: all settings are those of the smallest step, and not
     worthwhile. Raises `ArrayError` for values that are not finite or a graph of another size.
     """
-    vectors = checked_vectors("vectors", vectors)
+    vectors = finite_rows("vectors", vectors)
     rng = np.random.default_rng(seed)
     if verified is not None and len(verified) != len(vectors):
         raise ArrayError(f"the verified graph has {len(verified)} nodes, expected one for each of {len(vectors)}")
     trial = _mutual_trial(vectors, rng) if verified is None else _verified_trial(vectors, verified, least, rng)
     graph = trial.graph if trial.database.vectors is vectors else build_knn_graph(vectors, WIDTH)
     plain = trial.score(None)
-    return Automatic(
+    return Tuned(
         _expansion(trial, plain),
         _traversal(trial, plain, graph),
         _diffusion(trial, plain),
@@ -129,11 +129,11 @@ def choose_settings(vectors: Float32, verified: KnnGraph | None = None, *, least
 def _mutual_trial(vectors: Float32, rng: np.random.Generator) -> _Trial:
     order = rng.permutation(vectors.shape[1])
     middle = len(order) // 2
-    group = _groups(len(vectors), *_outstanding(_unit(vectors[:, order[:middle]]), rng))
+    group = groups_of_pairs(_outstanding(unit_rows(vectors[:, order[:middle]]), rng), len(vectors))
     asked = _asked(group, rng)
     count = len(order) - middle
     while True:
-        tried = _unit(vectors[:, order[middle : middle + count]])
+        tried = unit_rows(vectors[:, order[middle : middle + count]])
         trial = _Trial(VectorDatabase.over(tried), build_knn_graph(tried, WIDTH), group, asked)
         if not len(asked) or count // 2 < FEWEST_DIMENSIONS or trial.score(None).mean() <= HARD:
             return trial
@@ -142,7 +142,7 @@ def _mutual_trial(vectors: Float32, rng: np.random.Generator) -> _Trial:
 
 def _verified_trial(vectors: Float32, verified: KnnGraph, least: int, rng: np.random.Generator) -> _Trial:
     rows, slots = np.nonzero(verified.weights >= least)
-    group = _groups(len(vectors), rows, verified.ids[rows, slots])
+    group = groups_of_pairs(np.stack((rows, verified.ids[rows, slots]), axis=1), len(vectors))
     return _Trial(VectorDatabase.over(vectors), build_knn_graph(vectors, WIDTH), group, _asked(group, rng))
 
 
@@ -224,14 +224,9 @@ def _reason(choice: Choice, settings: Settings) -> str:
     )
 
 
-def _unit(vectors: Float32) -> Float32:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(norms > 0, norms, 1), np.float32)
-
-
-def _outstanding(vectors: Float32, rng: np.random.Generator) -> tuple[Int64, Int64]:
-    """Pairs of mutual neighbours that are nearer to each other than `CLOSER` the way to both their backgrounds, and
-    than chance brings any photo of the collection, were similarities to unrelated ones normally distributed."""
+def _outstanding(vectors: Float32, rng: np.random.Generator) -> Int64:
+    """Pairs (M, 2) of mutual neighbours that are nearer to each other than `CLOSER` the way to both their backgrounds,
+    and than chance brings any photo of the collection, were similarities to unrelated ones normally distributed."""
     sample = rng.choice(len(vectors), min(1000, len(vectors)), replace=False)
     chance = float(ndtri(1 - CHANCE / len(vectors)))
     least = np.empty(len(vectors), np.float32)
@@ -242,17 +237,7 @@ def _outstanding(vectors: Float32, rng: np.random.Generator) -> tuple[Int64, Int
         least[start : start + 1024] = np.maximum(1 - CLOSER * (1 - background), middle + chance * (high - middle))
     pairs = affinity(build_knn_graph(vectors, MUTUAL), 1.0).tocoo()
     near = pairs.data > np.maximum(least[pairs.row], least[pairs.col])
-    return pairs.row[near].astype(np.int64), pairs.col[near].astype(np.int64)
-
-
-def _groups(nodes: int, rows: Int64, others: Any) -> Int64:
-    """The group of every node, (N,), numbered from 0: what edges join; -1 for nodes without an edge."""
-    edges = scipy.sparse.csr_array((np.ones(len(rows)), (rows, others)), shape=(nodes, nodes))
-    label = connected_components(edges, directed=False)[1]
-    joined = np.bincount(label, minlength=1)[label] > 1
-    group = np.full(nodes, -1, np.int64)
-    group[joined] = np.unique(label[joined], return_inverse=True)[1]
-    return group
+    return np.stack((pairs.row[near], pairs.col[near]), axis=1).astype(np.int64)
 
 
 def _average_precision(ranking: Ranking, trial: _Trial) -> Float64:
@@ -260,9 +245,8 @@ def _average_precision(ranking: Ranking, trial: _Trial) -> Float64:
     ids, asked = ranking.ids[:, :TOP], trial.asked[:, None]
     counted = (ids >= 0) & (ids != asked)
     relevant = counted & (trial.group[ids] == trial.group[asked])
-    precision = np.cumsum(relevant, axis=1) / np.maximum(np.cumsum(counted, axis=1), 1)
     sizes = np.bincount(trial.group[trial.group >= 0], minlength=1)[trial.group[trial.asked]] - 1
-    return np.asarray((precision * relevant).sum(axis=1) / np.minimum(sizes, TOP))
+    return average_precision(relevant, np.minimum(sizes, TOP), counted)
 
 
 def _quantile(graph: KnnGraph, share: float) -> float:

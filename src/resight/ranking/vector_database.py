@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from resight.arrays import finite_rows
 from resight.errors import ArrayError, UsageError
-from resight.graph.knn_graph import checked_vectors, row_dtype
+from resight.graph.knn_graph import row_dtype
 from resight.index.exact import ExactIndex
+from resight.products import pair_products
 from resight.ranking.search import VectorIndex, global_vectors
 from resight.types import Float32, Int64, KnnGraph, Queries, Ranking, as_array
 
@@ -30,7 +32,7 @@ class VectorDatabase:
     index: VectorIndex
 
     def __post_init__(self) -> None:
-        vectors = checked_vectors("vectors", self.vectors)
+        vectors = finite_rows("vectors", self.vectors)
         rows = as_array("rows", self.rows, np.int64, (len(vectors),))
         if (np.diff(rows) <= 0).any() or (rows[:1] < 0).any():
             raise ArrayError("rows must rise, and start at 0 or more: one row of the collection per vector")
@@ -42,7 +44,7 @@ class VectorDatabase:
     @staticmethod
     def over(vectors: Any, rows: Any = None) -> VectorDatabase:
         """A database searched exactly; without `rows`, node i is row i."""
-        checked = checked_vectors("vectors", vectors)
+        checked = finite_rows("vectors", vectors)
         if rows is None:
             return VectorDatabase(checked, np.arange(len(checked)), ExactIndex.over(checked))
         index = ExactIndex(max(checked.shape[1], 1))
@@ -79,10 +81,7 @@ class VectorDatabase:
         nodes = self.nodes(head)
         order = np.argsort(nodes < 0, axis=1, kind="stable")[:, :k]
         nodes = np.take_along_axis(nodes, order, axis=1)
-        weights = np.empty(nodes.shape, np.float32)
-        for query, point in enumerate(points):
-            weights[query] = self.vectors[nodes[query]] @ point
-        return KnnGraph(nodes.astype(row_dtype(len(self))), np.where(nodes < 0, np.float32(-np.inf), weights))
+        return KnnGraph(nodes.astype(row_dtype(len(self))), pair_products(points, self.vectors, nodes))
 
     def nodes(self, rows: Any) -> Int64:
         """The node of each row, -1 for rows without a descriptor; any shape."""

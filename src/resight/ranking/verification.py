@@ -16,10 +16,11 @@ import numpy as np
 
 from resight.errors import UsageError
 from resight.matching.geometry import Model, Verification, verify_many
-from resight.ranking.pipeline import composable, need, reorder
+from resight.ranking.pipeline import Composable, need, reorder
 from resight.ranking.search import Scale, local_features
 from resight.types import Evidence, Float32, Int64, LocalFeatures, Queries, Ranking
 
+VERIFIED = 100  # candidates that geometry looks at, unless a recipe is told otherwise
 WEIGHT = 4.0  # standard deviations of similarity that a factor of 10 in improbability is worth
 ONSET = -4.0  # significance from which geometry counts; of unrelated candidates on Holidays, 1 in 160 passes it
 CEILING = 8.0  # beyond, more inliers say no more about being the same thing
@@ -77,9 +78,8 @@ def evidence(verification: Verification) -> float:
     return WEIGHT * (min(max(verification.significance, ONSET), most) - ONSET)
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class SpatialRerank:
+class SpatialRerank(Composable):
     """Add the geometric evidence of the first `top` results of every query to their standardised similarity.
 
     Nothing is dropped; evidence is never negative, so results behind `top` stay behind. Online: a query needs the
@@ -88,7 +88,7 @@ class SpatialRerank:
 
     verifier: Verifier
     scale: Scale
-    top: int = 100
+    top: int = VERIFIED
     strict: bool = False
 
     def __post_init__(self) -> None:
@@ -105,7 +105,7 @@ class SpatialRerank:
                 scores[q, : len(head)] = _above(scores[q], [proof.inliers for proof in proofs])
             else:
                 scores[q, : len(head)] += [evidence(proof) for proof in proofs]
-            ids[q, : len(head)], scores[q, : len(head)] = reorder(head, scores[q, : len(head)])
+            ids[q, : len(head)], scores[q, : len(head)] = reorder(head, scores[q, : len(head)], ties=not self.strict)
         return Ranking(ids, scores)
 
     def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:

@@ -1,118 +1,74 @@
-"""Recipes: functions that put stages together. Their keyword arguments are their configuration.
-
-Which features a recipe needs is said in `resight.recipes.settings`.
-"""
+"""Recipes over local features, alone or beside a global descriptor. Their keyword arguments are their options."""
 
 from __future__ import annotations
-
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
 
 from resight.errors import UsageError
-from resight.index.asmk import Asmk
-from resight.ranking.confidence import UNKNOWN, Confidence
+from resight.ranking.confidence import UNKNOWN
 from resight.ranking.hamming import HammingExpansion
 from resight.ranking.pipeline import Fusion, Pipeline
-from resight.ranking.search import Anew, AsmkSearch, GlobalSearch, Standardised, VectorIndex
-from resight.ranking.verification import SpatialRerank, Verifier
-from resight.types import Int64, Stage
+from resight.ranking.search import AsmkSearch, GlobalSearch, SearchAgain, Standardise
+from resight.ranking.verification import VERIFIED, SpatialRerank
+from resight.recipes.resources import Resources, need_database, need_index, need_verifier
+from resight.types import Int64
 
-T = TypeVar("T")
 WEIGHT = 2.0  # of the global descriptor in recipe hybrid
 SUMS = UNKNOWN  # sums of standardised similarities are in standard deviations already
 
 
-@dataclass(frozen=True, eq=False)
-class Resources:
-    """What a collection offers to a recipe; a part that its recipe does not keep is None.
-
-    `index` and `vectors`: of local features and of global descriptors. `verifier`: access to the photos' local
-    features. `confidence` and `vector_confidence`: what unrelated photos score by each.
-    """
-
-    verifier: Verifier
-    confidence: Confidence
-    index: Asmk | None = None
-    vectors: VectorIndex | None = None
-    vector_confidence: Confidence | None = None
-
-
 def classic(
     resources: Resources,
+    allowed: Int64 | None = None,
     *,
-    verify: int = 100,
+    verify: int = VERIFIED,
     sources: int = 10,
     expand: bool = True,
     strict: bool = False,
-    allowed: Int64 | None = None,
 ) -> Pipeline:
     """RootSIFT, ASMK, spatial verification of the first `verify`, Hamming query expansion with `sources` verified
     photos, and verification of what that brought up. `strict`: order the verified ones by their inliers alone.
     `allowed`: rows that may be returned, ascending; None for all.
     """
-    index = _need(resources.index)
-    rerank = SpatialRerank(resources.verifier, resources.confidence, verify, strict)
-    search = Pipeline((AsmkSearch(index, allowed), rerank))
+    index, verifier = need_index(resources), need_verifier(resources)
+    rerank = SpatialRerank(verifier, resources.confidence, verify, strict)
+    search: Pipeline = AsmkSearch(index, allowed) >> rerank
     if not expand:
         return search
-    expansion = HammingExpansion(index, resources.verifier, sources, verify, allowed=allowed)
-    return Pipeline((*search.stages, expansion, rerank))
-
-
-def vectors(resources: Resources, *, allowed: Int64 | None = None) -> Pipeline:
-    """Nearest neighbours of one global descriptor: recipes gem, rmac, ap-gem, solar, delg, frozen."""
-    return Pipeline((GlobalSearch(_need(resources.vectors), _need(resources.vector_confidence), allowed),))
+    return search >> HammingExpansion(index, verifier, sources, verify, allowed=allowed) >> rerank
 
 
 def hybrid(
     resources: Resources,
+    allowed: Int64 | None = None,
     *,
-    weight: float = WEIGHT,
-    verify: int = 100,
+    weight: float | None = None,
+    verify: int = VERIFIED,
     sources: int = 10,
     expand: bool = True,
     strict: bool = False,
-    allowed: Int64 | None = None,
 ) -> Pipeline:
     """`classic`, with the similarity of a global descriptor added to that of the local features before verification.
 
-    Both are in standard deviations above unrelated photos; `weight`: what one of the global descriptor is worth.
+    Both are in standard deviations above unrelated photos; `weight`: what one of the global descriptor is worth, None
+    for what `resight fit fusion` learned, else 2.
     """
-    index = _need(resources.index)
-    whole = GlobalSearch(_need(resources.vectors), _need(resources.vector_confidence), allowed)
-    local = Standardised(resources.confidence)
-    rerank = SpatialRerank(resources.verifier, SUMS, verify, strict)
-    search = Pipeline((_sum(Pipeline((AsmkSearch(index, allowed), local)), weight, whole), rerank))
+    weight = _weight(resources, weight)
+    index, verifier, database = need_index(resources), need_verifier(resources), need_database(resources)
+    descriptors = GlobalSearch(database.index, resources.vector_confidence, allowed)
+    standardise, rerank = Standardise(resources.confidence), SpatialRerank(verifier, SUMS, verify, strict)
+    similarity: Fusion = 1.0 * (AsmkSearch(index, allowed) >> standardise) + weight * descriptors
+    search: Pipeline = similarity >> rerank
     if not expand:
         return search
-    expansion = HammingExpansion(index, resources.verifier, sources, verify, allowed=allowed)
-    return Pipeline((*search.stages, _sum(Pipeline((expansion, local)), weight, Anew(whole)), rerank))
+    expansion = HammingExpansion(index, verifier, sources, verify, allowed=allowed)
+    again: Fusion = 1.0 * (expansion >> standardise) + weight * SearchAgain(descriptors)
+    return search >> again >> rerank
 
 
-def _sum(local: Stage, weight: float, whole: Stage) -> Fusion:
+def _weight(resources: Resources, given: float | None) -> float:
+    learned = resources.fusion_weight if given is None else given
+    weight = WEIGHT if learned is None else learned
     if not (np.isfinite(weight) and weight >= 0):
         raise UsageError(f"weight={weight}: the global descriptor counts with 0 or more")
-    return Fusion(((1.0, local), (weight, whole)))
-
-
-def _need(part: T | None) -> T:
-    if part is None:
-        raise UsageError("this collection was not made for the recipe: its features are missing")
-    return part
-
-
-def call_recipe(name: str, recipe: Callable[..., Pipeline], what: Any, options: Mapping[str, Any]) -> Pipeline:
-    """`recipe(what, **options)`. Raises `UsageError`, naming the options there are, for one that the recipe lacks."""
-    parameters = inspect.signature(recipe).parameters.values()
-    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    if unknown := [option for option in options if option not in known]:
-        public = ", ".join(option for option in known if option != "allowed")
-        raise UsageError(f"recipe {name} has no option {unknown[0]!r}: it has {public or 'none'}")
-    return recipe(what, **options)
-
-
-PIPELINES: dict[str, Callable[..., Pipeline]] = {"classic": classic, "hybrid": hybrid}
+    return weight

@@ -1,34 +1,34 @@
-"""How a recipe describes photos: the settings that a collection is made with and keeps in its stamp."""
+"""How photos are described: the settings that a collection is made with and keeps in its stamp."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from resight.errors import UsageError
-from resight.features.global_descriptor import GlobalDescriptor
-from resight.features.local.rootsift import RootSift
+from resight.features.local.encoders import open_encoder
 from resight.features.pooling import class_token, gem, mac, rmac, smooth_regional_gem, spoc
 from resight.index.asmk import Asmk, Codebook
+from resight.types import Encoder
 
 MODEL_FILES = ("backbone", "weights")  # settings that name a file
 WHITENINGS = ("none", "pca", "zca")
 POOLS = ("gem", "mac", "spoc", "rmac", "regional-gem", "class-token")
-CHECKPOINT_RECIPES = ("rmac", "gem", "ap-gem", "solar", "delg")  # those with published weights for torch
 
 
 @dataclass(frozen=True)
-class ClassicSettings:
-    """How recipe `classic` extracts and indexes local features.
+class LocalSettings:
+    """How local features are extracted and indexed.
 
+    `features`: their name (`resight.features.local.encoders`).
     `count`, `max_side`, `enlarge_below`, `contrast`: of `RootSift`. `words`: size of the codebook, None to follow the
     size of the collection. `binary`: compact signatures instead of full precision. `query_multiple`: words per
     descriptor of a query. `idf`: words weigh by their inverse document frequency.
     """
 
+    features: str = "rootsift"
     count: int = 1000
     max_side: int = 1024
     enlarge_below: int = 512
@@ -46,9 +46,10 @@ class ClassicSettings:
         _ = self.encoder  # checks the rest
 
     @property
-    def encoder(self) -> RootSift:
+    def encoder(self) -> Encoder:
         """The extractor of local features."""
-        return RootSift(self.count, self.max_side, self.enlarge_below, self.contrast)
+        size = {"max_side": self.max_side, "enlarge_below": self.enlarge_below}
+        return open_encoder(self.features, count=self.count, contrast=self.contrast, **size)
 
     def index(self, codebook: Codebook) -> Asmk:
         """An empty index over `codebook`."""
@@ -92,83 +93,10 @@ class GlobalSettings:
             raise UsageError("give a backbone or weights, not both: they are two ways to name one network")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a recipe keeps of a photo: `local` features, one `vector`, or both."""
-
-    recipe: str
-    local: ClassicSettings | None
-    vector: GlobalSettings | None
-
-    @property
-    def max_side(self) -> int:
-        """Pixels that the longer side of a photo is brought to when it is decoded."""
-        part = self.local or self.vector
-        assert part is not None
-        return part.max_side
-
-    @cached_property
-    def descriptor(self) -> GlobalDescriptor | None:
-        """The network that makes the vectors, opened; None for a recipe without them.
-
-        Raises `UsageError` when its file is missing, damaged or does not fit the recipe.
-        """
-        return None if self.vector is None else open_descriptor(self.recipe, self.vector)
-
-
-GLOBAL_DEFAULTS: Mapping[str, GlobalSettings] = {
-    "gem": GlobalSettings(),
-    "rmac": GlobalSettings(pool="rmac"),
-    "ap-gem": GlobalSettings(),
-    "solar": GlobalSettings(),
-    "delg": GlobalSettings(),
-    "frozen": GlobalSettings(pool="class-token"),
-    "hybrid": GlobalSettings(scales=(1.0, math.sqrt(2)), whiten="zca"),
-}
-RECIPES = ("classic", *GLOBAL_DEFAULTS)
-
-
-def settings_of(recipe: str, parameters: Mapping[str, Any]) -> Settings:
-    """The settings of `recipe` with `parameters` in place of its defaults.
-
-    Raises `UsageError` on an unknown recipe or parameter, and on a value of the wrong type or range.
+def pooling(settings: GlobalSettings, output: str) -> tuple[Any, str]:
+    """The pooling function of a backbone's `output` and its name; networks that give vectors need none, and only
+    tokens have a class token.
     """
-    if recipe not in RECIPES:
-        raise UsageError(f"recipe {recipe!r} is unknown: choose one of {', '.join(RECIPES)}")
-    local = ClassicSettings() if recipe in ("classic", "hybrid") else None
-    vector = GLOBAL_DEFAULTS.get(recipe)
-    known = {field.name: getattr(part, field.name) for part in (local, vector) if part for field in fields(part)}
-    for name, value in parameters.items():
-        if name not in known:
-            raise UsageError(f"recipe {recipe} has no setting {name!r}: it has {', '.join(known)}")
-        _check_type(name, value, known[name])
-    return Settings(recipe, _with(local, parameters), _with(vector, parameters))
-
-
-def open_descriptor(recipe: str, settings: GlobalSettings) -> GlobalDescriptor:
-    """The network of `settings`, opened. Raises `UsageError` when that cannot be done."""
-    if settings.weights:
-        from resight.features.checkpoints import load_descriptor
-
-        return load_descriptor(
-            settings.weights,
-            recipe=recipe if recipe in CHECKPOINT_RECIPES else None,
-            scales=settings.scales or None,
-            max_side=settings.max_side,
-        )
-    if not settings.backbone:
-        raise UsageError(f"recipe {recipe} needs a network: give --backbone FILE.onnx" + _or_weights(recipe))
-    if recipe in ("ap-gem", "solar", "delg"):
-        raise UsageError(f"recipe {recipe} is a trained network, not a backbone: give its checkpoint with --weights")
-    from resight.features.networks.backbone import open_backbone
-
-    backbone = open_backbone(settings.backbone)
-    pool, name = _pool(settings, backbone.output)
-    return GlobalDescriptor(backbone, pool, name, scales=settings.scales or (1.0,), max_side=settings.max_side)
-
-
-def _pool(settings: GlobalSettings, output: str) -> tuple[Any, str]:
-    """The pooling function and its name; networks that give vectors need none, and only tokens have a class token."""
     if output == "vectors":
         return None, ""
     name = "gem" if settings.pool == "class-token" and output == "maps" else settings.pool
@@ -177,33 +105,3 @@ def _pool(settings: GlobalSettings, output: str) -> tuple[Any, str]:
     if name == "regional-gem":
         return (lambda maps: gem(smooth_regional_gem(maps), settings.p)), f"regional-gem {settings.p}"
     return {"mac": mac, "spoc": spoc, "rmac": rmac, "class-token": class_token}[name], name
-
-
-def _or_weights(recipe: str) -> str:
-    return " or --weights CHECKPOINT" if recipe in CHECKPOINT_RECIPES else ""
-
-
-def _with(part: Any, parameters: Mapping[str, Any]) -> Any:
-    if part is None:
-        return None
-    own = {name: value for name, value in parameters.items() if name in asdict(part)}
-    if "scales" in own:
-        own["scales"] = tuple(float(scale) for scale in own["scales"])
-    return type(part)(**{**asdict(part), **own})
-
-
-def _check_type(name: str, value: Any, default: Any) -> None:
-    """Booleans stay booleans, whole numbers whole; a number setting without a default may also be None."""
-    kinds = {
-        bool: (bool,),
-        int: (int,),
-        float: (int, float),
-        str: (str,),
-        tuple: (list, tuple),
-        type(None): (int, type(None)),
-    }[type(default)]
-    wrong = not isinstance(value, kinds) or (isinstance(value, bool) and kinds != (bool,))
-    if not wrong and isinstance(value, list | tuple):
-        wrong = any(isinstance(item, bool) or not isinstance(item, int | float) for item in value)
-    if wrong:
-        raise UsageError(f"{name}={value!r} is not of the right kind: its default is {default!r}")

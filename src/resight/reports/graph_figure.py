@@ -11,7 +11,7 @@ import numpy as np
 
 from resight.collection.answer import Answer
 from resight.collection.collection import Collection
-from resight.recipes.graph import Neighbourhood
+from resight.ranking.vector_database import VectorDatabase
 from resight.reports.pictures import shown_photo
 from resight.types import Int64, KnnGraph
 from resight.viz.graph import GraphEdge, GraphNode, draw_graph
@@ -28,21 +28,20 @@ def graph_figure(
     `recipe` and `options` as they were searched with. Green edges are proven by geometry, orange ones lead to the last
     result of recipe `explore-exploit`.
     """
-    if collection.settings.vector is None or not answer.results:
-        return None
-    here = collection.neighbourhood()
-    if here.graph is None:
+    snapshot = collection.snapshot
+    graph, database = snapshot.graph, snapshot.database
+    if graph is None or database is None or not answer.results:
         return None
     path = _path(collection, answer, recipe, options or {})
     known = [result.row for result in answer.results[:SHOWN]]
     rows = np.array([*known, *(row for row in path if row not in known)], np.int64)
     nodes = [GraphNode(shown_photo(answer.query.path).pixels, "query")]
-    nodes += [GraphNode(shown_photo(photo["path"]).pixels, photo["id"]) for photo in collection.photos(rows)]
+    nodes += [GraphNode(shown_photo(photo["path"]).pixels, photo["id"]) for photo in snapshot.photos(rows)]
     place = {int(row): i for i, row in enumerate(rows, 1)}
     edges = _query_edges(answer, place)
-    edges += _edges(here, here.verified, rows, verified=True)
+    edges += _edges(database, snapshot.verified_graph, rows, verified=True)
     seen = {frozenset((edge.first, edge.second)) for edge in edges}
-    weak = _edges(here, here.graph, rows, verified=False)
+    weak = _edges(database, graph, rows, verified=False)
     edges += [edge for edge in weak if frozenset((edge.first, edge.second)) not in seen]
     walked = [0, *(place[row] for row in path)] if path else []
     seen = {frozenset((edge.first, edge.second)) for edge in edges}
@@ -72,11 +71,11 @@ def _query_edges(answer: Answer, place: dict[int, int]) -> list[GraphEdge]:
     return edges
 
 
-def _edges(here: Neighbourhood, graph: KnnGraph | None, rows: Int64, *, verified: bool) -> list[GraphEdge]:
+def _edges(database: VectorDatabase, graph: KnnGraph | None, rows: Int64, *, verified: bool) -> list[GraphEdge]:
     """Edges of `graph` between `rows`, each once; those of similarities only to the first few neighbours."""
     if graph is None:
         return []
-    nodes = here.database.nodes(rows)
+    nodes = database.nodes(rows)
     places = {int(node): i for i, node in enumerate(nodes, 1) if node >= 0}
     found: dict[frozenset[int], GraphEdge] = {}
     for node, first in places.items():

@@ -34,7 +34,7 @@ def match_picture(collection: Collection, query: Query, result: Result, max_widt
     if verification is None:
         raise UsageError(f"{result.id} is too far down the ranking to have been verified: nothing can be drawn")
     ours, theirs = decode(query.path, max_side=PICTURE_SIDE), decode(result.path, max_side=PICTURE_SIDE)
-    pairs, local = verification.correspondences, collection.features(result.row)
+    pairs, local = verification.correspondences, collection.snapshot.features(result.row)
     return draw_matches(
         ours.pixels,
         theirs.pixels,
@@ -56,7 +56,7 @@ def contribution_picture(collection: Collection, query: Query, result: Result, m
     Raises `UsageError` when the collection has no descriptor, or one that is not pooled by GeM or SPoC; `ImageError`
     when one of the files cannot be read any more.
     """
-    descriptor, vectors = collection.descriptor, collection.state.vectors
+    descriptor, vectors = collection.snapshot.network, collection.snapshot.descriptors
     if descriptor is None or vectors is None:
         raise UsageError(f"{collection.path} keeps no global descriptors: nothing can be drawn")
     p, side = _gem_power(descriptor.pool), descriptor.max_side

@@ -17,7 +17,7 @@ def search_page(collection: Collection, answer: Answer, graph: bytes | None = No
     """The page of one search. `graph`: a PNG of how its results hang together (`resight.reports.graph_figure`)."""
     summary = [
         ("collection", collection.path.name),
-        ("photos", str(len(collection.tables.feature_rows))),
+        ("photos", str(len(collection.snapshot.tables.feature_rows))),
         ("search", f"{1000 * sum(answer.seconds):.0f} ms"),
     ]
     figures = [] if graph is None else [("How the first results hang together: green edges are proven", graph)]

@@ -10,6 +10,7 @@ import numpy as np
 
 from resight.collection.collection import Collection
 from resight.errors import ImageError
+from resight.graph.components import components
 from resight.graph.knn_graph import build_knn_graph, neighbours
 from resight.images.decode import decode
 from resight.types import Float32, Int64
@@ -73,13 +74,8 @@ def _maps(before: Float32, after: Float32) -> list[tuple[str, bytes]]:
 
 def _groups(vectors: Float32) -> list[str | None]:
     """Names of the largest components of the graph of mutual nearest neighbours; None for other photos."""
-    import scipy.sparse
-    from scipy.sparse.csgraph import connected_components
-
     nearest = build_knn_graph(vectors, 1).ids[:, 0]
-    every = np.arange(len(vectors))
-    graph = scipy.sparse.csr_array((np.ones(len(every)), (every, nearest)), shape=(len(every), len(every)))
-    _, labels = connected_components(graph, directed=False)
+    labels = components(np.stack((np.arange(len(vectors)), nearest), axis=1), len(vectors))
     sizes = np.bincount(labels)
     largest = np.argsort(-sizes, kind="stable")[:COLOURED]
     names = {int(label): f"{sizes[label]} photos ({number})" for number, label in enumerate(largest, 1)}
@@ -116,6 +112,6 @@ def _places(pairs: Int64, rows: Int64) -> set[tuple[int, int]]:
 
 def _pixels(collection: Collection, row: int) -> Pixels:
     try:
-        return decode(collection.photo(row)["path"], max_side=THUMBNAIL).pixels
+        return decode(collection.snapshot.photo(row)["path"], max_side=THUMBNAIL).pixels
     except ImageError:
         return np.full((THUMBNAIL, THUMBNAIL, 3), 230, np.uint8)  # the file is gone since

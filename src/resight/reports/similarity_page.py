@@ -19,7 +19,7 @@ def similarity_page(
     cosine: Float32,
     scores: Float32,
     matching: Bool,
-    losses: Mapping[str, Sequence[tuple[int, float, float]]],
+    losses: Mapping[str, Sequence[tuple[int, float | None, float | None]]],
 ) -> ReportPage:
     """The page of a training on the collection `name`.
 

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from resight import __version__
 from resight.errors import CollectionError, CollectionNotFound, StampMismatch, UsageError
 from resight.store.folder import STAMP, collection_folder, faults, write_atomic
 from resight.store.lock import write_lock
+from resight.version import __version__
 
 FORMAT = 1
 MAX_STAMP_BYTES = 1 << 20

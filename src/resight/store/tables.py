@@ -7,11 +7,10 @@ row is not in `images` belong to a write that did not finish: they are not seen.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import lance
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from resight.errors import CollectionError, UsageError
 from resight.store.folder import DERIVED, IMAGES, LOCAL, collection_folder, faults, lance_faults, table_uri
@@ -65,15 +65,6 @@ class Tables:
         return self._features[0]
 
     @cached_property
-    def version(self) -> str:
-        """Names the state of the features, 16 hex digits: a hash of `feature_rows`.
-
-        What a row holds never changes, so a file derived from the features is valid for just the collections of equal
-        version. Tidying does not change it.
-        """
-        return hashlib.sha256(self.feature_rows.astype("<i8").tobytes()).hexdigest()[:16]
-
-    @cached_property
     def next_row(self) -> int:
         """The smallest row that no photo ever had."""
         with lance_faults("read", self.images_dataset.uri):
@@ -96,6 +87,18 @@ class Tables:
         with lance_faults("read", self.images_dataset.uri):
             table = self.images_dataset.to_table(columns=sorted({*names, "row"}))
         return table.sort_by("row").select(names)
+
+    def find(self, column: str, values: Sequence[str | int], columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of table `images`, ascending, whose `column` is one of `values`; some `columns` of them."""
+        names = [name for name in self.images_dataset.schema.names if name != GLOBAL]
+        wanted = list(names if columns is None else columns)
+        if not values:
+            return self.images_dataset.schema.empty_table().select(wanted)
+        with lance_faults("read", self.images_dataset.uri):
+            table = self.images_dataset.to_table(
+                columns=sorted({*wanted, "row"}), filter=pc.field(column).isin(pa.array(values))
+            )
+        return table.sort_by("row").select(wanted)
 
     @property
     def dim(self) -> int | None:
@@ -140,14 +143,6 @@ class Tables:
         if len(packed) != len(positions):
             raise CollectionError(f"features of some rows are lost in {self.folder}: run resight check on it")
         return [packed[k] for k in back.tolist()]
-
-    def iter_local(self, batch: int = 256) -> Iterator[tuple[Int64, list[bytes]]]:
-        """All packed features in row order, `batch` images at a time: (rows (b,) int64, b byte strings)."""
-        if batch < 1:
-            raise UsageError(f"a batch of {batch} images is empty: at least 1 is needed")
-        for start in range(0, len(self.feature_rows), batch):
-            rows = self.feature_rows[start : start + batch]
-            yield rows, self.local(rows)
 
     @cached_property
     def _photos(self) -> tuple[Int64, Bool]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -14,6 +16,7 @@ from resight.errors import ArrayError, CollectionError
 from resight.store.folder import faults
 
 T = TypeVar("T")
+CRC = "crc32"
 
 
 def write_tensors(path: str | Path, kind: str, tensors: dict[str, Any], metadata: dict[str, str]) -> None:
@@ -25,7 +28,7 @@ def write_tensors(path: str | Path, kind: str, tensors: dict[str, Any], metadata
         try:
             partial.touch()
             mode = partial.stat().st_mode
-            save_file(tensors, partial, {"format": kind, **metadata})
+            save_file(tensors, partial, {"format": kind, CRC: str(_checksum(tensors)), **metadata})
             partial.chmod(mode)  # safetensors closes its files to other users
             os.replace(partial, target)
         except SafetensorError as error:
@@ -54,3 +57,27 @@ def read_tensors(path: str | Path, kind: str, build: Callable[[dict[str, Any], d
         return build(tensors, metadata)
     except (ArrayError, KeyError, TypeError, ValueError) as error:
         raise CollectionError(f"{path} is damaged ({error}): build it again") from error
+
+
+def check_tensors(path: str | Path) -> None:
+    """Read a safetensors file whole. Raises `CollectionError` when it is damaged, or not the bytes that were written,
+    as far as it carries the checksum of `write_tensors`.
+    """
+    try:
+        with safe_open(Path(path), "numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except OSError as error:
+        raise CollectionError(f"{path} cannot be read: {error}") from error
+    except SafetensorError as error:
+        raise CollectionError(f"{path} is damaged ({error})") from error
+    if CRC in metadata and metadata[CRC] != str(_checksum(tensors)):
+        raise CollectionError(f"{path} is damaged (its checksum is wrong)")
+
+
+def _checksum(tensors: dict[str, Any]) -> int:
+    total = 0
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        total = zlib.crc32(array.reshape(-1).view(np.uint8).data, zlib.crc32(name.encode(), total))
+    return total

@@ -37,7 +37,7 @@ class Writer:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._clean = False
         self._next_row = 0
         self._row_of: dict[str, int] = {}
@@ -46,7 +46,7 @@ class Writer:
     @property
     def tables(self) -> Tables:
         """A snapshot of the collection as it is now."""
-        return snapshot(self._folder)
+        return snapshot(self.folder)
 
     @property
     def next_row(self) -> int:
@@ -79,7 +79,7 @@ class Writer:
         with self._change() as tables:
             unknown = np.setdiff1d(rows, tables.rows)
             if len(unknown):
-                raise UsageError(f"row {unknown[0]} is not in {self._folder}: nothing was removed")
+                raise UsageError(f"row {unknown[0]} is not in {self.folder}: nothing was removed")
             self._remove(tables, rows)
         self._tidy_if_it_pays()
 
@@ -91,27 +91,27 @@ class Writer:
         """
         with self._change() as tables:
             for dataset in (tables.local_dataset, tables.images_dataset):
-                with lance_faults("tidy", self._folder):
+                with lance_faults("tidy", self.folder):
                     dataset.optimize.compact_files(target_rows_per_fragment=ROWS_PER_FRAGMENT)
-                _drop_old_states(dataset, self._folder)
+                _drop_old_states(dataset, self.folder)
 
     @contextmanager
     def _change(self) -> Iterator[Tables]:
         """Tables of our own to change. Unless the end is reached, the next change begins with recovery."""
         self._recover()
         self._clean = False
-        yield snapshot(self._folder)
+        yield snapshot(self.folder)
         self._clean = True
 
     def _recover(self) -> None:
         """Delete what a stopped writer left, and states that no reader needs now; read what the next rows need."""
         if self._clean:
             return
-        remove_stale_scratch(self._folder)
-        tables = snapshot(self._folder)
+        remove_stale_scratch(self.folder)
+        tables = snapshot(self.folder)
         for dataset in (tables.local_dataset, tables.images_dataset):
-            _drop_old_states(dataset, self._folder)
-        _delete(tables.local_dataset, np.setdiff1d(tables.stored_rows, tables.feature_rows), self._folder)
+            _drop_old_states(dataset, self.folder)
+        _delete(tables.local_dataset, np.setdiff1d(tables.stored_rows, tables.feature_rows), self.folder)
         table = tables.images(["id", "row"])
         self._row_of = dict(zip(table["id"].to_pylist(), table["row"].to_pylist(), strict=True))
         self._next_row = tables.next_row
@@ -120,28 +120,28 @@ class Writer:
     def _append(self, tables: Tables, images: pa.Table, local: pa.Table) -> None:
         ids, rows = images["id"].to_pylist(), images["row"].to_pylist()
         replaced = [self._row_of[id_] for id_ in ids if id_ in self._row_of]
-        with lance_faults("add photos to", self._folder):
+        with lance_faults("add photos to", self.folder):
             stored = lance.write_dataset(local, tables.local_dataset, mode="append")
             if replaced:
                 upsert = tables.images_dataset.merge_insert("id")
                 upsert.when_matched_update_all().when_not_matched_insert_all().execute(images)
             else:
                 lance.write_dataset(images, tables.images_dataset, mode="append")
-        _delete(stored, np.asarray(replaced, np.int64), self._folder)
+        _delete(stored, np.asarray(replaced, np.int64), self.folder)
         self._row_of.update(zip(ids, rows, strict=True))
         self._next_row = rows[-1] + 1
 
     def _remove(self, tables: Tables, rows: Int64) -> None:
-        with lance_faults("remove photos from", self._folder):
+        with lance_faults("remove photos from", self.folder):
             # Kept first: without the photo of the highest row, the table alone would give its number again.
             tables.images_dataset.update_config({NEXT_ROW: str(self._next_row)})
-        _delete(tables.images_dataset, rows, self._folder)
-        _delete(tables.local_dataset, np.intersect1d(rows, tables.stored_rows), self._folder)
+        _delete(tables.images_dataset, rows, self.folder)
+        _delete(tables.local_dataset, np.intersect1d(rows, tables.stored_rows), self.folder)
         gone = set(rows.tolist())
         self._row_of = {id_: row for id_, row in self._row_of.items() if row not in gone}
 
     def _tidy_if_it_pays(self) -> None:
-        tables = snapshot(self._folder)
+        tables = snapshot(self.folder)
         if any(_untidy(dataset) for dataset in (tables.local_dataset, tables.images_dataset)):
             self.tidy()
 

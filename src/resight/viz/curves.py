@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from resight.arrays import Float64, finite_rows
 from resight.errors import ArrayError, UsageError
 from resight.types import Bool, Float32, as_array
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Float64 = NDArray[np.float64]
 
 INK, SOFT, GRID = "#17202b", "#5a6675", "#e2e6eb"
 COLOURS = ("#2257d6", "#e8590c", "#12805c", "#9333ea", "#c2255c", "#0c8599", "#a16207", "#495057")
@@ -137,11 +136,9 @@ def embedding_map(X: Float32, groups: Sequence[object], seed: int = 0) -> bytes:
     Takes some seconds per thousand rows: pass a sample of a large collection. Raises `ArrayError` on unequal lengths or
     values that are not finite, `UsageError` below 5 rows. van der Maaten and Hinton, JMLR 2008.
     """
-    X = as_array("X", X, np.float32, (None, None))
+    X = finite_rows("X", X)
     if len(groups) != len(X):
         raise ArrayError(f"there are {len(groups)} groups for {len(X)} rows")
-    if not np.isfinite(X).all():
-        raise ArrayError("X holds NaN or infinity")
     if len(X) < 5:
         raise UsageError(f"a map of {len(X)} rows says nothing: give at least 5")
     plane = project_to_plane(X, seed)
@@ -211,7 +208,10 @@ def _whole_numbers(axes: Axes) -> None:
 
 
 def _legend(axes: Axes) -> None:
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    """Above the axes: to look for the best place within takes long where there is much data, and matplotlib warns."""
+    longest = max(map(len, axes.get_legend_handles_labels()[1]), default=0)
+    beside = 3 if longest <= 24 else 1
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 1), ncols=beside)
 
 
 def _png(figure: Figure) -> bytes:

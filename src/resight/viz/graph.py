@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from resight.arrays import Float64
 from resight.errors import UsageError
 from resight.viz.pictures import RIGHT, Pixels, Relevance, as_pixels, fit, font, relevance_colour
-
-Float64 = NDArray[np.float64]
 
 PAPER, INK, FAINT, QUERY, PATH = (255, 255, 255), (31, 41, 51), (190, 197, 205), (37, 99, 235), (217, 119, 6)
 BORDER = 4

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance
 
-from resight.errors import ArrayError, UsageError
+from resight.arrays import Float64, finite_array
+from resight.errors import UsageError
 from resight.types import Bool, as_array
 from resight.viz.pictures import Pixels, as_pixels
 
-Float64 = NDArray[np.float64]
 Size = tuple[float, float]
 
 GAP = 8
@@ -52,8 +52,8 @@ def draw_matches(
     Raises `ArrayError` on wrong shapes or values that are not finite, `UsageError` on a picture without pixels.
     """
     a, b = as_pixels("a", a), as_pixels("b", b)
-    xy_a = _finite("xy_a", xy_a, (None, 2))
-    xy_b = _finite("xy_b", xy_b, (len(xy_a), 2))
+    xy_a = finite_array("xy_a", xy_a, np.float64, (None, 2))
+    xy_b = finite_array("xy_b", xy_b, np.float64, (len(xy_a), 2))
     mask = None if inliers is None else as_array("inliers", inliers, np.bool_, (len(xy_a),))
     size_a, size_b = _size("size_a", size_a, a), _size("size_b", size_b, b)
     panels = _panels(size_a, size_b, height, max_width)
@@ -61,12 +61,12 @@ def draw_matches(
 
     left, right = (_resized(pixels, panel) for pixels, panel in zip((a, b), panels, strict=True))
     if transform is not None:
-        polygon = _frame(size_a) if outline is None else _finite("outline", outline, (None, 2))
+        polygon = _frame(size_a) if outline is None else finite_array("outline", outline, np.float64, (None, 2))
         border = _densify(polygon)
         _draw_border(left, border * scale_a)
-        _draw_border(right, _project(_finite("transform", transform, (3, 3)), border) * scale_b)
+        _draw_border(right, _project(finite_array("transform", transform, np.float64, (3, 3)), border) * scale_b)
     elif outline is not None:
-        _draw_border(left, _densify(_finite("outline", outline, (None, 2))) * scale_a)
+        _draw_border(left, _densify(finite_array("outline", outline, np.float64, (None, 2))) * scale_a)
 
     canvas = _side_by_side(left, right)
     shift = np.array([panels[0][0] + GAP * SUPERSAMPLING, 0.0])
@@ -74,17 +74,10 @@ def draw_matches(
     return canvas.reduce(SUPERSAMPLING)
 
 
-def _finite(name: str, value: Any, shape: tuple[int | None, ...]) -> Float64:
-    array: Float64 = as_array(name, value, np.float64, shape)
-    if not np.isfinite(array).all():
-        raise ArrayError(f"{name} holds NaN or infinity")
-    return array
-
-
 def _size(name: str, size: Size | None, pixels: Pixels) -> Size:
     if size is None:
         return float(pixels.shape[1]), float(pixels.shape[0])
-    width, height = _finite(name, size, (2,))
+    width, height = finite_array(name, size, np.float64, (2,))
     if width <= 0 or height <= 0:
         raise UsageError(f"{name} is {width:g} x {height:g}: give the original width and height in pixels")
     return float(width), float(height)

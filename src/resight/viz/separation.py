@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from resight.errors import ArrayError, UsageError
+from resight.arrays import Float64, finite_rows
+from resight.errors import UsageError
 from resight.types import Float32, as_array
 from resight.viz.curves import COLOURS, SOFT, _figure, _legend, _png
 
-Float64 = NDArray[np.float64]
 SAMPLE = 1500
 BINS = 200
 
@@ -103,9 +102,7 @@ def study(
         raise UsageError("there is nothing to draw: every line needs a point")
     figure, axes = _figure()
     for number, (name, rows) in enumerate(series.items()):
-        points: Float64 = as_array(name, rows, np.float64, (None, 2))
-        if not np.isfinite(points).all():
-            raise ArrayError(f"points of {name} hold NaN or infinity")
+        points: Float64 = finite_rows(f"the points of {name}", rows, 2, np.float64)
         colour = COLOURS[number % len(COLOURS)]
         axes.plot(points[:, 0], points[:, 1], color=colour, linewidth=2.2, marker="o", markersize=4, label=name)
     axes.set(xlabel=across, ylabel=up)

@@ -48,8 +48,8 @@ def learned_against_cosine(cosine: Any, scores: Any, matching: Any, *, name: str
     return _png(figure)
 
 
-def training_curves(stages: Mapping[str, Sequence[tuple[int, float, float]]]) -> bytes:
-    """Losses over epochs, one panel per stage: rows of (epoch, training loss, validation loss), NaN for none.
+def training_curves(stages: Mapping[str, Sequence[tuple[int, float | None, float | None]]]) -> bytes:
+    """Losses over epochs, one panel per stage: rows of (epoch, training loss, validation loss), None for none.
 
     The dot is the lowest validation loss, whose network is kept. Raises `UsageError` without stages or epochs.
     """
@@ -77,5 +77,5 @@ def training_curves(stages: Mapping[str, Sequence[tuple[int, float, float]]]) ->
         axes.set_title(name, color=INK, fontsize=11)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color=GRID, linewidth=0.8)
-        _legend(axes)
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper right")
     return _png(figure)

@@ -8,7 +8,7 @@ import pytest
 
 import resight
 from photo_factory import HEIGHT, SMALL, WIDTH, make_photos, picture, save, spoil, view
-from resight.artifacts.inverted_file import CODEBOOK, CONFIDENCE
+from resight.artifacts.files import CODEBOOK, CONFIDENCE
 from resight.collection import create_collection, open_collection, open_or_create
 from resight.errors import CollectionError, CollectionNotFound, ImageError, StampMismatch, UsageError
 from resight.index.asmk import Codebook
@@ -173,14 +173,16 @@ def test_info(built, collection):
     assert (info.photos, info.broken, info.pending, info.missing) == (19, 4, 0, 0)
     assert (info.words, info.recipe, info.binary) == (64, "classic", True)
     assert info.parameters == SMALL
-    assert info.features == sum(len(collection.features(row)) for row in collection.tables.feature_rows)
+    assert info.features == sum(
+        len(collection.snapshot.features(row)) for row in collection.snapshot.tables.feature_rows
+    )
     assert info.bytes_per_image == pytest.approx(info.index_bytes / 15)
     assert info.path == str(built.path)
 
 
 def test_errors_are_rows(built, collection):
     for name in built.broken:
-        photo = collection.photo(collection.row_of(name))
+        photo = collection.snapshot.photo(collection.snapshot.row_of(name))
         assert photo["error_kind"]
         assert name in photo["error"]
         assert photo["path"] == str(built.photos.folder / name)
@@ -210,7 +212,7 @@ def test_the_rank_of_a_photo_does_not_depend_on_the_order_of_adding(fresh):
     collection, photos = fresh
     for name in reversed(photos.names):
         collection.add([photos.folder / name])
-    assert len(collection.tables) == 9
+    assert len(collection.snapshot.tables) == 9
     for group in photos.groups:
         assert matches(collection.search(group[0])) == set(group[1:])
 
@@ -218,23 +220,23 @@ def test_the_rank_of_a_photo_does_not_depend_on_the_order_of_adding(fresh):
 def test_a_changed_file_is_read_again(fresh):
     collection, photos = fresh
     collection.add([photos.folder])
-    row = collection.row_of("000-1.jpg")
+    row = collection.snapshot.row_of("000-1.jpg")
     save(photos.folder / "000-1.jpg", view(picture(1), 33))
     report = collection.add([photos.folder])
     assert (report.added, report.updated, report.unchanged) == (0, 1, 8)
-    assert collection.row_of("000-1.jpg") != row
+    assert collection.snapshot.row_of("000-1.jpg") != row
     assert matches(collection.search("000-0.jpg")) == {"000-2.jpg"}
     assert matches(collection.search("001-0.jpg")) == {"000-1.jpg", "001-1.jpg", "001-2.jpg"}
-    assert len(collection.derived.index) == 9
+    assert len(collection.snapshot.index) == 9
 
 
 def test_a_touched_file_is_not_decoded_again(fresh):
     collection, photos = fresh
     collection.add([photos.folder])
     os.utime(photos.folder / "000-1.jpg", (1, 1))
-    version = collection.tables.version
+    rows = collection.snapshot.tables.feature_rows.tolist()
     assert collection.add([photos.folder]).unchanged == 9
-    assert collection.tables.version == version
+    assert collection.snapshot.tables.feature_rows.tolist() == rows
 
 
 def test_a_repaired_file_is_taken_in(fresh):
@@ -263,8 +265,8 @@ def test_remove(fresh):
     assert collection.remove(["000-1.jpg", "002-0.jpg", "000-1.jpg"]) == 2
     assert matches(collection.search("000-0.jpg")) == {"000-2.jpg"}
     for view_of in (collection, open_collection(collection.path)):
-        assert len(view_of.tables) == 7
-        assert len(view_of.derived.index) == 7
+        assert len(view_of.snapshot.tables) == 7
+        assert len(view_of.snapshot.index) == 7
         assert "002-0.jpg" not in view_of.ids
     assert (photos.folder / "000-1.jpg").exists()
     assert collection.add([photos.folder]).added == 2
@@ -276,7 +278,7 @@ def test_remove_is_all_or_nothing(fresh):
     collection.add([photos.folder])
     with pytest.raises(UsageError, match="no photo with id 'nosuch'"):
         collection.remove(["000-0.jpg", "nosuch"])
-    assert len(open_collection(collection.path).tables) == 9
+    assert len(open_collection(collection.path).snapshot.tables) == 9
 
 
 def test_remove_everything_and_begin_again(fresh):
@@ -294,7 +296,7 @@ def test_a_stopped_removal_is_finished_by_the_same_call(fresh):
     collection, photos = fresh
     collection.add([photos.folder])
     with writing(collection.path, "test") as writer:
-        writer.remove_rows([collection.row_of("000-1.jpg")])
+        writer.remove_rows([collection.snapshot.row_of("000-1.jpg")])
     half = open_collection(collection.path)
     assert half.stale
     assert matches(half.search("000-0.jpg", top=50)) == {"000-2.jpg"}
@@ -323,7 +325,7 @@ def test_the_same_id_in_two_folders(fresh, tmp_path):
     report = collection.add([photos.folder, tmp_path / "other" / "photos", tmp_path / "third"])
     assert report.added == 9 + 9 + 3
     assert len(collection.ids) == 21
-    paths = {collection.photo(row)["path"]: id_ for id_, row in collection.ids.items()}
+    paths = {collection.snapshot.photo(row)["path"]: id_ for id_, row in collection.ids.items()}
     assert paths[str(photos.folder / "000-0.jpg")] == "000-0.jpg"
     assert paths[str(tmp_path / "other" / "photos" / "000-0.jpg")] == "photos/000-0.jpg"
     assert paths[str(tmp_path / "third" / "000-0.jpg")] == "third/000-0.jpg"
@@ -331,7 +333,7 @@ def test_the_same_id_in_two_folders(fresh, tmp_path):
     assert collection.add([tmp_path / "third", tmp_path / "other" / "photos", photos.folder]).unchanged == 21
     shutil.copytree(photos.folder, tmp_path / "more" / "photos")
     assert collection.add([tmp_path / "more"]).added == 9
-    assert {collection.photo(row)["path"]: id_ for id_, row in collection.ids.items()}.items() >= paths.items()
+    assert {collection.snapshot.photo(row)["path"]: id_ for id_, row in collection.ids.items()}.items() >= paths.items()
 
 
 def test_pending_photos_are_counted_and_indexed_later(fresh):
@@ -352,30 +354,30 @@ def test_a_given_codebook_is_used_and_kept(fresh):
     words = Codebook.fit(np.random.default_rng(0).random((500, 128), np.float32), 40)
     collection.add([photos.folder], codebook=words)
     again = open_collection(collection.path)
-    assert len(again.derived.index.codebook) == 40
-    assert again.derived.index.codebook.fingerprint == words.fingerprint
+    assert len(again.snapshot.index.codebook) == 40
+    assert again.snapshot.index.codebook.fingerprint == words.fingerprint
     assert matches(again.search("001-0.jpg")) == {"001-1.jpg", "001-2.jpg"}
 
 
 def test_the_calibration_follows_the_collection(fresh):
     collection, photos = fresh
     collection.add([photos.folder])
-    first = derived_path(collection.path, CONFIDENCE).read_bytes()
+    first = CONFIDENCE.path(collection.path).read_bytes()
     make_photos(photos.folder, 4, first=60)
     collection.add([photos.folder])
-    assert derived_path(collection.path, CONFIDENCE).read_bytes() != first
+    assert CONFIDENCE.path(collection.path).read_bytes() != first
 
 
 def test_the_codebook_grows_with_the_collection(tmp_path):
     photos = make_photos(tmp_path / "photos", 2, 1)
     collection = create_collection(tmp_path / "c.resight", "classic", {"count": 150, "enlarge_below": 0})
     collection.add([photos.folder])
-    few = len(collection.derived.index.codebook)
+    few = len(collection.snapshot.index.codebook)
     make_photos(tmp_path / "photos", 6, 2, first=10)
     collection.add([photos.folder])
-    assert len(collection.derived.index.codebook) >= 4 * few
-    assert len(collection.derived.index) == 14
-    assert len(Codebook.load(derived_path(collection.path, CODEBOOK))) == len(collection.derived.index.codebook)
+    assert len(collection.snapshot.index.codebook) >= 4 * few
+    assert len(collection.snapshot.index) == 14
+    assert len(Codebook.load(CODEBOOK.path(collection.path))) == len(collection.snapshot.index.codebook)
     assert "010-1.jpg" in matches(collection.search("010-0.jpg"))
 
 
@@ -398,7 +400,7 @@ def test_create_and_reopen(tmp_path):
         open_or_create(path, "other")
     with pytest.raises(UsageError, match="already exists"):
         create_collection(path)
-    with pytest.raises(UsageError, match="no setting 'wrods'"):
+    with pytest.raises(UsageError, match="no option 'wrods'"):
         create_collection(tmp_path / "d.resight", "classic", {"wrods": 3})
     assert not (tmp_path / "d.resight").exists()
 
@@ -406,7 +408,9 @@ def test_create_and_reopen(tmp_path):
 def test_a_collection_of_an_unknown_recipe(copied):
     stamp = copied.path / "stamp.json"
     stamp.write_text(stamp.read_text().replace('"classic"', '"tomorrow"'))
-    with pytest.raises(StampMismatch, match=r"copy\.resight was made by another resight.*'tomorrow' is unknown"):
+    with pytest.raises(
+        StampMismatch, match=r"copy\.resight was made by another resight.*'tomorrow' cannot index photos"
+    ):
         open_collection(copied.path)
 
 
@@ -414,7 +418,7 @@ def test_add_what_is_not_there(fresh, tmp_path):
     collection, photos = fresh
     with pytest.raises(UsageError, match="cannot be scanned"):
         collection.add([photos.folder, tmp_path / "nosuch"])
-    assert len(collection.tables) == 0
+    assert len(collection.snapshot.tables) == 0
 
 
 def test_collections_inside_the_photos_are_no_photos(tmp_path):
@@ -444,7 +448,7 @@ def test_an_interrupt_keeps_what_was_read(fresh):
     report = collection.add([photos.folder], progress=stop)
     assert report.interrupted
     assert report.added == 4
-    assert len(open_collection(collection.path).derived.index) == 4
+    assert len(open_collection(collection.path).snapshot.index) == 4
     report = collection.add([photos.folder])
     assert (report.added, report.unchanged, report.interrupted) == (5, 4, False)
 

@@ -5,11 +5,11 @@ import shutil
 import lance
 import pytest
 
-from resight.artifacts.inverted_file import CODEBOOK, CONFIDENCE, INVERTED_FILE
+from resight.artifacts.files import CODEBOOK, CONFIDENCE, INVERTED_FILE
 from resight.collection import open_collection
 from resight.collection.check import check_collection, repair_collection
 from resight.errors import CollectionError, CollectionNotFound
-from resight.store.folder import LOCAL, derived_path, table_uri
+from resight.store.folder import LOCAL, table_uri
 from resight.store.writer import writing
 
 NAMES = ("000-0.jpg", "003-2.jpg")
@@ -46,7 +46,7 @@ def test_checking_changes_nothing(copied):
 @pytest.mark.parametrize("damage", ["gone", "empty", "cut", "noise", "overwritten"])
 def test_derived_files_are_mended(copied, answers, file, damage):
     before = answers(copied.path, NAMES)
-    path = derived_path(copied.path, file)
+    path = file.path(copied.path)
     content = path.read_bytes()
     if damage == "gone":
         path.unlink()
@@ -54,21 +54,21 @@ def test_derived_files_are_mended(copied, answers, file, damage):
         overwrite(path, 0)
     else:
         path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "noise": b"\x00\xff" * 900}[damage])
-    if (file, damage) != (CONFIDENCE, "gone"):  # the next run learns it, until then the default threshold serves
-        found = check_collection(copied.path)
-        assert broken(found) == {"index"}
-        assert next(f for f in found if f.name == "index").repair
+    found = check_collection(copied.path)
+    name = "index" if damage == "gone" else file.name
+    assert broken(found) == {name}
+    assert next(f for f in found if f.name == name).repair
     assert not broken(repair_collection(copied.path))
     assert answers(copied.path, NAMES) == before
 
 
 def test_a_changed_codebook_is_noticed(copied, answers):
     before = answers(copied.path, NAMES)
-    path = derived_path(copied.path, CODEBOOK)
+    path = CODEBOOK.path(copied.path)
     overwrite(path, path.stat().st_size // 2, b"\x01\x02\x03")
     with pytest.raises(CollectionError, match=r"codebook\.safetensors is damaged"):
         open_collection(copied.path).search(NAMES[0])
-    assert broken(check_collection(copied.path)) == {"index"}
+    assert broken(check_collection(copied.path)) == {CODEBOOK.name}
     assert not broken(repair_collection(copied.path))
     assert answers(copied.path, NAMES) == before
 
@@ -88,12 +88,12 @@ def test_an_index_with_other_settings_than_the_stamp(copied):
     with pytest.raises(CollectionError, match="other settings than its stamp"):
         open_collection(copied.path).search(NAMES[0])
     assert not broken(repair_collection(copied.path))
-    assert not open_collection(copied.path).derived.index.kernel.binary
+    assert not open_collection(copied.path).snapshot.index.kernel.binary
 
 
 def test_lost_features_come_back_with_the_next_run(copied, answers):
     before = answers(copied.path, NAMES)
-    row = open_collection(copied.path).row_of("000-1.jpg")
+    row = open_collection(copied.path).snapshot.row_of("000-1.jpg")
     lance.dataset(table_uri(copied.path, LOCAL)).delete(f"row = {row}")
     assert "features" in broken(check_collection(copied.path))
     assert not broken(repair_collection(copied.path))
@@ -109,14 +109,14 @@ def test_lost_features_come_back_with_the_next_run(copied, answers):
 
 
 def test_an_index_that_is_behind(copied):
-    row = open_collection(copied.path).row_of("000-1.jpg")
+    row = open_collection(copied.path).snapshot.row_of("000-1.jpg")
     with writing(copied.path, "test") as writer:
         writer.remove_rows([row])
     finding = next(f for f in check_collection(copied.path) if f.name == "index")
     assert not finding.ok
     assert finding.message == "1 photos differ between index and features"
     assert not broken(repair_collection(copied.path))
-    assert len(open_collection(copied.path).derived.index) == 14
+    assert len(open_collection(copied.path).snapshot.index) == 14
 
 
 def test_photos_that_are_gone_are_only_told(copied, tmp_path):

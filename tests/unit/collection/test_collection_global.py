@@ -12,16 +12,15 @@ from typer.testing import CliRunner
 
 from onnx_factory import write_network
 from photo_factory import SMALL, make_photos
-from resight.artifacts.descriptors import LISTS, WHITENING
+from resight.artifacts.files import FUSION, VECTOR_LISTS, WHITENING
 from resight.cli import app
 from resight.collection import create_collection, open_collection, open_or_create
 from resight.collection.check import check_collection, repair_collection
 from resight.errors import CollectionError, ImageError, StampMismatch, UsageError
 from resight.features.whitening import fit_pca
-from resight.fitting.improve import learn_fusion, use_whitening
-from resight.fitting.whitening import fit_for
+from resight.fitting.fusion import fit_fusion
+from resight.fitting.whitening import fit_whitening_to, use_whitening
 from resight.index.approximate import ApproximateIndex
-from resight.store.folder import derived_path
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +48,18 @@ def gem(made, tmp_path):
 def test_a_photo_finds_itself_first_and_rows_fit_vectors(made, gem):
     collection = open_collection(gem)
     rows, vectors = collection.vectors()
-    assert len(rows) == len(collection.tables) == len(vectors)
+    assert len(rows) == len(collection.snapshot.tables) == len(vectors)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     _, photos, _ = made
     query = collection.query(photos.folder / sorted(collection.ids)[0])
     ranking = collection.pipeline()(query.queries())
-    assert ranking.ids[0, 0] == collection.row_of(sorted(collection.ids)[0])
+    assert ranking.ids[0, 0] == collection.snapshot.row_of(sorted(collection.ids)[0])
     answer = collection.search(sorted(collection.ids)[0], top=5)
     assert len(answer.results) == 5
     assert not answer.rule.proof
     assert sorted(collection.ids)[0] not in [result.id for result in answer.results]
     assert all(result.verification is None for result in answer.results)
-    expected = vectors @ vectors[collection.row_of(sorted(collection.ids)[0])]
+    expected = vectors @ vectors[collection.snapshot.row_of(sorted(collection.ids)[0])]
     best = np.argsort(-expected, kind="stable")[1:6]
     assert [result.row for result in answer.results] == rows[best].tolist()
 
@@ -115,7 +114,7 @@ def test_hybrid_keeps_both_and_thin_photos_their_local_features(made, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 400, 3), np.uint8)
     Image.fromarray(pixels).save(thin)
     assert collection.add([thin]).problems == []
-    assert len(collection.vectors()[0]) == len(collection.tables) - 1
+    assert len(collection.vectors()[0]) == len(collection.snapshot.tables) - 1
     assert len(collection.search(thin, top=3).results) > 0
 
 
@@ -140,7 +139,7 @@ def test_a_whitening_given_is_used_and_kept(gem):
     np.testing.assert_allclose(again.vectors()[1], whitening.apply(raw), atol=1e-6)
     assert (again.info().whitening, again.info().dim, again.info().vectors) == ("pca", 4, len(raw))
     first = sorted(again.ids)[0]
-    path = again.photo(again.row_of(first))["path"]
+    path = again.photo(again.snapshot.row_of(first))["path"]
     np.testing.assert_allclose(again.query(path).vector, again.query(first).vector, atol=1e-4)
     again.remove([first])
     assert open_collection(gem).info().dim == 4
@@ -150,7 +149,7 @@ def test_a_whitening_given_is_used_and_kept(gem):
 
 def test_a_damaged_whitening_is_named_and_repaired(gem):
     use_whitening(open_collection(gem), fit_pca(open_collection(gem).vectors()[1], 4))
-    derived_path(gem, WHITENING).write_bytes(b"nonsense")
+    WHITENING.path(gem).write_bytes(b"nonsense")
     assert not all(finding.ok for finding in check_collection(gem))
     assert all(finding.ok for finding in repair_collection(gem))
     assert open_collection(gem).info().whitening == "none"
@@ -177,19 +176,19 @@ def test_a_large_collection_keeps_its_lists_and_follows_changes(gem, monkeypatch
     collection = open_collection(gem)
     ids = sorted(collection.ids)
     exact = [result.id for result in collection.search(ids[3], top=8).results]
-    assert isinstance(collection.state.vectors.index, ApproximateIndex)
-    assert not derived_path(gem, LISTS).exists()  # opened without a writer: made in memory
+    assert isinstance(collection.snapshot.descriptors.index, ApproximateIndex)
+    assert not VECTOR_LISTS.path(gem).exists()  # opened without a writer: made in memory
     collection.remove(ids[:1])
-    assert derived_path(gem, LISTS).exists()
+    assert VECTOR_LISTS.path(gem).exists()
     again = open_collection(gem)
-    assert again.state.vectors.index.rows.tolist() == again.vectors()[0].tolist()
+    assert again.snapshot.descriptors.index.rows.tolist() == again.vectors()[0].tolist()
     assert [result.id for result in again.search(ids[3], top=8).results][:5] == [i for i in exact if i != ids[0]][:5]
-    derived_path(gem, LISTS).write_bytes(b"nonsense")
+    VECTOR_LISTS.path(gem).write_bytes(b"nonsense")
     assert not all(finding.ok for finding in check_collection(gem))
     assert all(finding.ok for finding in repair_collection(gem))
     monkeypatch.undo()
     open_collection(gem).remove(ids[1:2])
-    assert not derived_path(gem, LISTS).exists()
+    assert not VECTOR_LISTS.path(gem).exists()
 
 
 def test_networks_that_do_not_fit_the_recipe(made, tmp_path):
@@ -220,14 +219,14 @@ def test_whitening_is_fitted_by_itself_when_there_are_enough_photos(made, tmp_pa
 )
 def test_whitening_that_cannot_be_fitted(gem, options, message):
     with pytest.raises(UsageError, match=message):
-        fit_for(open_collection(gem), **options)
+        fit_whitening_to(open_collection(gem), **options)
 
 
 def test_the_weight_of_the_descriptor_is_learnt(made, tmp_path):
     base, _, _ = made
     shutil.copytree(base / "both.resight", tmp_path / "both.resight")
     collection = open_collection(tmp_path / "both.resight")
-    learnt = learn_fusion(collection)
+    learnt = fit_fusion(collection)
     assert learnt.weight >= 0
     assert learnt.matches >= learnt.queries >= 5
     assert open_collection(collection.path).pipeline().stages[0].terms[1][0] == learnt.weight
@@ -239,11 +238,11 @@ def test_the_weight_of_the_descriptor_is_learnt(made, tmp_path):
         CliRunner().invoke(app, ["fit", "fusion", str(collection.path), "--pairs", str(pairs), "--json"]).stdout
     )
     assert (given["matches"], given["source"]) == (2 * len(same), "given pairs")
-    derived_path(collection.path, "fusion.json").write_text('{"weight": -1}')
-    with pytest.raises(CollectionError, match="resight fit fusion again"):
+    FUSION.path(collection.path).write_text('{"weight": -1}')
+    with pytest.raises(CollectionError, match="resight fit fusion"):
         open_collection(collection.path).pipeline()
-    with pytest.raises(UsageError, match="no local features to fuse"):
-        learn_fusion(open_collection(base / "gem.resight"))
+    with pytest.raises(UsageError, match="does not keep both"):
+        fit_fusion(open_collection(base / "gem.resight"))
 
 
 def test_commands(made, gem, tmp_path):
@@ -253,7 +252,7 @@ def test_commands(made, gem, tmp_path):
     made_now = run.invoke(
         app, ["index", str(photos.folder), "--to", path, "--recipe", "gem", "--backbone", str(network), "--json"]
     )
-    assert json.loads(made_now.stdout)["added"] == len(open_collection(path).tables)
+    assert json.loads(made_now.stdout)["added"] == len(open_collection(path).snapshot.tables)
     ids = sorted(open_collection(path).ids)
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("left,right\n" + "".join(f"{a},{b}\n" for a, b in zip(ids[::2], ids[1::2], strict=False)))

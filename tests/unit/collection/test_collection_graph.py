@@ -13,15 +13,15 @@ from typer.testing import CliRunner
 
 from onnx_factory import write_network
 from photo_factory import SMALL, make_photos
-from resight.artifacts.neighbours import CHOSEN, OFFLINE, SIMILARITY
+from resight.artifacts.files import GRAPH, OFFLINE, TUNED
 from resight.cli import app
-from resight.collection.collection import RECIPES_OF_COLLECTIONS, create_collection, open_collection
+from resight.collection.collection import create_collection, open_collection
 from resight.errors import CollectionError, UsageError
-from resight.fitting.improve import add_labels, build_graph, tune
+from resight.fitting.graphs import build_graph, tune
+from resight.fitting.labels import label
 from resight.graph.knn_graph import build_knn_graph
-from resight.recipes.graph import GRAPH_RECIPES
+from resight.recipes.catalogue import RECIPES
 from resight.reports.graph_figure import graph_figure
-from resight.store.folder import derived_path
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def base(tmp_path_factory):
     lines = ["photo,label"]
     lines += [f"{path},{path.stem[:3]}" for path in sorted(photos.folder.rglob("*")) if path.is_file()]
     (folder / "labels.csv").write_text("\n".join(lines))
-    add_labels(collection, folder / "labels.csv")
+    label(collection, folder / "labels.csv")
     return folder
 
 
@@ -53,14 +53,18 @@ OPTIONS |= {"spectral-ranking": {"k": 8, "rank": 5}, "hybrid-diffusion": {"k": 8
 OPTIONS |= {"verified-expansion": {"least": 5}, "k-reciprocal": {"k1": 5, "k2": 2}, "super-global": {"k": 3}}
 
 
-@pytest.mark.parametrize("name", sorted(GRAPH_RECIPES))
+SEARCHED = sorted(name for name, recipe in RECIPES.items() if not recipe.indexes)
+FITTED = ("separation", "deep-similarity")
+
+
+@pytest.mark.parametrize("name", [name for name in SEARCHED if name not in FITTED])
 def test_every_recipe_answers_online_and_explains(base, name):
     collection = open_collection(base / "c.resight")
     ids = sorted(collection.ids)
     answer = collection.search(ids[0], top=5, recipe=name, **OPTIONS.get(name, {}))
     assert 1 <= len(answer.results) <= 5
     assert ids[0] not in [result.id for result in answer.results]
-    path = collection.photo(collection.row_of(ids[3]))["path"]
+    path = collection.snapshot.photo(collection.snapshot.row_of(ids[3]))["path"]
     unseen = collection.search(path, top=10, recipe=name, **OPTIONS.get(name, {}))
     assert ids[3] in [result.id for result in unseen.results]
     if name not in ("diffusion", "explore-exploit", "semi-supervised", "landmark2019", "spectral-ranking"):
@@ -74,9 +78,9 @@ def test_every_recipe_answers_online_and_explains(base, name):
 def test_the_stored_graph_is_the_one_of_the_vectors(base):
     collection = open_collection(base / "c.resight")
     expected = build_knn_graph(collection.vectors()[1], 8)
-    stored = collection.neighbourhood().graph
+    stored = collection.snapshot.graph
     assert np.array_equal(stored.ids, expected.ids)
-    assert collection.neighbourhood().verified is not None
+    assert collection.snapshot.verified_graph is not None
 
 
 def test_photos_that_come_and_go_are_followed(copy, tmp_path):
@@ -85,15 +89,15 @@ def test_photos_that_come_and_go_are_followed(copy, tmp_path):
     collection.remove(ids[:2])
     after = open_collection(copy)
     expected = build_knn_graph(after.vectors()[1], 8)
-    assert np.array_equal(after.neighbourhood().graph.ids, expected.ids)
-    assert after.neighbourhood().verified is None
+    assert np.array_equal(after.snapshot.graph.ids, expected.ids)
+    assert after.snapshot.verified_graph is None
     with pytest.raises(UsageError, match="verified graph, which the collection lacks"):
         after.search(ids[2], recipe="explore-exploit", verified=True)
     more = make_photos(tmp_path / "more", objects=2)
     after.add([more.folder])
     again = open_collection(copy)
     expected = build_knn_graph(again.vectors()[1], 8)
-    assert np.array_equal(again.neighbourhood().graph.ids, expected.ids)
+    assert np.array_equal(again.snapshot.graph.ids, expected.ids)
 
 
 def test_traversal_of_the_verified_graph_returns_proven_photos_only(base):
@@ -102,7 +106,7 @@ def test_traversal_of_the_verified_graph_returns_proven_photos_only(base):
     pipeline = collection.pipeline(None, "explore-exploit", verified=True, threshold=1000.0, k=8)
     stage = pipeline.stages[1]
     found = stage(collection.query(first).queries(), None)
-    proofs = collection.verifier(collection.query(first).local, found.ids[0][found.ids[0] >= 0])
+    proofs = collection.snapshot.verifier(collection.query(first).local, found.ids[0][found.ids[0] >= 0])
     assert proofs
     assert proofs[0].verified
 
@@ -137,25 +141,39 @@ def test_what_is_missing_is_said(base, tmp_path):
     assert gem.search(first, recipe="alpha-expansion", n=1).results
     classic = create_collection(tmp_path / "c.resight", "classic", SMALL)
     classic.add([photos.folder])
-    with pytest.raises(UsageError, match="keeps no global descriptors"):
+    with pytest.raises(UsageError, match="needs global descriptors"):
         classic.search(sorted(classic.ids)[0], recipe="diffusion")
-    assert set(RECIPES_OF_COLLECTIONS) > set(GRAPH_RECIPES)
+
+
+def test_a_classic_collection_has_graphs_of_vlad(tmp_path):
+    photos = make_photos(tmp_path / "photos", objects=6)
+    collection = create_collection(tmp_path / "c.resight", "classic", SMALL)
+    collection.add([photos.folder])
+    reports = build_graph(collection, 4, verified=True)
+    assert [report.nodes for report in reports] == [len(collection.snapshot.index)] * 2
+    first = sorted(collection.ids)[0]
+    again = open_collection(collection.path)
+    assert again.search(first, recipe="diffusion", k=4).results
+    assert again.search(str(photos.folder / first), recipe="explore-exploit", k=4, threshold=0.0).results
+    collection.remove([first])
+    assert collection.search(sorted(collection.ids)[0], recipe="diffusion", k=4).results
+    assert len(open_collection(collection.path).snapshot.graph) == len(collection.snapshot.index)
 
 
 def test_tuned_options_are_used(copy):
     collection = open_collection(copy)
     chosen = tune(collection)
-    assert open_collection(copy).neighbourhood().chosen["explore-exploit"] == dict(chosen.traversal.settings)
-    derived_path(copy, CHOSEN).write_text("{}")
-    with pytest.raises(CollectionError, match="graph tune again"):
-        open_collection(copy).neighbourhood()
+    assert open_collection(copy).snapshot.tuned["traversal"] == dict(chosen.traversal.settings)
+    TUNED.path(copy).write_text("{}")
+    with pytest.raises(CollectionError, match="resight graph tune"):
+        _ = open_collection(copy).snapshot.tuned
 
 
-@pytest.mark.parametrize("name", [SIMILARITY, OFFLINE])
-def test_damaged_graphs_are_named(copy, name):
-    derived_path(copy, name).write_bytes(b"nonsense")
-    with pytest.raises(CollectionError, match=name):
-        open_collection(copy).neighbourhood()
+@pytest.mark.parametrize(("artifact", "part"), [(GRAPH, "graph"), (OFFLINE, "offline")])
+def test_damaged_graphs_are_named(copy, artifact, part):
+    artifact.path(copy).write_bytes(b"nonsense")
+    with pytest.raises(CollectionError, match=f"{artifact.name}.*run {artifact.command}"):
+        getattr(open_collection(copy).snapshot, part)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +184,7 @@ def test_label_files_that_cannot_be(copy, tmp_path, text, message):
     file = tmp_path / "labels.csv"
     file.write_text(text)
     with pytest.raises(UsageError, match=message):
-        add_labels(open_collection(copy), file)
+        label(open_collection(copy), file)
 
 
 def test_the_report_shows_how_results_hang_together(base, tmp_path):

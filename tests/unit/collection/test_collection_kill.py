@@ -62,12 +62,12 @@ def stored(path):
         return 0
     assert {finding.name for finding in check_collection(path) if not finding.ok} <= HARMLESS
     collection = open_collection(path)
-    assert collection.pending <= len(collection.tables)
-    index = collection.derived.index
+    assert collection.pending <= len(collection.snapshot.tables)
+    index = collection.snapshot.index
     if index is not None and len(index) and not collection.pending:
         known = set(collection.ids)
         assert {r.id for r in collection.search(next(iter(known)), top=500).results} <= known
-    return len(collection.tables)
+    return len(collection.snapshot.tables)
 
 
 @pytest.fixture(scope="module")

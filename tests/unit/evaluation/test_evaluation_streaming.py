@@ -30,13 +30,13 @@ def test_zero_and_minus_zero_tie_by_row() -> None:
 def test_bad_numbers_are_refused() -> None:
     bad = X.copy()
     bad[5] = np.nan
-    with pytest.raises(ArrayError, match="1 database descriptors hold NaN or infinity, the first is row 25"):
+    with pytest.raises(ArrayError, match="row 25 of the database descriptors holds NaN or infinity"):
         rank_blocks(Q, [X[:20], bad])
-    with pytest.raises(ArrayError, match="1 queries descriptors hold NaN"):
+    with pytest.raises(ArrayError, match="row 5 of the query descriptors holds NaN"):
         rank_blocks(bad, [X])
     with pytest.raises(ArrayError, match="no database rows"):
         rank_blocks(Q, [])
-    with pytest.raises(ArrayError, match=r"database has shape \(60, 3\), expected \(any, 4\)"):
+    with pytest.raises(ArrayError, match=r"the database descriptors has shape \(60, 3\), expected \(any, 4\)"):
         rank_blocks(Q, [X[:, :3]])
     with pytest.raises(UsageError, match="0 results"):
         rank_blocks(Q, [X], 0)

@@ -102,7 +102,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="qimids"):
         read(bench(False), X=x, Q=unit(3, 8), qimids=np.array([0, 0, 1]))
     x[3, 2] = np.nan
-    with pytest.raises(ArrayError, match="1 database descriptors hold NaN or infinity, the first is row 3"):
+    with pytest.raises(ArrayError, match="row 3 of the database descriptors holds NaN or infinity"):
         read(bench(True), X=x)
 
 

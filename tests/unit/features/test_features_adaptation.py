@@ -3,9 +3,8 @@ import pytest
 
 from resight.errors import ArrayError, UsageError
 from resight.features import adaptation
-from resight.features.adaptation import fit_adaptation, groups_of_pairs, mutual_groups
+from resight.features.adaptation import fit_adaptation
 from resight.features.whitening import Whitening
-from resight.types import KnnGraph
 
 DIM = 12
 
@@ -111,20 +110,6 @@ def test_fewer_photos_than_dimensions():
     assert np.isfinite(fit_adaptation(rows, labels).apply(rows)).all()
 
 
-def test_groups_of_pairs():
-    assert groups_of_pairs([[1, 4], [4, 6], [0, 3]], 8).tolist() == [0, 1, -1, 0, 1, -1, 1, -1]
-    assert groups_of_pairs(np.empty((0, 2), int), 3).tolist() == [-1, -1, -1]
-    assert groups_of_pairs([[2, 2]], 3).tolist() == [-1, -1, -1]
-
-
-def test_mutual_groups():
-    ids = np.array([[1, 2], [0, 3], [3, -1], [2, 1], [0, 1], [-1, -1]])
-    graph = KnnGraph(ids, np.where(ids < 0, -np.inf, 0.5).astype(np.float32))
-    assert mutual_groups(graph).tolist() == [0, 0, 0, 0, -1, -1]  # 0-1, 1-3, 2-3
-    one = KnnGraph(ids[:, :1], graph.weights[:, :1])
-    assert mutual_groups(one).tolist() == [0, 0, 1, 1, -1, -1]
-
-
 def test_bad_arguments():
     rows, labels = world(groups=3)
     for shrinkage in (0, 1.5):
@@ -142,7 +127,5 @@ def test_bad_arguments():
     with pytest.raises(ArrayError, match="groups has shape"):
         fit_adaptation(rows, labels[:3])
     rows[4, 2] = np.nan
-    with pytest.raises(ArrayError, match="descriptor 4 holds NaN"):
+    with pytest.raises(ArrayError, match="row 4 of descriptors holds NaN"):
         fit_adaptation(rows, labels)
-    with pytest.raises(ArrayError, match="rows 1 to 9"):
-        groups_of_pairs([[1, 9]], 5)

@@ -125,7 +125,7 @@ def test_bad_rows_are_named(X):
     broken = X.copy()
     broken[17, 2] = np.nan
     for call in (fit_pca, fit_zca, fit_pca(X).apply):
-        with pytest.raises(ArrayError, match="descriptor 17"):
+        with pytest.raises(ArrayError, match="row 17 of descriptors"):
             call(broken)
     for fit in (fit_pca, fit_zca):
         with pytest.raises(ArrayError, match="equal"):

@@ -19,8 +19,7 @@ from resight.errors import StampMismatch, UsageError
 from resight.fitting.similarity import right_order, train_similarity, verified_groups
 from resight.matching.oasis import Oasis
 from resight.store.folder import derived_path
-from resight.training.similarity.loop import Options
-from resight.training.similarity.pairs import Pairs
+from resight.training.similarity import Options, Pairs
 
 QUICK = {"hidden": (16, 8), "cosine": Options(epochs=1), "options": Options(epochs=2)}
 
@@ -70,10 +69,12 @@ def test_train_and_search(collection, made):
     found = search_by_similarity(collection, name, top=5)
     assert len(found) == 5
     assert name not in dict(found)
-    scores = training.similarity.score(described.vectors[[collection.row_of(name)]], described.vectors)[0]
-    assert found[0][1] == pytest.approx(np.delete(scores, collection.row_of(name)).max(), abs=1e-5)
+    scores = training.similarity.score(described.vectors[[collection.snapshot.row_of(name)]], described.vectors)[0]
+    assert found[0][1] == pytest.approx(np.delete(scores, collection.snapshot.row_of(name)).max(), abs=1e-5)
     path = str(made[1].folder / name)
-    assert search_by_similarity(collection, path, top=1)[0][0] == name or scores.argmax() != collection.row_of(name)
+    assert search_by_similarity(collection, path, top=1)[0][0] == name or scores.argmax() != collection.snapshot.row_of(
+        name
+    )
 
 
 def test_searching_answers_as_its_own_scores_say(collection, made):

@@ -152,7 +152,7 @@ def test_a_searcher_over_another_collection_is_refused():
     [
         (lambda x: build_knn_graph(x, 0), "k must be at least 1"),
         (lambda x: build_knn_graph(x[0], 1), "expected"),
-        (lambda _: build_knn_graph(np.full((3, 2), np.nan), 1), "NaN or infinity in row 0"),
+        (lambda _: build_knn_graph(np.full((3, 2), np.nan), 1), "row 0 of vectors holds NaN or infinity"),
         (lambda x: neighbours(x[:, :3], x, 1), "they must agree"),
         (lambda x: add_nodes(build_knn_graph(x, 1), x[:3]), "fewer than"),
         (lambda x: add_nodes(KnnGraph([[5]], [[1.0]]), x), "names neighbour 5"),

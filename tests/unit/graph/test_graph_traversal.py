@@ -30,6 +30,7 @@ def lists(*rows):
 # 0 - 1 - 2 is a chain of strong edges; 3 hangs weakly on 0; 4 and 5 know each other only.
 CHAIN = lists([(1, 0.9), (3, 0.2)], [(2, 0.8), (0, 0.9)], [(1, 0.8)], [(0, 0.2)], [(5, 0.9)], [(4, 0.9)])
 QUERY = lists([(0, 0.7), (3, 0.6)])
+LABELS = [0], [0] * 6, 0.5, 5  # of the query and of the photos; threshold and limit
 
 
 def test_order_scores_and_path():
@@ -81,6 +82,9 @@ def test_prepared_graph_gives_the_same():
         (lambda: semi_supervised(QUERY, CHAIN, [0], [-2] * 6, 0.5, 5), "labels start at 0"),
         (lambda: semi_supervised(QUERY, CHAIN, [0], [0] * 6, 0.5, 5, bridges=[0]), "training photo 0"),
         (lambda: semi_supervised(QUERY, CHAIN, [0], [0] * 6, 0.5, 5, index_votes=[np.nan] * 6), "NaN"),
+        (lambda: semi_supervised(QUERY, adjacency(CHAIN), *LABELS, symmetrise="last"), "pass the KnnGraph itself"),
+        (lambda: semi_supervised(lists([(6, 1.0)]), CHAIN, *LABELS, symmetrise="last"), "neighbour 6"),
+        (lambda: semi_supervised(QUERY, lists(*[[(0, 1.0)]] * 6), *LABELS, symmetrise="last"), "or the node itself"),
     ],
 )
 def test_bad_input(call, message):

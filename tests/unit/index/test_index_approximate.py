@@ -293,7 +293,7 @@ def test_bad_arguments():
         index.add([9, 4], clustered(2))
     with pytest.raises(ArrayError, match="row 9 is given twice"):
         index.add([9, 9], clustered(2))
-    with pytest.raises(ArrayError, match="beyond 65504"):
+    with pytest.raises(ArrayError, match="ends at 65504"):
         index.update([9], np.full((1, DIM), 1e5))
     with pytest.raises(UsageError, match="row 7 is not in the index"):
         index.remove([0, 7])

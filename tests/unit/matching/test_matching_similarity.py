@@ -79,7 +79,7 @@ def test_bad_descriptors_are_refused(similarity):
     bad[1, 2] = np.nan
     with pytest.raises(ArrayError, match=r"vectors has shape \(3, 5\)"):
         similarity.score(good, unit(3, 5))
-    with pytest.raises(ArrayError, match="queries hold NaN or infinity in row 1"):
+    with pytest.raises(ArrayError, match="row 1 of queries holds NaN or infinity"):
         similarity.score(bad, good)
     with pytest.raises(ArrayError, match="x has 3 rows and y has 2"):
         similarity.pairs(good, good[:2])

@@ -84,7 +84,7 @@ def test_only_verified_results_and_the_most_reliable_of_them():
         (lambda: alpha_expansion(Q, X, 2, -1), "alpha=-1"),
         (lambda: alpha_expansion(Q, X, 2, np.nan), "alpha=nan"),
         (lambda: average_expansion(Q[:, :2], X, 2), "must agree"),
-        (lambda: average_expansion(Q * np.nan, X, 2), "queries hold NaN"),
+        (lambda: average_expansion(Q * np.nan, X, 2), "queries holds NaN"),
         (lambda: verified_expansion(Q, X, Ranking([[0]], [[1]]), [[3]], 0), "least=0"),
         (lambda: verified_expansion(Q, X, Ranking([[0]], [[1]]), [[3, 4]], 1), "inliers has shape"),
         (lambda: verified_expansion(Q, X, Ranking([[7]], [[1]]), [[3]], 1), "result 7"),

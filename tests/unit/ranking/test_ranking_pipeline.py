@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 
 from resight.errors import UsageError
-from resight.ranking.pipeline import Cut, Fusion, Pipeline, composable, need, reorder
+from resight.ranking.pipeline import Composable, Cut, Fusion, Pipeline, need, reorder
 from resight.types import Evidence, Queries, Ranking
 
 QUERIES = Queries(rows=[-1, -1])
 
 
-@composable
 @dataclass(frozen=True, eq=False)
-class Fixed:
+class Fixed(Composable):
     """A search that always gives the same ranking."""
 
     ids: list
@@ -27,9 +26,8 @@ class Fixed:
         return (Evidence("Fixed", f"{len(queries)} queries, row {row}", {"before": before}),)
 
 
-@composable
 @dataclass(frozen=True)
-class Backwards:
+class Backwards(Composable):
     """Turns every row of a ranking around."""
 
     name: str = "backwards"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from resight.demo.chains import plant_chains
+from chains import plant_chains
 from resight.errors import ArrayError
 from resight.ranking import tuning as automatic
 from resight.ranking.tuning import choose_settings

@@ -14,7 +14,7 @@ from resight.collection import create_collection, open_collection
 from resight.errors import CollectionError, UsageError
 from resight.fitting.separation import refine
 from resight.fitting.similarity import train_similarity
-from resight.training.similarity.loop import Options
+from resight.training.similarity import Options
 
 QUICK = {"hidden": (16, 8), "cosine": Options(epochs=1), "options": Options(epochs=2)}
 
@@ -41,7 +41,7 @@ def test_a_learned_similarity_ranks_online(base, kind):
     assert len(found.results) == 4
     assert first not in [result.id for result in found.results]
     assert again.explain(first, found.results[0].id, recipe="deep-similarity").evidence
-    path = again.photo(again.row_of(first))["path"]
+    path = again.photo(again.snapshot.row_of(first))["path"]
     assert len(again.search(path, recipe="deep-similarity", top=3).results) == 3
 
 

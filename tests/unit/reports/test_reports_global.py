@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
+from resight.fitting.improve import use_whitening
 from typer.testing import CliRunner
 
 from onnx_factory import write_network
@@ -13,9 +14,8 @@ from resight.cli import app
 from resight.collection import create_collection, open_collection
 from resight.errors import ImageError, UsageError
 from resight.features.global_descriptor import GlobalDescriptor, TooSmall
-from resight.features.networks.backbone import open_backbone
+from resight.features.networks.open import open_backbone
 from resight.features.pooling import class_token, gem, normalise
-from resight.fitting.improve import use_whitening
 from resight.fitting.whitening import fit_for
 from resight.images.decode import decode
 from resight.reports.pictures import match_picture
@@ -55,7 +55,7 @@ def test_the_picture_adds_up_to_the_cosine_of_the_search(collection, monkeypatch
     ids = sorted(collection.ids)
     _, vectors = collection.vectors()
     found = drawn(monkeypatch, collection, ids[0], ids[4])
-    expected = vectors[collection.row_of(ids[0])] @ vectors[collection.row_of(ids[4])]
+    expected = vectors[collection.snapshot.row_of(ids[0])] @ vectors[collection.snapshot.row_of(ids[4])]
     np.testing.assert_allclose([found.cosine, found.query.sum(), found.result.sum()], expected, atol=1e-4)
 
 
@@ -64,7 +64,7 @@ def test_a_whitening_is_part_of_the_picture(collection, monkeypatch):
     ids = sorted(collection.ids)
     _, vectors = collection.vectors()
     found = drawn(monkeypatch, collection, ids[1], ids[2])
-    expected = vectors[collection.row_of(ids[1])] @ vectors[collection.row_of(ids[2])]
+    expected = vectors[collection.snapshot.row_of(ids[1])] @ vectors[collection.snapshot.row_of(ids[2])]
     np.testing.assert_allclose([found.cosine, found.result.sum()], expected, atol=1e-4)
 
 

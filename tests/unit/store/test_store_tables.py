@@ -21,7 +21,7 @@ def test_new_collection_is_empty(make, stamp):
     folder = make()
     tables = open_tables(folder)
     assert read_stamp(folder) == stamp
-    assert (len(tables), tables.next_row, tables.local([]), list(tables.iter_local())) == (0, 0, [], [])
+    assert (len(tables), tables.next_row, tables.local([]), tables.feature_rows.tolist()) == (0, 0, [], [])
     assert tables.images().schema == IMAGES_SCHEMA
     assert sorted(os.listdir(folder)) == ["derived", "images.lance", "local.lance", "stamp.json"]
     assert os.listdir(folder.parent) == [folder.name]
@@ -84,15 +84,6 @@ def test_local_comes_in_the_order_asked(make):
     assert tables.counts(asked).tolist() == [count_of(row) for row in asked]
 
 
-def test_iter_local_gives_everything_once(make):
-    tables = open_tables(make(*"abcdefgh"))
-    batches = list(tables.iter_local(batch=3))
-    assert [rows.tolist() for rows, _ in batches] == [[0, 1, 2], [3, 4, 5], [6, 7]]
-    assert [blob for _, blobs in batches for blob in blobs] == [packed_of(row) for row in range(8)]
-    with pytest.raises(UsageError, match="batch of 0"):
-        list(tables.iter_local(batch=0))
-
-
 def test_rows_without_features_are_named(make):
     folder = make("a", "b", "c")
     with writing(folder, "test") as writer:
@@ -122,7 +113,7 @@ def test_features_without_photo_are_not_seen(make):
     folder = make("a", "b", "c")
     lance.dataset(folder / "images.lance").delete("row = 1")
     tables = open_tables(folder)
-    assert [rows.tolist() for rows, _ in tables.iter_local()] == [[0, 2]]
+    assert tables.feature_rows.tolist() == [0, 2]
     with pytest.raises(UsageError, match="row 1 has no features"):
         tables.local([1])
 
@@ -139,21 +130,6 @@ def test_a_snapshot_stays_as_it_is(make):
         assert tables.images(["id"])["id"].to_pylist() == ["a", "b"]
         assert tables.local([1, 0]) == [packed_of(1), packed_of(0)]
         assert tables.next_row == 2
-
-
-def test_version_follows_the_features_alone(make):
-    folder = make("a", "b")
-    first = open_tables(folder).version
-    with writing(folder, "test") as writer:
-        append(writer, ["bad"], broken=["bad"])
-        writer.tidy()
-        assert writer.tables.version == first
-        (row,) = append(writer, ["c"])
-        assert writer.tables.version != first
-        writer.remove_rows([row])
-        assert writer.tables.version == first
-        append(writer, ["c"])
-        assert writer.tables.version != first
 
 
 def test_opening_needs_a_stamp_and_tables(make, tmp_path):

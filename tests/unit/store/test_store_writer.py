@@ -24,9 +24,7 @@ def content(folder):
     """id -> (row, features or None) of all live photos."""
     tables = open_tables(folder)
     table = tables.images(["id", "row"])
-    features = {
-        row: blob for rows, blobs in tables.iter_local() for row, blob in zip(rows.tolist(), blobs, strict=True)
-    }
+    features = dict(zip(tables.feature_rows.tolist(), tables.local(tables.feature_rows), strict=True))
     return {i: (r, features.get(r)) for i, r in zip(table["id"].to_pylist(), table["row"].to_pylist(), strict=True)}
 
 

@@ -8,17 +8,18 @@ from resight.errors import ArrayError, CollectionError, UsageError
 from resight.matching.oasis import Oasis
 from resight.matching.similarity import new_similarity
 from resight.training.losses import deep_similarity
-from resight.training.similarity.fit import (
+from resight.training.similarity import (
     Options,
+    Pairs,
     hardest,
     learn_cosine,
     learn_deep_similarity,
     learn_hard,
     learn_oasis,
     learn_pairs,
+    pairs_from_groups,
     random_pairs,
 )
-from resight.training.similarity.pairs import Pairs, pairs_from_groups
 
 DIM = 8
 SHORT = Options(epochs=3, rate=2e-3)
@@ -36,7 +37,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def cosine():
-    return learn_cosine(new_similarity(DIM, (64, 32)), pairs=3000, options=Options(epochs=6, rate=5e-3)).similarity
+    return learn_cosine(new_similarity(DIM, (64, 32)), pairs=3000, options=Options(epochs=6, rate=5e-3)).model
 
 
 def separation(scores, pairs):
@@ -70,7 +71,7 @@ def test_the_loss_of_pairs_by_hand():
         deep_similarity(scores, cosine[:1], torch.tensor([True, False]))
 
 
-def test_cosine_is_learnt(cosine):
+def test_cosine_is_learned(cosine):
     x, y, true = random_pairs(1000, DIM, 77)
     assert np.abs(cosine.pairs(x, y) - true).mean() < 0.08
     assert np.abs(new_similarity(DIM, (64, 32)).pairs(x, y) - true).mean() > 0.2
@@ -80,21 +81,23 @@ def test_cosine_is_learnt(cosine):
 def test_the_published_start_learns_too():
     start = new_similarity(DIM, (64, 32), paired=False)
     trained = learn_cosine(start, pairs=2000, options=Options(epochs=8, rate=5e-3))
-    assert trained.best.validation < 0.5 * trained.history[0].validation
+    assert trained.epochs[trained.best].validation < 0.5 * trained.epochs[0].validation
 
 
 def test_gradient_descent_as_published_learns_too():
     options = Options(epochs=4, rate=1e-3, optimiser="sgd", decay=False)
     trained = learn_cosine(new_similarity(DIM, (64, 32)), pairs=2000, options=options)
-    assert trained.best.validation < 0.5 * trained.history[0].validation
+    assert trained.epochs[trained.best].validation < 0.5 * trained.epochs[0].validation
 
 
 def test_a_symmetric_network_is_trained_as_one():
     start = new_similarity(DIM, (32, 16), symmetric=True)
     trained = learn_cosine(start, pairs=2000, options=SHORT)
     x, y, true = random_pairs(1000, DIM, 77)
-    assert trained.similarity.symmetric
-    assert np.abs(trained.similarity.pairs(x, y) - true).mean() == pytest.approx(trained.best.validation, abs=0.03)
+    assert trained.model.symmetric
+    assert np.abs(trained.model.pairs(x, y) - true).mean() == pytest.approx(
+        trained.epochs[trained.best].validation, abs=0.03
+    )
 
 
 def test_pairs_move_apart_and_hard_ones_further(world, cosine):
@@ -105,26 +108,26 @@ def test_pairs_move_apart_and_hard_ones_further(world, cosine):
     judged = pairs.select(unseen[pairs.left] & unseen[pairs.right])
     options = Options(epochs=12, rate=2e-3, patience=4)
     second = learn_pairs(cosine, X, train, options=options)
-    third = learn_hard(second.similarity, X, train, options=options)
-    before, after = (s.pairs(X[judged.left], X[judged.right]) for s in (cosine, second.similarity))
+    third = learn_hard(second.model, X, train, options=options)
+    before, after = (s.pairs(X[judged.left], X[judged.right]) for s in (cosine, second.model))
     assert separation(after, judged) > separation(before, judged) + 0.02
     assert gap(before, judged) < gap(after, judged)
-    difficult = hardest(second.similarity, X, train, 0.5)
+    difficult = hardest(second.model, X, train, 0.5)
     second_gap, third_gap = (
-        gap(s.similarity.pairs(X[difficult.left], X[difficult.right]), difficult) for s in (second, third)
+        gap(s.model.pairs(X[difficult.left], X[difficult.right]), difficult) for s in (second, third)
     )
     assert third_gap > second_gap + 0.2
-    assert [s.similarity.provenance["method"] for s in (second, third)] == ["DeepSim", "DeepSimH"]
+    assert [s.model.provenance["method"] for s in (second, third)] == ["DeepSim", "DeepSimH"]
 
 
 def test_the_best_epoch_is_kept_and_patience_ends_training(world, cosine):
     X, groups = world
     pairs = pairs_from_groups(groups[:24], others=4)
     trained = learn_pairs(cosine, X[:24], pairs, options=Options(epochs=200, rate=3e-3, patience=3, decay=False))
-    numbers = [epoch.validation for epoch in trained.history]
+    numbers = [epoch.validation for epoch in trained.epochs]
     assert len(numbers) < 200
-    assert trained.best.number == len(numbers) - 1 - 3
-    assert trained.best.validation == min(numbers)
+    assert trained.best == len(numbers) - 1 - 3
+    assert trained.epochs[trained.best].validation == min(numbers)
 
 
 def test_hardest_pairs():
@@ -143,8 +146,8 @@ def test_seeds_decide(world):
     start = new_similarity(DIM, (16, 8))
     pairs = pairs_from_groups(groups, others=4)
     runs = [learn_pairs(start, X, pairs, options=dataclasses.replace(SHORT, seed=seed)) for seed in (1, 1, 2)]
-    assert runs[0].similarity.fingerprint == runs[1].similarity.fingerprint != runs[2].similarity.fingerprint
-    assert runs[0].history[1:] == runs[1].history[1:]
+    assert runs[0].model.fingerprint == runs[1].model.fingerprint != runs[2].model.fingerprint
+    assert runs[0].epochs[1:] == runs[1].epochs[1:]
 
 
 class Stop(Exception):
@@ -168,8 +171,8 @@ def test_a_stopped_training_continues_as_if_nothing_had_been(tmp_path, world, op
     again = learn_pairs(start, X, pairs, options=options, checkpoint=file, progress=lambda *step: told.append(step[1]))
     assert told == [3, 4]
     whole = learn_pairs(start, X, pairs, options=options)
-    assert again.similarity.fingerprint == whole.similarity.fingerprint
-    assert again.history[1:] == whole.history[1:]
+    assert again.model.fingerprint == whole.model.fingerprint
+    assert again.epochs[1:] == whole.epochs[1:]
     learn_pairs(start, X, pairs, options=options, checkpoint=file, progress=lambda *step: told.append(step[1]))
     assert told == [3, 4]
 
@@ -186,7 +189,7 @@ def test_a_checkpoint_of_other_training_is_refused(tmp_path, world):
         {"start": new_similarity(DIM, (16, 8), seed=1)},
     ):
         arguments = {"start": start, "X": X, "pairs": pairs, "options": SHORT, **changed}
-        with pytest.raises(UsageError, match="other data or options"):
+        with pytest.raises(UsageError, match="other data or settings"):
             learn_pairs(**arguments, checkpoint=file)
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(CollectionError, match="damaged"):
@@ -202,9 +205,9 @@ def test_three_stages_in_one_call(tmp_path, world):
         new_similarity(DIM, (16, 8)), X, pairs, **arguments, progress=lambda *step: told.append(step[0])
     )
     assert told == ["DeepCosine"] * 2 + ["DeepSim"] * 2 + ["DeepSimH"] * 2
-    assert stages.hard.similarity.provenance["start"] == stages.pairs.similarity.fingerprint
+    assert stages.hard.model.provenance["start"] == stages.pairs.model.fingerprint
     again = learn_deep_similarity(new_similarity(DIM, (16, 8)), X, pairs, **arguments)
-    assert again.hard.similarity.fingerprint == stages.hard.similarity.fingerprint
+    assert again.hard.model.fingerprint == stages.hard.model.fingerprint
 
 
 def test_what_cannot_be_trained_is_refused_at_once(world):
@@ -239,11 +242,11 @@ def test_oasis_learns_to_leave_out_the_nuisance(world):
     X, groups = world
     pairs = pairs_from_groups(groups, others=10, seed=1)
     trained = learn_oasis(Oasis.identity(DIM), X, pairs, C=0.05, epochs=6)
-    matrix = trained.similarity.matrix
+    matrix = trained.model.matrix
     assert matrix[0, 0] < 0.5 * np.diag(matrix)[1:].min()
-    assert min(epoch.validation for epoch in trained.history) < 0.8 * trained.history[0].validation
-    assert trained.similarity.provenance["method"] == "OASIS"
-    whole = learn_oasis(Oasis.identity(DIM), X, pairs, C=0.05, epochs=2, semidefinite=True).similarity.matrix
+    assert min(epoch.validation for epoch in trained.epochs) < 0.8 * trained.epochs[0].validation
+    assert trained.model.provenance["method"] == "OASIS"
+    whole = learn_oasis(Oasis.identity(DIM), X, pairs, C=0.05, epochs=2, semidefinite=True).model.matrix
     np.testing.assert_allclose(whole, whole.T, atol=1e-12)
     assert np.linalg.eigvalsh(whole).min() > -1e-9
 
@@ -253,5 +256,6 @@ def test_oasis_keeps_the_start_where_learning_does_not_help():
     X = rng.standard_normal((80, DIM)).astype(np.float32)
     pairs = pairs_from_groups(rng.permutation(np.repeat(np.arange(20), 4)), others=6)
     trained = learn_oasis(Oasis.identity(DIM), X, pairs, C=10.0, epochs=30, patience=2)
-    lowest = min(trained.history, key=lambda epoch: epoch.validation)
-    assert len(trained.history) == lowest.number + 3
+    lowest = min(trained.epochs, key=lambda epoch: epoch.validation)
+    assert (trained.best, trained.stopped) == (lowest.number, "patience")
+    assert len(trained.epochs) == lowest.number + 3

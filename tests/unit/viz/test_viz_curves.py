@@ -6,10 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.legend import Legend
 from PIL import Image
 
 from resight.errors import ArrayError, UsageError
-from resight.viz import curves
+from resight.viz import curves, separation, similarity
 
 
 def opened(png):
@@ -135,3 +136,29 @@ def test_charts_are_imported_only_when_drawn():
     code += "print([m for m in ('matplotlib', 'sklearn', 'torch', 'cv2') if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_no_legend_looks_for_the_best_place(monkeypatch):
+    """The search takes long with much data, and matplotlib then warns: on a slow machine a picture failed."""
+
+    def refuse(*_, **__):
+        raise AssertionError("a legend without a place of its own")
+
+    monkeypatch.setattr(Legend, "_find_best_position", refuse)
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(60, 4)).astype(np.float32)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    steps, matching = np.linspace(0, 1, 11), rng.random(60) < 0.5
+    for picture in (
+        curves.precision_recall({f"a system of a rather long name {n}": (steps, steps[::-1]) for n in range(4)}),
+        curves.ap_histogram(rng.random(50)),
+        curves.score_histogram(rng.random(50), 0.9, found=[0.95]),
+        curves.embedding_map(points, [n % 3 for n in range(60)]),
+        separation.loss_over_similarity(0.3),
+        separation.similarity_histogram(points, points[::-1], 0.4),
+        separation.training_curve([3.0, 2.0], [(1, 0.5)], best=1, scores=[(1, 0.4)]),
+        separation.study({"a": [(1, 0.5)], "b": [(2, 0.4)]}, "layers", "mAP"),
+        similarity.learned_against_cosine(rng.random(60), rng.random(60), matching),
+        similarity.training_curves({"one": [(1, 2.0, 3.0), (2, 1.0, 2.0)]}),
+    ):
+        assert min(opened(picture).shape[:2]) > 100

@@ -71,7 +71,8 @@ def mean_reciprocal_rank(vectors: Float32, pairs: Int64) -> float:
         own = np.arange(len(scores))
         wanted = scores[own, partners[part]][:, None]
         scores[own, rows[part]] = -np.inf
-        total += float((1 / np.maximum((scores >= wanted).sum(axis=1), 1)).sum())
+        # not >=: a score that is no number must not make its partner the first
+        total += float((1 / np.maximum((~(scores < wanted)).sum(axis=1), 1)).sum())
     return total / len(rows)
 
 

@@ -1,46 +1,33 @@
-"""Training of learned similarities: DeepCosine, DeepSim and DeepSimH, one after another, and OASIS.
+"""Training of learned similarities: DeepCosine, DeepSim and DeepSimH, one after another.
 
 DeepCosine learns the cosine from random pairs, so that the next stage starts from a similarity that works; DeepSim
 raises it for photos that match and lowers it for those that do not; DeepSimH does so harder, on the pairs that are
-still judged wrongly. Papers: Garcia and Vogiatzis, "Learning non-metric visual similarity for image retrieval", Image
-and Vision Computing 2019; Chechik et al., JMLR 2010.
+still judged wrongly. Paper: Garcia and Vogiatzis, "Learning non-metric visual similarity for image retrieval", Image
+and Vision Computing 2019.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from resight.arrays import unit_rows
 from resight.errors import UsageError
-from resight.matching.descriptor_pairs import finite_rows
 from resight.matching.similarity import DeepSimilarity, Oasis, Similarity
 from resight.progress import Progress, silent
-from resight.training.similarity.loop import Batch, Epoch, Options, Trained, fit
-from resight.training.similarity.pairs import Pairs, split, triplets
+from resight.training.loop import Trained
+from resight.training.similarity.pairs import SHARE, Pairs, descriptors, split
+from resight.training.similarity.stage import Batch, Options, train_stage
 from resight.types import Float32, Int64
-
-__all__ = [
-    "DeepSimilarities",
-    "Options",
-    "TrainedOasis",
-    "hardest",
-    "learn_cosine",
-    "learn_deep_similarity",
-    "learn_hard",
-    "learn_oasis",
-    "learn_pairs",
-    "random_pairs",
-]
 
 COSINE = Options(epochs=10, rate=2e-3)
 PAIRS = Options(epochs=60, rate=2e-4, patience=10)
 HELD_PAIRS = 2000  # random pairs that judge DeepCosine
-SHARE = 0.25  # of the groups of matching photos, held back for validation
 
 
 def random_pairs(n: int, dim: int, seed: Any) -> tuple[Float32, Float32, Float32]:
@@ -49,9 +36,9 @@ def random_pairs(n: int, dim: int, seed: Any) -> tuple[Float32, Float32, Float32
     if dim < 2:
         raise UsageError(f"dim={dim}: pairs of every cosine need at least 2 dimensions")
     rng = np.random.default_rng(seed)
-    x = _unit(rng.standard_normal((n, dim), np.float32))
+    x = unit_rows(rng.standard_normal((n, dim), np.float32))
     across = rng.standard_normal((n, dim), np.float32)
-    across = _unit(across - np.einsum("nd,nd->n", across, x)[:, None] * x)
+    across = unit_rows(across - np.einsum("nd,nd->n", across, x)[:, None] * x)
     cosine = rng.uniform(-1, 1, n).astype(np.float32)
     y = cosine[:, None] * x + np.sqrt(1 - cosine**2)[:, None] * across
     return x, np.asarray(y, np.float32), cosine
@@ -64,12 +51,13 @@ def learn_cosine(
     options: Options = COSINE,
     checkpoint: str | Path | None = None,
     progress: Progress = silent,
-) -> Trained:
+) -> Trained[DeepSimilarity]:
     """Stage 1, DeepCosine: the network `start` learns the cosine of `pairs` random pairs an epoch.
 
     The paper revisits 375 000 pairs for 55 epochs; here every epoch draws new ones, which cost nothing and cannot be
-    learnt by heart. Validation: 2000 pairs that are never trained on, mean absolute error. `checkpoint`: a file written
-    after every epoch; a call with the same arguments continues from it. Raises `UsageError` when training diverges.
+    learned by heart. Validation: 2000 pairs that are never trained on, mean absolute error. `checkpoint`: a file
+    written after every epoch; a call with the same arguments continues from it. Raises `UsageError` when training
+    diverges.
     """
     if pairs < 1:
         raise UsageError(f"pairs={pairs}: an epoch needs at least one")
@@ -82,7 +70,7 @@ def learn_cosine(
 
     held = [_random_batch(HELD_PAIRS, start.dim, [options.seed, 0])]
     data, name = f"{pairs} random pairs", "DeepCosine"
-    return fit(name, start, batches, held, 0.0, options, data=data, checkpoint=checkpoint, progress=progress)
+    return train_stage(name, start, batches, held, 0.0, options, data=data, checkpoint=checkpoint, progress=progress)
 
 
 def learn_pairs(
@@ -94,7 +82,7 @@ def learn_pairs(
     options: Options = PAIRS,
     checkpoint: str | Path | None = None,
     progress: Progress = silent,
-) -> Trained:
+) -> Trained[DeepSimilarity]:
     """Stage 2, DeepSim: scores of matching `pairs` of rows of `X` (N, D), L2-normalised, rise by `delta` above their
     cosine, those of non-matching pairs sink as much.
 
@@ -102,7 +90,7 @@ def learn_pairs(
     round, and as many non-matching ones, drawn anew; both kinds weigh alike in the validation loss. Raises `UsageError`
     when pairs are too few or all of one kind, or training diverges, `ArrayError` on rows outside X.
     """
-    X = _rows(X, start, pairs)
+    X = descriptors(X, pairs, start.dim)
     train, held = split(pairs, SHARE, options.seed)
     return _learn("DeepSim", start, X, train, held, delta, options, checkpoint, progress)
 
@@ -117,13 +105,13 @@ def learn_hard(
     options: Options = PAIRS,
     checkpoint: str | Path | None = None,
     progress: Progress = silent,
-) -> Trained:
+) -> Trained[DeepSimilarity]:
     """Stage 3, DeepSimH: as `learn_pairs`, on the hard pairs alone, and with a larger `delta`.
 
     Hard are the share `keep` of the matching pairs with the lowest score of `start`, and of the non-matching ones with
     the highest (`hardest`). With the same seed the same photos are held back as in stage 2. Raises as `learn_pairs`.
     """
-    X = _rows(X, start, pairs)
+    X = descriptors(X, pairs, start.dim)
     train, held = (hardest(start, X, part, keep) for part in split(pairs, SHARE, options.seed))
     return _learn("DeepSimH", start, X, train, held, delta, options, checkpoint, progress)
 
@@ -145,9 +133,9 @@ def hardest(similarity: Similarity, X: Float32, pairs: Pairs, keep: float) -> Pa
 class DeepSimilarities:
     """The three stages of one training; the last one is `hard`."""
 
-    cosine: Trained
-    pairs: Trained
-    hard: Trained
+    cosine: Trained[DeepSimilarity]
+    pairs: Trained[DeepSimilarity]
+    hard: Trained[DeepSimilarity]
 
 
 def learn_deep_similarity(
@@ -163,65 +151,14 @@ def learn_deep_similarity(
 ) -> DeepSimilarities:
     """All three stages with the published shifts of 0.2 and 0.8. `checkpoints`: a folder that exists, for one file per
     stage; a call with the same arguments continues where it stopped. Raises as the stages do."""
-    X = _rows(X, start, pairs)
+    X = descriptors(X, pairs, start.dim)
     split(pairs, SHARE, options.seed)  # what cannot be trained should say so before the first stage
     names = ("deep-cosine", "deep-sim", "deep-sim-h")
     files = [None if checkpoints is None else Path(checkpoints) / f"{name}.safetensors" for name in names]
     first = learn_cosine(start, pairs=cosine_pairs, options=cosine, checkpoint=files[0], progress=progress)
-    second = learn_pairs(first.similarity, X, pairs, options=options, checkpoint=files[1], progress=progress)
-    third = learn_hard(second.similarity, X, pairs, options=options, checkpoint=files[2], progress=progress)
+    second = learn_pairs(first.model, X, pairs, options=options, checkpoint=files[1], progress=progress)
+    third = learn_hard(second.model, X, pairs, options=options, checkpoint=files[2], progress=progress)
     return DeepSimilarities(first, second, third)
-
-
-@dataclass(frozen=True, eq=False)
-class TrainedOasis:
-    """The matrix of the best epoch, and of every epoch the mean loss and the share of held triplets in wrong order."""
-
-    similarity: Oasis
-    history: tuple[Epoch, ...]
-
-
-def learn_oasis(
-    start: Oasis,
-    X: Any,
-    pairs: Pairs,
-    *,
-    C: float = 0.1,
-    epochs: int = 20,
-    per: int = 5,
-    batch: int = 1,
-    patience: int = 3,
-    symmetric: bool = False,
-    semidefinite: bool = False,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> TrainedOasis:
-    """OASIS on triplets of `pairs`, `per` for each matching pair and epoch, drawn anew each time.
-
-    `C`, `batch` as for `Oasis.learn`. `symmetric`, `semidefinite`: project W after every epoch. A quarter of the groups
-    is held back: the epoch that orders most of their triplets rightly wins, the untrained W included, and `patience`
-    epochs without a better one end the training. Raises as `learn_pairs` does.
-    """
-    X = _rows(X, start, pairs)
-    if min(epochs, patience) < 1:
-        raise UsageError(f"epochs={epochs}, patience={patience}: both must be at least 1")
-    train, held = (part.both_ways() for part in split(pairs, SHARE, seed))
-    judged = triplets(held, per, seed)
-    now = best = start
-    history = [Epoch(0, float("nan"), _wrong(start, X, judged))]
-    for epoch in range(1, epochs + 1):
-        now, losses = now.learn(X, triplets(train, per, seed + epoch), C, batch)
-        if symmetric or semidefinite:
-            now = now.symmetrised(semidefinite)
-        history.append(Epoch(epoch, float(losses.mean()), _wrong(now, X, judged)))
-        progress("OASIS", epoch, epochs)
-        lowest = min(history, key=lambda one: one.validation)
-        if lowest.number == epoch:
-            best = now
-        elif epoch - lowest.number >= patience:
-            break
-    facts = {"method": "OASIS", "C": str(C), "pairs": str(len(pairs)), "seed": str(seed)}
-    return TrainedOasis(replace(best, provenance=facts), tuple(history))
 
 
 def _learn(
@@ -234,7 +171,7 @@ def _learn(
     options: Options,
     checkpoint: str | Path | None,
     progress: Progress,
-) -> Trained:
+) -> Trained[DeepSimilarity]:
     train, held = train.both_ways(), held.both_ways()
     match, other = np.flatnonzero(train.matching), np.flatnonzero(~train.matching)
 
@@ -250,15 +187,9 @@ def _learn(
         for array in (part.left, part.right, part.matching):
             data.update(array.data)
     kinds = [_pair_batch(X, held.select(kind)) for kind in (held.matching, ~held.matching)]
-    return fit(
+    return train_stage(
         name, start, batches, kinds, delta, options, data=data.hexdigest(), checkpoint=checkpoint, progress=progress
     )
-
-
-def _rows(X: Any, start: Similarity, pairs: Pairs) -> Float32:
-    rows = finite_rows("X", X, start.dim)
-    pairs.check(len(rows))
-    return rows
 
 
 def _random_batch(n: int, dim: int, seed: Any) -> Batch:

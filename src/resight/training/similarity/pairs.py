@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from resight.arrays import finite_rows
 from resight.errors import ArrayError, UsageError
-from resight.types import Bool, Int64, as_array
+from resight.graph.components import components
+from resight.types import Bool, Float32, Int64, as_array
+
+COLUMNS = ("left", "right", "matching")
+SHARE = 0.25  # of the groups of matching photos, held back for validation
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +84,7 @@ def pairs_from_groups(groups: Any, *, partners: int = 20, others: int = 30, seed
     )
 
 
-def split(pairs: Pairs, share: float = 0.25, seed: int = 0) -> tuple[Pairs, Pairs]:
+def split(pairs: Pairs, share: float = SHARE, seed: int = 0) -> tuple[Pairs, Pairs]:
     """Pairs for training and pairs for validation, without a photo in common.
 
     Photos that matching pairs join stay on one side; about `share` of these groups are held back, and pairs between the
@@ -91,8 +95,7 @@ def split(pairs: Pairs, share: float = 0.25, seed: int = 0) -> tuple[Pairs, Pair
     rows = 1 + int(max(pairs.left.max(initial=-1), pairs.right.max(initial=-1)))
     pairs.check(rows)
     joined = pairs.select(pairs.matching)
-    links = coo_array((np.ones(len(joined)), (joined.left, joined.right)), shape=(rows, rows))
-    _, group = connected_components(links, directed=False)
+    group = components(np.stack((joined.left, joined.right), axis=1), rows)
     used = np.unique(group[np.concatenate((joined.left, joined.right))])
     held = np.random.default_rng(seed).random(group.max() + 1) < share
     # of the groups that matter exactly the share, so that few groups do not all fall on one side
@@ -108,6 +111,14 @@ def split(pairs: Pairs, share: float = 0.25, seed: int = 0) -> tuple[Pairs, Pair
                 f"of {len(used)} groups of matching photos; give more"
             )
     return train, validation
+
+
+def descriptors(X: Any, pairs: Pairs, dim: int) -> Float32:
+    """Rows `X` (N, dim) float32, once it is sure that `pairs` of them can train. Raises as `finite_rows` and
+    `Pairs.check` do."""
+    rows = finite_rows("X", X, dim)
+    pairs.check(len(rows))
+    return rows
 
 
 def triplets(pairs: Pairs, per: int = 1, seed: int = 0) -> Int64:
@@ -151,3 +162,9 @@ def _unlike(groups: Int64, count: int, rng: np.random.Generator) -> tuple[Int64,
     right = rng.integers(len(groups), size=len(left)) if len(left) else left
     unlike = np.unique(np.stack((left, right), axis=1)[groups[left] != groups[right]], axis=0)
     return unlike[:, 0], unlike[:, 1]
+
+
+def _row(id_: str | None, ids: Mapping[str, int], place: str) -> int:
+    if id_ is None or id_ not in ids:
+        raise UsageError(f"{place} names photo {id_!r}, which is not in the collection")
+    return ids[id_]

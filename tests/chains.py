@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from resight.arrays import Float32, Int64, unit_rows
 from resight.errors import UsageError
-from resight.types import Float32, Int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ def plant_chains(
     walk = _walks(1 + int(lengths.max()), things, dim, step, rng)
     thing = np.repeat(np.arange(things), lengths)
     place = np.arange(len(thing)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    vectors = np.concatenate((walk[1 + place, thing], _unit(rng.standard_normal((alone, dim)))))
+    vectors = np.concatenate((walk[1 + place, thing], unit_rows(rng.standard_normal((alone, dim)))))
     thing = np.concatenate((thing, things + np.arange(alone)))
     order = rng.permutation(photos)
     return Chains(vectors[order].astype(np.float32), thing[order], walk[0].astype(np.float32), np.arange(things))
@@ -53,14 +53,10 @@ def plant_chains(
 def _walks(length: int, things: int, dim: int, step: float, rng: np.random.Generator) -> np.ndarray:
     """Views (length, things, D): each one `step` or so from the one before."""
     views = np.empty((length, things, dim))
-    views[0] = _unit(rng.standard_normal((things, dim)))
+    views[0] = unit_rows(rng.standard_normal((things, dim)))
     for at in range(1, length):
         cosine = np.clip(step + 0.1 * rng.standard_normal((things, 1)), 0.05, 0.98)
         aside = rng.standard_normal((things, dim))
-        aside = _unit(aside - (aside * views[at - 1]).sum(axis=1, keepdims=True) * views[at - 1])
+        aside = unit_rows(aside - (aside * views[at - 1]).sum(axis=1, keepdims=True) * views[at - 1])
         views[at] = cosine * views[at - 1] + np.sqrt(1 - cosine**2) * aside
     return views
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))

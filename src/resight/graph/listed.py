@@ -1,14 +1,9 @@
-"""Which photos a refinement joins: as many as stand out, or those that geometry proves to show one thing."""
+"""What a kNN graph lists, and how many neighbours a graph should have."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from resight.artifacts.neighbours import neighbourhood
-from resight.collection.collection import Collection
-from resight.errors import UsageError
-from resight.fitting.improve import build_graph
-from resight.progress import Progress, silent
 from resight.types import Float32, Int64, KnnGraph
 
 MOST_NEIGHBOURS = 50
@@ -33,26 +28,6 @@ def standing_out(vectors: Float32) -> int:
     products[own, rows] = -np.inf
     count = round(float((products > far).sum(axis=1).mean()))
     return int(np.clip(count, 1, min(MOST_NEIGHBOURS, len(vectors) - 1)))
-
-
-def verified_graph(collection: Collection, *, progress: Progress = silent) -> KnnGraph:
-    """The graph of photos of `collection` that geometry proves to show one thing, built and stored where it is missing.
-
-    Nodes are the photos with descriptors, in row order; weights are inlier counts. A run that is stopped goes on.
-    Raises `UsageError` for a collection without descriptors, or without local features to verify.
-    """
-    if collection.settings.local is None:
-        raise UsageError(f"{collection.path} keeps no local features to verify: use a recipe such as hybrid")
-    collection.vectors()  # says what is missing
-    vectors = collection.state.vectors
-    assert vectors is not None
-    known = neighbourhood(collection.path, vectors, None).verified
-    if known is not None:
-        return known
-    build_graph(collection, verified=True, progress=progress)
-    built = neighbourhood(collection.path, vectors, None).verified
-    assert built is not None
-    return built
 
 
 def listed_pairs(graph: KnnGraph) -> Int64:

@@ -1,0 +1,179 @@
+"""Every file that a collection derives from its tables or learns, by name: the one list of them.
+
+An artifact is written through the collection's `Writer`, so that it cannot happen without the lock; reading needs none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from resight.errors import CollectionError
+from resight.store.folder import DERIVED, derived_path, faults, write_atomic
+from resight.store.tensor_file import check_tensors
+from resight.store.writer import Writer
+
+T = TypeVar("T")
+DAMAGED = ".damaged"  # ending of what a repair sets aside
+MOST_JSON = 1 << 24  # bytes
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file below `derived`: its `name`, what it `holds`, and the `command` that makes it again.
+
+    `learned`: a user asked for it or taught it, so it is never deleted: a damaged one is set aside. Others every writer
+    makes again by itself, or they belong to a run that was stopped.
+    """
+
+    name: str
+    holds: str
+    command: str
+    learned: bool = False
+
+    def path(self, folder: Path) -> Path:
+        """Where it lies, which need not exist. Raises `CollectionError` when `derived` is a link to elsewhere."""
+        if (folder / DERIVED).is_symlink():
+            raise CollectionError(f"{folder / DERIVED} is a link: put a folder in its place")
+        return derived_path(folder, self.name)
+
+    def exists(self, folder: Path) -> bool:
+        """Whether it is there. Raises `CollectionError` when the folder may not be read."""
+        with faults("read", self.path(folder)):
+            try:
+                os.stat(self.path(folder))
+            except FileNotFoundError:
+                return False
+        return True
+
+
+INDEX, CHECK = "resight index", "resight check --repair"
+CODEBOOK = Artifact("codebook.safetensors", "visual words", CHECK)
+INVERTED_FILE = Artifact("asmk.safetensors", "inverted file of local features", CHECK)
+CONFIDENCE = Artifact("confidence.json", "what unrelated photos score by local features", CHECK)
+WHITENING = Artifact("whitening.safetensors", "whitening of global descriptors", "resight fit whitening", learned=True)
+VECTOR_LISTS = Artifact("vector_lists.safetensors", "approximate index of global descriptors", CHECK)
+VECTOR_CONFIDENCE = Artifact("vector_confidence.json", "what unrelated photos score by global descriptors", CHECK)
+VLAD = Artifact("vlad.safetensors", "VLAD: how local features become global descriptors", "resight graph build")
+VLAD_VECTORS = Artifact("vlad_vectors.safetensors", "VLAD of the photos", "resight graph build")
+GRAPH = Artifact("graph.safetensors", "kNN graph of similarities", "resight graph build", learned=True)
+VERIFIED_GRAPH = Artifact(
+    "verified_graph.safetensors", "kNN graph of inliers", "resight graph build --verified", learned=True
+)
+VERIFIED_LOG = Artifact("verified_graph.log", "verifications for an unfinished graph", "resight graph build --verified")
+OFFLINE = Artifact("offline_diffusion.safetensors", "off-line diffusion", "resight graph build --offline", learned=True)
+TUNED = Artifact("tuned.json", "options of graph recipes", "resight graph tune", learned=True)
+LABELS = Artifact("labelled.safetensors", "labelled photos", "resight label", learned=True)
+FUSION = Artifact("fusion.json", "weight of the global descriptor", "resight fit fusion", learned=True)
+SEPARATION = Artifact("separation.safetensors", "network of separation", "resight fit separation", learned=True)
+SEPARATED = Artifact("refined.safetensors", "separated descriptors", "resight fit separation", learned=True)
+SEPARATION_TRAINING = Artifact(
+    "separation_training.safetensors", "training of a separation that was stopped", "resight fit separation"
+)
+SIMILARITY = Artifact("similarity.safetensors", "learned similarity", "resight fit similarity", learned=True)
+
+ARTIFACTS = (
+    CODEBOOK,
+    INVERTED_FILE,
+    CONFIDENCE,
+    WHITENING,
+    VECTOR_LISTS,
+    VECTOR_CONFIDENCE,
+    VLAD,
+    VLAD_VECTORS,
+    GRAPH,
+    VERIFIED_GRAPH,
+    VERIFIED_LOG,
+    OFFLINE,
+    TUNED,
+    LABELS,
+    FUSION,
+    SEPARATION,
+    SEPARATED,
+    SEPARATION_TRAINING,
+    SIMILARITY,
+)
+
+
+def read(artifact: Artifact, folder: Path, load: Callable[[Path], T]) -> T | None:
+    """What `load` makes of the file, None where there is none.
+
+    Raises `CollectionError`, with the command that makes it again, when it is damaged.
+    """
+    if not artifact.exists(folder):
+        return None
+    try:
+        return load(artifact.path(folder))
+    except CollectionError as error:
+        what = str(error).removesuffix(": build it again").removesuffix(": fit it again")
+        raise type(error)(f"{what}: run {artifact.command} on {folder}") from error
+
+
+def usable(artifact: Artifact, folder: Path, load: Callable[[Path], T]) -> T | None:
+    """As `read`, but a file that cannot be used counts as missing, since it is about to be made again."""
+    try:
+        return read(artifact, folder, load)
+    except CollectionError:
+        return None
+
+
+def place(writer: Writer, artifact: Artifact) -> Path:
+    """Where the writer of a collection may write an artifact; its folder is made."""
+    path = artifact.path(writer.folder)
+    with faults("make", path.parent):
+        path.parent.mkdir(exist_ok=True)
+    return path
+
+
+def remove(writer: Writer, *artifacts: Artifact) -> None:
+    """Delete artifacts, where they are there."""
+    for artifact in artifacts:
+        with faults("delete", artifact.path(writer.folder)):
+            artifact.path(writer.folder).unlink(missing_ok=True)
+
+
+def write_json(writer: Writer, artifact: Artifact, content: Any) -> None:
+    """Write JSON with its checksum, whole or not at all."""
+    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    whole = {"crc32": zlib.crc32(text.encode()), "content": content}
+    write_atomic(place(writer, artifact), json.dumps(whole, allow_nan=False).encode())
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote. Raises `CollectionError` when it is damaged."""
+    with faults("read", path), open(path, "rb") as file:
+        text = file.read(MOST_JSON)
+    try:
+        whole = json.loads(text)
+        content = whole["content"]
+        if zlib.crc32(json.dumps(content, sort_keys=True).encode()) != whole["crc32"]:
+            raise ValueError("its checksum is wrong")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CollectionError(f"{path} is damaged ({error})") from error
+    return content
+
+
+def damaged(folder: Path) -> Iterator[tuple[Artifact, str]]:
+    """The artifacts that cannot be read or fail their checksum, and what is wrong."""
+    for artifact in ARTIFACTS:
+        try:
+            if artifact.exists(folder) and not artifact.name.endswith(".log"):
+                (read_json if artifact.name.endswith(".json") else check_tensors)(artifact.path(folder))
+        except CollectionError as error:
+            yield artifact, str(error)
+
+
+def set_aside(writer: Writer, artifact: Artifact) -> str:
+    """Take a damaged artifact out of the way and say what was done: what was learned is kept under another name."""
+    path = artifact.path(writer.folder)
+    if not artifact.learned:
+        remove(writer, artifact)
+        return f"{artifact.name} was deleted: it is made again"
+    with faults("move", path):
+        os.replace(path, path.with_name(path.name + DAMAGED))
+    return f"{artifact.name} was renamed to {artifact.name}{DAMAGED}: {artifact.command} makes it again"

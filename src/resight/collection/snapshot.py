@@ -1,0 +1,271 @@
+"""A collection as it was when it was opened: what all reading goes through, and what recipes work on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from resight.artifacts import files
+from resight.artifacts.descriptors import Descriptors, load_descriptors
+from resight.artifacts.fusion import load_weight
+from resight.artifacts.inverted_file import InvertedFile, differences, features_of, load_inverted_file, verifier
+from resight.artifacts.labels import load_labels
+from resight.artifacts.neighbours import load_neighbours, load_offline
+from resight.artifacts.options import load_tuned
+from resight.artifacts.separation import Separated, load_separated
+from resight.artifacts.similarity import load_learned_similarity
+from resight.artifacts.vlad import load_vlad
+from resight.errors import CollectionError, StampMismatch, UsageError
+from resight.features.global_descriptor import GlobalDescriptor
+from resight.index.asmk import Asmk
+from resight.ranking.confidence import UNKNOWN, Confidence
+from resight.ranking.pipeline import Pipeline
+from resight.ranking.propagation import TrainingPhotos
+from resight.ranking.similarity import PairScorer
+from resight.ranking.vector_database import VectorDatabase
+from resight.ranking.verification import Verifier
+from resight.recipes.catalogue import Settings, check_recipe, pipeline, settings_of
+from resight.recipes.resources import Tuned
+from resight.store.folder import lance_faults
+from resight.store.stamp import Stamp
+from resight.store.tables import Tables
+from resight.types import Encoder, Float32, Int64, KnnGraph, LocalFeatures, Queries
+
+DESCRIPTOR, LOCAL = "descriptor", "local"  # names of the network and the encoder in the stamp's models
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """Tables, stamp and artifacts of a collection, read when first needed: the `Resources` of recipes.
+
+    Raises `CollectionError` wherever a damaged artifact is needed.
+    """
+
+    tables: Tables
+    stamp: Stamp
+    builds: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The folder of the collection."""
+        return self.tables.folder
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What the collection keeps of a photo."""
+        return settings_of(self.stamp.recipe, self.stamp.parameters)
+
+    @cached_property
+    def network(self) -> GlobalDescriptor | None:
+        """The network that makes the global descriptors, None in recipes without.
+
+        Raises `UsageError` when its file is gone, `StampMismatch` when it is another one than made the collection.
+        """
+        network = self.settings.descriptor
+        if network is not None and network.fingerprint != self.stamp.models.get(DESCRIPTOR):
+            raise StampMismatch(
+                f"{self.path} holds vectors of another network than {network.backbone.name} as it is now: "
+                "give the file that it was made with, or index the photos into a new collection"
+            )
+        return network
+
+    @cached_property
+    def encoder(self) -> Encoder | None:
+        """What extracts the local features, None in recipes without.
+
+        Raises `StampMismatch` when it gives other features than those that the collection was made with.
+        """
+        encoder = None if self.settings.local is None else self.settings.local.encoder
+        if encoder is not None and self.stamp.models.get(LOCAL, encoder.fingerprint) != encoder.fingerprint:
+            raise StampMismatch(
+                f"{self.path} holds local features that this version of resight extracts otherwise: "
+                "index the photos into a new collection"
+            )
+        return encoder
+
+    # What recipes work on (`resight.recipes.resources.Resources`)
+
+    @cached_property
+    def inverted_file(self) -> InvertedFile | None:
+        """Index and calibration of local features, None in recipes without."""
+        return None if self.settings.local is None else load_inverted_file(self.tables, self.settings.local)
+
+    @property
+    def index(self) -> Asmk | None:
+        """The index of local features."""
+        return None if self.inverted_file is None else self.inverted_file.index
+
+    @property
+    def confidence(self) -> Confidence:
+        """What unrelated photos score by local features."""
+        return UNKNOWN if self.inverted_file is None else self.inverted_file.confidence
+
+    @cached_property
+    def verifier(self) -> Verifier | None:
+        """Verification by geometry."""
+        return None if self.settings.local is None else verifier(self.tables)
+
+    @cached_property
+    def descriptors(self) -> Descriptors | None:
+        """The global descriptors; VLAD of the local features in recipes without, where it has been made."""
+        if self.settings.vector is None:
+            return load_vlad(self.tables)
+        return load_descriptors(self.tables, self.settings.vector, self.stamp.models.get(DESCRIPTOR, ""))
+
+    @property
+    def database(self) -> VectorDatabase | None:
+        """The global descriptors as stages take them."""
+        return None if self.descriptors is None else self.descriptors.database
+
+    @property
+    def vector_confidence(self) -> Confidence:
+        """What unrelated photos score by global descriptors."""
+        return UNKNOWN if self.descriptors is None else self.descriptors.confidence
+
+    @property
+    def describe(self) -> Callable[[Queries], Float32] | None:
+        """How queries get a global descriptor, None where they carry it."""
+        return None if self.descriptors is None else self.descriptors.describe
+
+    @cached_property
+    def graph(self) -> KnnGraph | None:
+        """The kNN graph of similarities."""
+        return None if self.descriptors is None else load_neighbours(self.path, files.GRAPH, self.descriptors)
+
+    @cached_property
+    def verified_graph(self) -> KnnGraph | None:
+        """The kNN graph of inliers."""
+        return None if self.descriptors is None else load_neighbours(self.path, files.VERIFIED_GRAPH, self.descriptors)
+
+    @cached_property
+    def offline(self) -> scipy.sparse.csr_array | None:
+        """Off-line diffusion."""
+        return None if self.descriptors is None else load_offline(self.path, self.descriptors)
+
+    @cached_property
+    def training(self) -> TrainingPhotos | None:
+        """Labelled photos."""
+        return None if self.descriptors is None else load_labels(self.path, self.descriptors)
+
+    @cached_property
+    def fusion_weight(self) -> float | None:
+        """The learned weight of the global descriptor in recipe hybrid."""
+        return load_weight(self.path)
+
+    @cached_property
+    def tuned(self) -> Tuned:
+        """Options of graph recipes that suit the collection."""
+        return load_tuned(self.path)
+
+    @cached_property
+    def separation(self) -> Separated | None:
+        """Separated descriptors."""
+        return None if self.descriptors is None else load_separated(self.path, self.descriptors)
+
+    @cached_property
+    def similarity(self) -> PairScorer | None:
+        """The learned similarity."""
+        return None if self.descriptors is None else load_learned_similarity(self.path, self.descriptors)
+
+    # How far the artifacts are behind the tables
+
+    @cached_property
+    def differences(self) -> tuple[Int64, Int64]:
+        """Rows that the index of local features holds in vain, and rows that it lacks, because a run was stopped."""
+        if self.settings.local is None:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        if self.index is None:
+            rows = self.tables.feature_rows
+            return np.empty(0, np.int64), rows[self.tables.counts(rows) > 0]
+        return differences(self.index, self.tables)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it is known what unrelated photos score; not so after a run that was stopped."""
+        return self.inverted_file is None or self.inverted_file.index is None or self.inverted_file.calibrated
+
+    @property
+    def finished(self) -> bool:
+        """Whether every run over the collection came to its end."""
+        return self.calibrated and not any(len(rows) for rows in self.differences)
+
+    # Searching
+
+    def pipeline(self, where: str | None, recipe: str | None, options: Mapping[str, Any]) -> Pipeline:
+        """The stages of a recipe, the collection's own when it is None, over the photos that fit `where`.
+
+        Raises `CollectionError` when nothing has been indexed yet, `UsageError` for a recipe or option that there is
+        not, a value of the wrong kind, or a recipe that needs what the collection lacks.
+        """
+        name = self.stamp.recipe if recipe is None else recipe
+        check_recipe(name, options)
+        self._require_photos()
+        allowed = None if where is None else self.rows_where(where)
+        if len(self.differences[0]):  # rows that this snapshot of the tables does not know have no features to verify
+            rows = self.tables.feature_rows
+            allowed = rows if allowed is None else np.intersect1d(allowed, rows)
+        return pipeline(name, self, options, allowed)
+
+    def _require_photos(self) -> None:
+        count = 0 if self.index is None else len(self.index)
+        if self.settings.local is None and self.descriptors is not None:
+            count = len(self.descriptors.rows)
+        if not count:
+            features = self.tables.counts(self.tables.feature_rows).sum()
+            why = "its index is not ready" if features else "it holds no photos with features"
+            raise CollectionError(f"{self.path} cannot be searched: {why}; run resight index PHOTOS --to {self.path}")
+
+    def rows_where(self, condition: str) -> Int64:
+        """Rows (n,) ascending that fit an SQL condition on table `images`. Raises `UsageError` for a bad condition."""
+        scanner = self.tables.images_dataset.scanner(columns=["row"], filter=condition)
+        try:
+            scanner.explain_plan()
+        except ValueError as error:
+            why = str(error).split(", /")[0].removeprefix("Invalid user input: ")
+            raise UsageError(f"condition {condition!r} does not fit table images of {self.path}: {why}") from error
+        with lance_faults("read", self.path):
+            rows = scanner.to_table()["row"].to_numpy()
+        return np.sort(rows)
+
+    # Photos
+
+    @cached_property
+    def ids(self) -> Mapping[str, int]:
+        """Row of every photo, by id."""
+        table = self.tables.images(["id", "row"])
+        return dict(zip(table["id"].to_pylist(), table["row"].to_pylist(), strict=True))
+
+    def find(self, id_: str) -> int | None:
+        """Row of the photo with this id, None when there is none."""
+        rows = self.tables.find("id", [id_], ["row"])["row"].to_pylist()
+        return rows[-1] if rows else None
+
+    def row_of(self, id_: str) -> int:
+        """Row of the photo with this id. Raises `UsageError` when there is none."""
+        row = self.find(id_)
+        if row is None:
+            raise UsageError(f"{self.path} holds no photo with id {id_!r}: `resight search` and `info` print ids")
+        return row
+
+    def photo(self, row: int) -> dict[str, Any]:
+        """What table `images` holds of one row, as plain values, with `path` to open the file by."""
+        return self.photos(np.array([row]))[0]
+
+    def photos(self, rows: Int64) -> list[dict[str, Any]]:
+        """As `photo`, of several rows (n,), in their order; reads these rows alone."""
+        records = {record["row"]: record for record in self.tables.find("row", rows.tolist()).to_pylist()}
+        found = [records[row] for row in rows.tolist()]
+        return [{**record, "path": os.fsdecode(record["path_bytes"])} for record in found]
+
+    def features(self, row: int) -> LocalFeatures:
+        """The stored local features of one row. Raises `UsageError` when the photo could not be decoded."""
+        if row not in self.tables.feature_rows:
+            raise UsageError(f"{self.photo(row)['id']} cannot be a query: {self.photo(row)['error']}")
+        return features_of(self.tables, np.array([row]))[0]

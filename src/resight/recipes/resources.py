@@ -1,0 +1,176 @@
+"""What recipes work on: indexes, graphs and models of a collection, or made of arrays on demand.
+
+A part that is not there is None; the `need_*` functions say which command makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import scipy.sparse
+
+from resight.errors import UsageError
+from resight.graph.diffusion import affinity, normalise
+from resight.graph.knn_graph import build_knn_graph, cut
+from resight.graph.offline import offline_diffusion
+from resight.index.asmk import Asmk
+from resight.ranking.confidence import UNKNOWN, Confidence
+from resight.ranking.propagation import TrainingPhotos
+from resight.ranking.similarity import PairScorer
+from resight.ranking.vector_database import VectorDatabase
+from resight.ranking.verification import Verifier
+from resight.types import Float32, Int64, KnnGraph, Queries, Stage
+
+T = TypeVar("T")
+GAMMA = 3.0  # published power of similarities in diffusion
+
+Tuned = Mapping[str, Mapping[str, Any]]  # option values that suit a collection, by method (`resight.ranking.tuning`)
+
+
+class SeparatedDescriptors(Protocol):
+    """Descriptors after guided similarity separation, and the stage that searches them."""
+
+    @property
+    def confidence(self) -> Confidence:
+        """What unrelated photos score."""
+
+    def stage(self, limit: int | None, allowed: Int64 | None) -> Stage:
+        """The stage that searches them."""
+
+
+class Resources(Protocol):
+    """Parts that recipes work on, read when a recipe first asks for them.
+
+    Of local features: `index`, its `confidence` (what unrelated photos score), and `verifier`. Of global descriptors:
+    `database`, its `vector_confidence`, the graph of similarities `graph`, `verified_graph` of inliers, `offline`
+    diffusion, and labelled photos `training`. Learned: `fusion_weight`, `tuned` options, `separation`, `similarity`.
+    `describe`: makes the global descriptors (Q, D) of queries that carry none.
+    """
+
+    @property
+    def index(self) -> Asmk | None: ...
+    @property
+    def confidence(self) -> Confidence: ...
+    @property
+    def verifier(self) -> Verifier | None: ...
+    @property
+    def database(self) -> VectorDatabase | None: ...
+    @property
+    def vector_confidence(self) -> Confidence: ...
+    @property
+    def describe(self) -> Callable[[Queries], Float32] | None: ...
+    @property
+    def graph(self) -> KnnGraph | None: ...
+    @property
+    def verified_graph(self) -> KnnGraph | None: ...
+    @property
+    def offline(self) -> scipy.sparse.csr_array | None: ...
+    @property
+    def training(self) -> TrainingPhotos | None: ...
+    @property
+    def fusion_weight(self) -> float | None: ...
+    @property
+    def tuned(self) -> Tuned: ...
+    @property
+    def separation(self) -> SeparatedDescriptors | None: ...
+    @property
+    def similarity(self) -> PairScorer | None: ...
+    @property
+    def builds(self) -> bool:
+        """Whether graphs are made when a recipe asks for them, instead of read."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayResources:
+    """Resources over descriptors alone, whose graphs are built as recipes ask for them."""
+
+    database: VectorDatabase
+    index: Asmk | None = None
+    confidence: Confidence = UNKNOWN
+    verifier: Verifier | None = None
+    vector_confidence: Confidence = UNKNOWN
+    describe: Callable[[Queries], Float32] | None = None
+    graph: KnnGraph | None = None
+    verified_graph: KnnGraph | None = None
+    offline: scipy.sparse.csr_array | None = None
+    training: TrainingPhotos | None = None
+    fusion_weight: float | None = None
+    tuned: Tuned = field(default_factory=dict)
+    separation: SeparatedDescriptors | None = None
+    similarity: PairScorer | None = None
+    builds: bool = True
+
+
+def need_index(resources: Resources) -> Asmk:
+    """The inverted file. Raises `UsageError` without local features."""
+    return _need(resources.index, "an index of local features", "resight index with recipe classic or hybrid")
+
+
+def need_verifier(resources: Resources) -> Verifier:
+    """Verification by geometry. Raises `UsageError` without local features."""
+    return _need(resources.verifier, "local features", "resight index with recipe classic or hybrid")
+
+
+def need_database(resources: Resources) -> VectorDatabase:
+    """The global descriptors. Raises `UsageError` where there are none."""
+    return _need(resources.database, "global descriptors", "resight index with recipe gem or hybrid")
+
+
+def need_graph(resources: Resources, k: int) -> KnnGraph:
+    """The graph of the `k` nearest neighbours. Raises `UsageError` when there is none, or it has fewer neighbours."""
+    if k < 1:
+        raise UsageError(f"k={k}: a graph has at least 1 neighbour per photo")
+    if resources.graph is None and resources.builds:
+        return build_knn_graph(need_database(resources).vectors, k)
+    graph = _need(resources.graph, "a kNN graph", "resight graph build")
+    if k > graph.k and graph.k < len(graph) - 1:
+        raise UsageError(
+            f"k={k} is more than the {graph.k} neighbours of the stored graph: give a smaller k, or build a graph "
+            f"with resight graph build --k {k}"
+        )
+    return cut(graph, min(k, graph.k))
+
+
+def need_verified_graph(resources: Resources) -> KnnGraph:
+    """The graph of inliers. Raises `UsageError` when there is none."""
+    return _need(resources.verified_graph, "a verified graph", "resight graph build --verified")
+
+
+def need_training(resources: Resources) -> TrainingPhotos:
+    """Labelled photos. Raises `UsageError` when there are none."""
+    return _need(resources.training, "labelled photos", "resight label")
+
+
+def need_separation(resources: Resources) -> SeparatedDescriptors:
+    """Separated descriptors. Raises `UsageError` when there are none."""
+    return _need(resources.separation, "separated descriptors", "resight fit separation")
+
+
+def need_similarity(resources: Resources) -> PairScorer:
+    """A learned similarity. Raises `UsageError` when there is none."""
+    return _need(resources.similarity, "a learned similarity", "resight fit similarity")
+
+
+def need_offline(resources: Resources, k: int, candidates: int, alpha: float) -> scipy.sparse.csr_array:
+    """Off-line diffusion: the stored one, or, where graphs are built, solved now. Raises `UsageError` without."""
+    if resources.offline is None and resources.builds:
+        return solve_offline(need_graph(resources, max(candidates, k)), k, alpha)
+    return _need(resources.offline, "the off-line part of diffusion", "resight graph build --offline")
+
+
+def normalised_graph(resources: Resources, k: int, gamma: float = GAMMA) -> scipy.sparse.csr_array:
+    """The normalised affinities of the graph with `k` neighbours, (N, N)."""
+    return normalise(affinity(need_graph(resources, k), gamma))
+
+
+def solve_offline(graph: KnnGraph, k: int = 49, alpha: float = 0.99) -> scipy.sparse.csr_array:
+    """Off-line diffusion over a graph of many neighbours, of which `k` carry the affinity, (N, N)."""
+    return offline_diffusion(normalise(affinity(cut(graph, min(k, graph.k)), GAMMA)), graph, alpha)
+
+
+def _need(part: T | None, what: str, how: str) -> T:
+    if part is None:
+        raise UsageError(f"this recipe needs {what}, which the collection lacks: {how} makes it")
+    return part
