@@ -20,7 +20,9 @@ def demo(
     to: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Where the photos, the collection and the report are put.")
     ] = Path("demo-out"),
-    seed: Annotated[int, typer.Option(help="Random seed: another one makes other photographs.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Random seed: another one makes other photographs.", min=0)
+    ] = 0,
     json: options.Json = False,
 ) -> None:
     """Make 200 photographs, index them, search for every object, and write a report."""

@@ -191,7 +191,8 @@ def _strip(
     image = ranked_strip(_read(path, asked.box), items, caption=asked.name, cell=CELL, columns=SHOWN)
     words = ", ".join(("wrong", "right", "junk")[verdict] for verdict in verdicts)
     alt = f"Query {asked.name}; results: {words or 'none'}"
-    ap = f"{scores.metric} {scores.ap[query]:.3f}, {_where(judged(benchmark, level, query, ranking.ids[query]))}"
+    found = _where(judged(benchmark, level, query, ranking.ids[query]))
+    ap = f"{scores.metric} {_printed(scores, scores.ap[query])}, {found}"
     encoded = encode_jpeg(image, STRIP_WIDTH, STRIP_HEIGHT)
     return f"""<figure class="strip"><figcaption><b>{text(asked.name)}</b> {text(ap)}</figcaption>
 <div class="scroll">{picture(encoded, alt, STRIP_WIDTH, STRIP_HEIGHT)}</div></figure>"""
@@ -236,9 +237,14 @@ def _query_row(evaluation: Evaluation, query: int) -> str:
     return f"<tr><td>{text(evaluation.queries[query])}</td>{cells}</tr>"
 
 
+def _printed(scores: Scores, value: float) -> str:
+    """The score of one query as its mean is printed: in percent, N-S as it is."""
+    return f"{value:.0f}" if scores.metric == "N-S" else f"{100 * value:.1f}"
+
+
 def _bar(scores: Scores, value: Any) -> str:
     if np.isnan(value):
         return "<td>no positives</td>"
     share = 100 * value / (4 if scores.metric == "N-S" else 1)
     bar = f'<span class="track"><i class="bar" style="width:{share:.1f}%"></i></span>'
-    return f"<td>{bar} {value:.3f}</td>"
+    return f"<td>{bar} {_printed(scores, value)}</td>"

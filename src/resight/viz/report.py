@@ -140,7 +140,7 @@ def _tiny_ap(query: ReportQuery) -> str:
 
 
 def _ap(ap: float) -> str:
-    return "none" if np.isnan(ap) else f"{ap:.3f}"
+    return "none" if np.isnan(ap) else f"{100 * ap:.1f}"
 
 
 def _query(number: int, query: ReportQuery) -> str:
