@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from resight.evaluation.metrics import Scores
     from resight.evaluation.significance import Comparison
 
+OPENING = "opening the benchmark"
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -84,8 +86,14 @@ def evaluate(
     need_folder(report)
     earlier = None if against is None else read_evaluation(against)
     with console.progress(json) as progress:
-        progress("opening the benchmark", 0, 1)
-        evaluation = run_evaluation(run, cache=cache, progress=progress)
+        progress(OPENING, 0, 1)
+
+        def show(step: str, done: int, total: int) -> None:
+            progress(OPENING, 1, 1)
+            progress(step, done, total)
+
+        evaluation = run_evaluation(run, cache=cache, progress=show)
+        progress(OPENING, 1, 1)
     comparisons = {} if earlier is None else compare_evaluations(evaluation, earlier)
     if report is not None:
         with console.waiting("drawing the report", json):
