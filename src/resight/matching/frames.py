@@ -53,8 +53,9 @@ class Frames:
     def errors(self, transform: Float64) -> Float64:
         """Squared distance in image b between `transform` of src and dst, inf where scale or angle disagree, (m,)."""
         errors: Float64 = _errors(
-            transform, self.src, self.dst, self.log_scale, self.turn, self.log_scale_tolerance, self.turn_tolerance
-        )
+            transform, self.src, self.dst, self.log_scale, self.turn,
+            self.log_scale_tolerance, self.turn_tolerance, np.inf,
+        )  # fmt: skip
         return errors
 
     def hypotheses(self) -> Float64:
@@ -73,14 +74,17 @@ class Frames:
         return transform if support > 0 else None
 
 
+@numba.njit(cache=True, nogil=True)
 def similarities(src: Float64, dst: Float64, factor: NDArray[np.complex128]) -> Float64:
     """Transforms (m, 3, 3) that scale and turn by the complex `factor` (m,) and carry src to dst (m, 2)."""
     transforms = np.zeros((len(src), 3, 3))
-    transforms[:, 0, 0] = transforms[:, 1, 1] = factor.real
-    transforms[:, 1, 0] = factor.imag
-    transforms[:, 0, 1] = -factor.imag
-    transforms[:, :2, 2] = dst - np.einsum("mij,mj->mi", transforms[:, :2, :2], src)
-    transforms[:, 2, 2] = 1
+    for k in range(len(src)):
+        cosine, sine, (x, y) = factor[k].real, factor[k].imag, src[k]
+        transforms[k, 0, 0] = transforms[k, 1, 1] = cosine
+        transforms[k, 1, 0], transforms[k, 0, 1] = sine, -sine
+        transforms[k, 0, 2] = dst[k, 0] - (cosine * x - sine * y)
+        transforms[k, 1, 2] = dst[k, 1] - (sine * x + cosine * y)
+        transforms[k, 2, 2] = 1
     return transforms
 
 
@@ -120,13 +124,13 @@ def _error(
 @numba.njit(cache=True, nogil=True)
 def _errors(
     transform: Float64, src: Float64, dst: Float64, log_scale: Float64, turn: Float64,
-    log_scale_tolerance: float, turn_tolerance: float,
+    log_scale_tolerance: float, turn_tolerance: float, limit: float,
 ) -> Float64:  # fmt: skip
     errors = np.empty(len(src))
     for k in range(len(src)):
         errors[k] = _error(
             transform, src[k, 0], src[k, 1], dst[k, 0], dst[k, 1], log_scale[k], turn[k],
-            log_scale_tolerance, turn_tolerance, np.inf,
+            log_scale_tolerance, turn_tolerance, limit,
         )  # fmt: skip
     return errors
 
@@ -163,8 +167,9 @@ def _best(
     for h in order:
         transform = hypotheses[h].copy()
         for looseness in LOOSENESS:
-            errors = _errors(transform, src, dst, log_scale, turn, log_scale_tolerance, turn_tolerance)
-            if not least_squares(transform, src, dst, errors < (looseness * threshold) ** 2, affine):
+            limit = (looseness * threshold) ** 2
+            errors = _errors(transform, src, dst, log_scale, turn, log_scale_tolerance, turn_tolerance, limit)
+            if not least_squares(transform, src, dst, errors < limit, affine):
                 break
             support = _support(transform, src, dst, log_scale, turn, log_scale_tolerance, turn_tolerance, threshold**2)
             if support > most:
