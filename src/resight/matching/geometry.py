@@ -286,7 +286,7 @@ def _search(frames: Frames, model: Model, threshold: float) -> Float64 | None:
         return None
     if math.isinf(frames.log_scale_tolerance) or math.isinf(frames.turn_tolerance):
         return _search_points(frames, model, threshold, seed=0)
-    first = frames.best(frames.hypotheses(), threshold, affine=model != "similarity")
+    first = frames.proposed(threshold, affine=model != "similarity", least=POINTS[model] + 1)
     if first is None or model == "similarity":
         return first
     errors = frames.errors(first)

@@ -19,7 +19,7 @@ from resight.errors import ArrayError
 from resight.features.compact import Compact, Float64, UInt8, UInt64
 from resight.matching.correspond import Correspondences, Int32, check_ratio
 
-SLACK = 6  # bits beyond the least Hamming distance of a feature at which a pair is still compared
+SLACK = 2  # bits beyond the least Hamming distance of a feature at which a pair is still compared
 CELLS = 1 << 23  # Hamming distances held at once: 16 MB
 
 UInt16 = NDArray[np.uint16]
@@ -37,49 +37,14 @@ def match(a: Compact, b: Compact, *, ratio: float | None = 0.9) -> Correspondenc
         return Correspondences(np.empty((0, 2), np.int32), np.empty(0, np.float32))
     if a.dim != b.dim:
         raise ArrayError(f"descriptors of dimension {a.dim} and {b.dim} cannot be compared: use one feature for both")
-    nearest = _Nearest(len(a)), _Nearest(len(b))
-    _shortlist(a, b, *nearest)
-    return _mutual(*nearest, ratio)
-
-
-class _Nearest:
-    """Squared distances to the nearest and second nearest (inf where there is none) and the row of the nearest (-1)."""
-
-    def __init__(self, n: int) -> None:
-        self.first, self.second, self.row = np.full(n, np.inf), np.full(n, np.inf), np.full(n, -1, np.int32)
-
-    def distinct(self, ratio: float | None) -> NDArray[np.bool_]:
-        """Where there is a neighbour, and the second one is farther by the ratio test, (n,) bool."""
-        found = self.row >= 0
-        return found if ratio is None else found & (self.first < ratio * ratio * self.second)
-
-
-def _shortlist(a: Compact, b: Compact, forward: _Nearest, backward: _Nearest) -> None:
-    """Feed the pairs that signatures choose to the nearest lists of both images, a block of rows of `a` at a time."""
-    height = min(len(a), max(1, CELLS // len(b)))
-    far = np.iinfo(np.uint16 if a.dim >= np.iinfo(np.uint8).max else np.uint8)
-    width = -(-len(b) // 8) * 8  # whole words of eight; columns behind the last feature stay out of reach
-    block = np.full((height, width), far.max, far.dtype)
-    rows, columns = np.empty(len(a), far.dtype), np.full(width, far.max, far.dtype)
-    starts = range(0, len(a), height)
-    for start in starts:
-        _hamming(a.signatures, b.signatures, start, block, rows, columns)
-    for start in starts:
-        if len(starts) > 1:
-            _hamming(a.signatures, b.signatures, start, block, rows, columns)
-        _compare(
-            block, start, rows, columns, a.codes, b.codes, a.sums, b.sums, a.squares, b.squares,
-            a.low, a.step, b.low, b.step, SLACK,
-            forward.first, forward.second, forward.row, backward.first, backward.second, backward.row,
-        )  # fmt: skip
-
-
-def _mutual(forward: _Nearest, backward: _Nearest, ratio: float | None) -> Correspondences:
-    keep = forward.distinct(ratio) & backward.distinct(ratio)[forward.row]
-    keep &= backward.row[forward.row] == np.arange(len(keep))
-    rows = np.flatnonzero(keep)
-    order = rows[np.argsort(forward.first[rows], kind="stable")]
-    return Correspondences(np.stack([order, forward.row[order]], axis=1), np.sqrt(forward.first[order]))
+    far = np.iinfo(np.uint8 if a.dim < np.iinfo(np.uint8).max else np.uint16)
+    width = -(-len(b) // 8) * 8  # whole words of eight bytes; columns behind the last feature stay out of reach
+    block = np.full((min(len(a), max(1, CELLS // width)), width), far.max, far.dtype)
+    pairs, squared = _match(
+        a.signatures, b.signatures, a.codes, b.codes, a.sums, b.sums, a.squares, b.squares,
+        a.low, a.step, b.low, b.step, block, SLACK, 1.0 if ratio is None else ratio * ratio, ratio is not None,
+    )  # fmt: skip
+    return Correspondences(pairs, np.sqrt(squared))
 
 
 @intrinsic
@@ -154,6 +119,41 @@ def _products(a: UInt8, b: UInt8, chosen: Int32, products: Int32) -> None:
         for k in range(len(a)):
             total = _multiply_add(total, a[k], other[k])
         products[c] = total
+
+
+@numba.njit(cache=True, nogil=True)
+def _match(
+    a_bits: UInt64, b_bits: UInt64, a: UInt8, b: UInt8, a_sum: Float64, b_sum: Float64, a_square: Float64,
+    b_square: Float64, a_low: float, a_step: float, b_low: float, b_step: float, block: Any, slack: int,
+    ratio: float, test: bool,
+) -> tuple[Int32, Float64]:  # fmt: skip
+    """Mutual nearest neighbours (c, 2), nearest first, and their squared distances; `ratio` of squared distances."""
+    height, width = block.shape
+    rows, columns = np.empty(len(a), block.dtype), np.full(width, block[0, 0], block.dtype)
+    a_near, a_row = np.full((2, len(a)), np.inf), np.full(len(a), -1, np.int32)
+    b_near, b_row = np.full((2, len(b)), np.inf), np.full(len(b), -1, np.int32)
+    for start in range(0, len(a), height):
+        _hamming(a_bits, b_bits, start, block, rows, columns)
+    for start in range(0, len(a), height):
+        if height < len(a):
+            _hamming(a_bits, b_bits, start, block, rows, columns)
+        _compare(
+            block, start, rows, columns, a, b, a_sum, b_sum, a_square, b_square,
+            a_low, a_step, b_low, b_step, slack, a_near[0], a_near[1], a_row, b_near[0], b_near[1], b_row,
+        )  # fmt: skip
+    found = np.empty(len(a), np.int32)
+    count = 0
+    for i in range(len(a)):
+        j = a_row[i]
+        distinct = a_near[0, i] < ratio * a_near[1, i] and b_near[0, j] < ratio * b_near[1, j]
+        if b_row[j] == i and (distinct or not test):
+            found[count] = i
+            count += 1
+    found = found[:count]
+    found = found[np.argsort(a_near[0][found], kind="mergesort")]
+    pairs = np.empty((count, 2), np.int32)
+    pairs[:, 0], pairs[:, 1] = found, a_row[found]
+    return pairs, a_near[0][found]
 
 
 @numba.njit(cache=True, nogil=True)
