@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from resight.errors import CollectionError, StampMismatch
-from resight.features.local_features import unpack
+from resight.features.local_features import unpack, unpack_compact
 from resight.index.asmk import Asmk, Codebook, words_for
 from resight.progress import Progress, silent
 from resight.ranking.confidence import CHANGE, UNKNOWN, Bonus, Confidence, calibrate
@@ -92,7 +92,10 @@ def sync(
 
 def verifier(tables: Tables) -> Verifier:
     """A `Verifier` over the stored features."""
-    return Verifier(lambda rows: features_of(tables, rows))
+    return Verifier(
+        lambda rows: features_of(tables, rows),
+        lambda rows: [unpack_compact(packed) for packed in tables.local(rows)],
+    )
 
 
 def features_of(tables: Tables, rows: Int64) -> list[LocalFeatures]:
