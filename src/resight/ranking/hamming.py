@@ -14,7 +14,7 @@ from resight.errors import UsageError
 from resight.index.asmk import Asmk
 from resight.matching.geometry import Verification
 from resight.ranking.pipeline import Composable, need
-from resight.ranking.search import local_features, restrict, stack
+from resight.ranking.search import bags, local_features, restrict
 from resight.ranking.verification import VERIFIED, Verifier
 from resight.types import Evidence, Int64, LocalFeatures, Queries, Ranking
 
@@ -49,8 +49,7 @@ class HammingExpansion(Composable):
             added = [features for _, features in self._sources(query, ranking.ids[q], own_row)]
             parts += [query, *added]
             owner += [q] * (1 + len(added))
-        images, descriptors = stack(tuple(parts), self.index.codebook.dim)
-        found = self.index.search(np.asarray(owner, np.int64)[images], descriptors, queries=len(queries))
+        found = self.index.search_aggregated(bags(self.index, parts, owner), queries=len(queries))
         return restrict(found, self.allowed)
 
     def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from resight.errors import UsageError
+from resight.features.local.compact import compact
 from resight.index.asmk import Asmk, Codebook
 from resight.matching.geometry import verify
 from resight.ranking.confidence import UNKNOWN, Confidence
 from resight.ranking.hamming import HammingExpansion, within
-from resight.ranking.search import AsmkSearch, local_features, restrict, stack
+from resight.ranking.search import AsmkSearch, local_features, restrict, stack, words_of
 from resight.ranking.verification import CEILING, ONSET, WEIGHT, SpatialRerank, Verifier, describe, evidence
 from resight.recipes.local import Resources, classic
 from resight.recipes.settings import ClassicSettings, GlobalSettings, Settings, settings_of
@@ -125,9 +126,45 @@ def test_verifier_agrees_with_verify_and_remembers(world, monkeypatch):
     assert asked == [[0, 4], [5]]
     for other in range(2, 8):
         verifier(world[1][other], [0])
-    verifier(world[0], [0])
-    assert asked[-1] == [0]
+    forgotten = verifier(world[0], [0])
+    assert forgotten[0] is not first[0]
     assert len(verifier._memory) <= 4
+    assert asked == [[0, 4], [5]]  # photos are read once
+
+
+def test_verifier_reads_again_what_it_has_no_room_for(world, monkeypatch):
+    monkeypatch.setattr("resight.ranking.verification.HOT_BYTES", 3 * compact(world[1][2]).nbytes)
+    asked = []
+
+    def source(rows):
+        asked.append(rows.tolist())
+        return [compact(world[1][row]) for row in rows]
+
+    verifier = Verifier(lambda rows: pytest.fail("the compact form is read instead"), source)
+    before = verifier(world[0], np.arange(2, 9))
+    verifier(world[1][5], [8, 2])
+    assert asked == [[2, 3, 4, 5, 6, 7, 8], [2]]
+    plain = Verifier(lambda rows: [world[1][row] for row in rows])(world[0], np.arange(2, 9))
+    for got, want in zip(before, plain, strict=True):
+        np.testing.assert_array_equal(got.correspondences, want.correspondences)
+        np.testing.assert_array_equal(got.mask, want.mask)
+
+
+def test_words_of_a_query_are_sought_once(world, monkeypatch):
+    query, _, index = world
+    same = query.select(slice(None))
+    expected = index.search(*stack((same,), DIM))
+    searched = []
+    assign = Codebook.assign
+    monkeypatch.setattr(Codebook, "assign", lambda *given: searched.append(len(given[1])) or assign(*given))
+    for _ in range(2):
+        found = AsmkSearch(index)(Queries(local=(same,)))
+        np.testing.assert_array_equal(found.ids, expected.ids)
+        np.testing.assert_array_equal(found.scores, expected.scores)
+    assert searched == [60]
+    other = Asmk(Codebook.fit(same.descriptors, 7), binary=False, query_multiple=2)
+    assert words_of(other, same).max() < 7
+    assert searched[1:] == [60, 60]  # medians of the other codebook, then its words
 
 
 def test_evidence_is_bounded(verifier, world):
