@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from resight.features.networks.backbone import open_backbone
+from resight.features.networks.open import open_backbone
 from resight.images.loader import load
 from resight.images.scan import scan
 from resight.index.approximate import ApproximateIndex

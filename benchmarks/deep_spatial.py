@@ -21,7 +21,8 @@ import numpy as np
 from resight.demo import sources
 from resight.demo.scene import shoot
 from resight.features.global_descriptor import GlobalDescriptor
-from resight.features.networks.backbone import Backbone, open_backbone
+from resight.features.networks.backbone import Backbone
+from resight.features.networks.open import open_backbone
 from resight.features.pooling import gem
 from resight.matching.deep_spatial import DeepRegions, describe, verify_regions
 from resight.ranking.deep_spatial import DeepQueries, deep_spatial_diffusion

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
+from resight.fitting.separation_graph import standing_out
 
 from chains import plant_chains
 from resight.artifacts.descriptors import fit_whitening
 from resight.evaluation.metrics import Scores, rectangle_ap
 from resight.evaluation.significance import compare
-from resight.fitting.separation_graph import standing_out
 from resight.graph.adjacency import adjacency
 from resight.graph.diffusion import affinity, normalise
 from resight.graph.knn_graph import build_knn_graph, cut

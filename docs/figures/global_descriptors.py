@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from resight.collection import create_collection, open_or_create
 from resight.demo.world import World, build_world
 from resight.features.global_descriptor import GlobalDescriptor
-from resight.features.networks.backbone import open_backbone
+from resight.features.networks.open import open_backbone
 from resight.features.pooling import gem, rmac_regions
 from resight.images.decode import decode
 from resight.reports.pictures import match_picture

@@ -5,13 +5,15 @@ that a matrix product was computed in: the same pair gave 0.99999964 in one bloc
 cuts or orders a list of neighbours therefore goes through `tie_order`: from the best score downwards, all scores that
 lie within the tolerance of the best one left form a *run*, and the photos of a run rank by row.
 
-`TOLERANCE` is 1e-6: sums of 2048 products in float32 differ by up to 4e-7 between machines, so that scores that are
-equal by meaning (copies, blank photos, symmetric scenes) always share a run, and 1e-6 is far below what distinguishes
-two photos (half precision alone moves similarities by 1e-4). It is relative: to the lengths of both vectors for inner
-products (`scale`), so absolute for unit vectors, and to the best score of the run for all other scores.
+What is ranked was scored in double precision and rounded to float32 once (`resight.products`), since float32 products
+of the same unit vectors differ by up to 1.1e-6 between the kernels of OpenBLAS (`benchmarks/rounding.py`); they only
+choose the candidates. What is left is the rounding of the vectors themselves and of the result, 1e-7. `TOLERANCE` is
+1e-6, so that scores that are equal by meaning share a run, far below what distinguishes two photos: half precision
+alone moves similarities by 2e-4 to 5e-4. It is relative: to the lengths of both vectors for inner products (`scale`),
+so absolute for unit vectors, and to the best score of the run for all other scores.
 
 No such rule is free of borders: two scores a tolerance apart may be one run on one machine and two on another. That
-takes two unrelated scores at just this distance, where equality takes none; a grid (rounding to six decimals) would
+takes two unrelated scores at just this distance, where equality takes none; a grid (rounding to some decimals) would
 tear apart equal scores that lie on a line of it, and joining every two scores closer than the tolerance would make one
 run of a whole large collection.
 """
@@ -57,8 +59,9 @@ def nearest(candidates: Candidates, queries: int, k: int, total: int, scale: Any
     """Rows, scores and levelled scores (Q, k) of the `k` best of `total` for each of so many `queries`, ties by row.
 
     `candidates(which, m)` gives the `m` best rows and their scores, (n, m) each, for the queries `which` (n,); they may
-    be off by a tolerance in their choice, and in any order. Where the run at the end of a list goes on beyond the
-    candidates, four times as many are asked for. `scale` as for `tie_order`; k is at most `total`.
+    be off by a tolerance in their choice, though of equal scores the first rows come, and in any order. Where the run
+    at the end of a list goes on beyond the candidates, four times as many are asked for. `scale` as for `tie_order`;
+    k is at most `total`.
     """
     scales = np.broadcast_to(np.asarray(scale, np.float64), queries)
     rows, scores, levels = np.empty((queries, k), np.int64), np.empty((queries, k)), np.empty((queries, k))
@@ -81,14 +84,15 @@ def nearest(candidates: Candidates, queries: int, k: int, total: int, scale: Any
 def run_ends(levels: Array, k: int, scale: Any) -> NDArray[np.bool_]:
     """Whether the run of place k - 1 ends within `levels` (Q, m), from `tie_order`: nothing left out belongs to it.
 
-    Twice the tolerance is left, since what was left out was compared by scores that may be off.
+    Three tolerances are left, since what was left out was compared by scores that may be off. Without a tolerance, in
+    a run of zeros, the scores are equal, and candidates have come by row already.
     """
     if levels.shape[1] < k:
         return np.ones(len(levels), bool)
     last = levels[:, k - 1].astype(np.float64)
     finite = np.where(np.isfinite(last), last, 0.0)
-    margin = 2 * TOLERANCE * np.maximum(np.abs(finite), np.asarray(scale))
-    return np.asarray((levels[:, -1] < last - margin) | np.isneginf(levels[:, -1]))
+    margin = 3 * TOLERANCE * np.maximum(np.abs(finite), np.asarray(scale))
+    return np.asarray((levels[:, -1] < last - margin) | np.isneginf(levels[:, -1]) | (margin == 0))
 
 
 def score_keys(scores: NDArray[np.float32], first: int = 0) -> NDArray[np.uint64]:

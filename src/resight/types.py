@@ -258,8 +258,15 @@ class Evidence:
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Turns pixels (H, W, 3) uint8 RGB into local features."""
+    """Turns pixels (H, W, 3) uint8 RGB into local features.
 
+    `dim`: of the descriptors. `fingerprint`: names the extractor and its parameters; equal ones give equal features.
+    """
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
     def __call__(self, pixels: NDArray[np.uint8], /) -> LocalFeatures: ...
 
 

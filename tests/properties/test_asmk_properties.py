@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from resight.index.asmk import Asmk, Codebook
 
 CENTROIDS = np.random.default_rng(2**40).standard_normal((12, 20))
-CODEBOOKS = [Codebook(CENTROIDS), Codebook(CENTROIDS).with_rotation(CENTROIDS * 1.1, np.random.default_rng(1))]
+CODEBOOKS = [Codebook(CENTROIDS), Codebook(CENTROIDS).with_rotation(np.random.default_rng(1))]
 
 worlds = st.builds(
     lambda seed, sizes, options, codebook: (np.random.default_rng(seed), sizes, options, CODEBOOKS[codebook]),
@@ -89,7 +89,7 @@ def test_similarity_to_itself_is_one_and_nothing_exceeds_it(binary, world):
     rng, sizes, _, codebook = world
     images = [rng.standard_normal((size, 20)).astype(np.float32) for size in sizes]
     rows = np.repeat(np.arange(len(sizes)), sizes)
-    index = Asmk(codebook, binary=binary, query_multiple=1)
+    index = Asmk(codebook, binary=binary, query_multiple=1, asymmetric=False)
     index.add(rows, np.vstack(images))
     scores = index.scores(rows, np.vstack(images))
     np.testing.assert_allclose(np.diag(scores), 1, atol=1e-4)

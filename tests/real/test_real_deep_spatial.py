@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from resight.features.networks.backbone import open_backbone
+from resight.features.networks.open import open_backbone
 from resight.matching.deep_spatial import describe, verify_regions
 
 DATA = Path(__file__).parents[2] / "../shared/data"

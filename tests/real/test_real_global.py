@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from resight.features.global_descriptor import GlobalDescriptor
-from resight.features.networks.backbone import open_backbone
+from resight.features.networks.open import open_backbone
 from resight.features.pooling import gem
 from resight.images.decode import decode
 

@@ -18,7 +18,7 @@ from resight.ranking.pipeline import reorder
 from resight.ties import SLACK, TOLERANCE, nearest, tie_order
 from tie_free import tie_free
 
-NOISE = 2.5e-7  # what other blocks and processors do to similarities near 1
+NOISE = 2.5e-7  # either way: more than the rounding of vectors does to similarities near 1
 
 
 def unit(vectors):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from resight.errors import ArrayError, UsageError
+from resight.features.local.rootsift import RootSift
 from resight.types import Box, Encoder, KnnGraph, LocalFeatures, Queries, Ranking, Stage, as_array
 
 INF = np.inf
@@ -154,5 +155,6 @@ def test_as_array_says_what_was_wrong():
 
 
 def test_protocols_recognise_callables():
-    assert isinstance(lambda _: None, Encoder)
+    assert isinstance(RootSift(), Encoder)
+    assert not isinstance(lambda _: None, Encoder)  # neither dim nor fingerprint
     assert isinstance(lambda _, ranking=None: ranking, Stage)

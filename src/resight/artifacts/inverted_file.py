@@ -9,7 +9,7 @@ import numpy as np
 
 from resight.artifacts import files
 from resight.errors import CollectionError, StampMismatch
-from resight.features.local.rootsift import unpack
+from resight.features.local.packed import unpack
 from resight.index.asmk import Asmk, Codebook, words_for
 from resight.progress import Progress, silent
 from resight.ranking.confidence import CHANGE, UNKNOWN, Bonus, Confidence, calibrate

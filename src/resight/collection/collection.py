@@ -14,7 +14,7 @@ import numpy as np
 from resight.collection.answer import Answer, Explanation, Info, MatchRule, Query
 from resight.collection.ingest import Report, ingest, missing_files
 from resight.collection.query import identical_first, judge, read_query
-from resight.collection.snapshot import DESCRIPTOR, Snapshot
+from resight.collection.snapshot import DESCRIPTOR, LOCAL, Snapshot
 from resight.collection.update import bring_up_to_date
 from resight.errors import StampMismatch, UsageError
 from resight.features.whitening import Whitening
@@ -68,7 +68,7 @@ class Collection:
         """
         found = paths if isinstance(paths, Scan) else scan(paths)
         with writing(self.path, "add") as writer:
-            _ = self.snapshot.network  # before any work: the network must be the one that made the collection
+            _ = self.snapshot.network, self.snapshot.encoder  # before any work: they must be those that made it
             report = ingest(writer, found, self.settings, jobs=jobs, progress=progress)
             report.notes += self.update(writer, codebook=codebook, progress=progress)
         return report
@@ -246,8 +246,11 @@ def create_collection(
     or when the network that the recipe needs cannot be opened.
     """
     parameters = with_absolute_paths(parameters or {})
-    network = settings_of(recipe, parameters).descriptor
+    settings = settings_of(recipe, parameters)
+    network = settings.descriptor
     models = {} if network is None else {DESCRIPTOR: network.fingerprint}
+    if settings.local is not None:
+        models[LOCAL] = settings.local.encoder.fingerprint
     create(path, new_stamp(recipe, parameters, models), None if network is None else network.dim)
     return open_collection(path)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from resight.errors import ImageError
 from resight.features.global_descriptor import GlobalDescriptor, batches
-from resight.features.local.rootsift import SIFT_DIM, empty_features, pack
+from resight.features.local.packed import empty_features, pack
 from resight.images import scan as disk
 from resight.images.decode import decode
 from resight.images.loader import map_ordered
@@ -25,7 +25,7 @@ from resight.types import Float32
 BATCH_PHOTOS = 64
 BATCH_SECONDS = 10.0
 DESCRIBED = 16  # photos that wait decoded for the network, which takes those of one size together
-NOTHING = pack(empty_features(SIFT_DIM))  # the local features of recipes that have none
+NOTHING = pack(empty_features(0))  # the local features of recipes that have none
 RETRIED = "unreadable"  # a file that could not be opened may open next time without having changed
 
 

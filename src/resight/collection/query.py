@@ -10,7 +10,7 @@ import numpy as np
 from resight.collection.answer import MatchRule, Query, Result
 from resight.collection.snapshot import Snapshot
 from resight.errors import ImageError, UsageError
-from resight.features.local.rootsift import SIFT_DIM, empty_features
+from resight.features.local.packed import empty_features
 from resight.images.decode import Decoded, decode
 from resight.images.scan import content_hash
 from resight.images.transform import decode_crop, pixel_box
@@ -99,9 +99,9 @@ def _stored(snapshot: Snapshot, name: str, path: str, row: int, like: int, copie
 def _read(snapshot: Snapshot, name: str, path: str, box: Box | None, row: int) -> Query:
     settings = snapshot.settings
     decoded, offset = _decode(path, box, settings.max_side)
-    local = empty_features(SIFT_DIM)
-    if settings.local is not None:
-        local = _moved(settings.local.encoder(decoded.pixels).scaled(1 / decoded.scale), offset)
+    local = empty_features(0)
+    if snapshot.encoder is not None:
+        local = _moved(snapshot.encoder(decoded.pixels).scaled(1 / decoded.scale), offset)
     return Query(escape_path(name), path, box, local, row, _described(snapshot, path, decoded))
 
 
@@ -137,6 +137,6 @@ def _decode(path: str, box: Box | None, max_side: int) -> tuple[Decoded, tuple[f
 
 def _moved(local: LocalFeatures, offset: tuple[float, float]) -> LocalFeatures:
     if not len(local):
-        return empty_features(SIFT_DIM)
+        return local
     shift = np.asarray(offset, np.float32)
     return LocalFeatures(local.xy + shift, local.scale, local.angle, local.strength, local.descriptors)

@@ -36,9 +36,9 @@ from resight.recipes.resources import Tuned
 from resight.store.folder import lance_faults
 from resight.store.stamp import Stamp
 from resight.store.tables import Tables
-from resight.types import Float32, Int64, KnnGraph, LocalFeatures, Queries
+from resight.types import Encoder, Float32, Int64, KnnGraph, LocalFeatures, Queries
 
-DESCRIPTOR = "descriptor"  # name of the network in the stamp's models
+DESCRIPTOR, LOCAL = "descriptor", "local"  # names of the network and the encoder in the stamp's models
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +75,20 @@ class Snapshot:
                 "give the file that it was made with, or index the photos into a new collection"
             )
         return network
+
+    @cached_property
+    def encoder(self) -> Encoder | None:
+        """What extracts the local features, None in recipes without.
+
+        Raises `StampMismatch` when it gives other features than those that the collection was made with.
+        """
+        encoder = None if self.settings.local is None else self.settings.local.encoder
+        if encoder is not None and self.stamp.models.get(LOCAL, encoder.fingerprint) != encoder.fingerprint:
+            raise StampMismatch(
+                f"{self.path} holds local features that this version of resight extracts otherwise: "
+                "index the photos into a new collection"
+            )
+        return encoder
 
     # What recipes work on (`resight.recipes.resources.Resources`)
 

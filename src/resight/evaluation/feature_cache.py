@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -87,7 +86,7 @@ def _place(
     names = [os.fspath(photo.absolute()) for photo in photos]
     extracted: list[Any] = [program_hash(EXTRACTING)]
     if settings.local is not None:
-        extracted.append(asdict(settings.local.encoder))
+        extracted.append(settings.local.encoder.fingerprint)
     if settings.descriptor is not None:
         extracted += [settings.descriptor.fingerprint, program_hash(DESCRIBING)]
     features = _key(benchmark.checksum, names, settings.recipe, extracted)

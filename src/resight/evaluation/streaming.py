@@ -20,6 +20,7 @@ from resight.ties import SLACK, key_columns, key_scores, score_keys, tie_order
 from resight.types import Float32, Ranking, as_array
 
 _BLOCK = 65536
+_PART = 4096  # rows that are widened at a time
 
 
 def stream_vectors(path: str | os.PathLike[str], dim: int, block: int = _BLOCK) -> Iterator[Float32]:
@@ -37,8 +38,8 @@ def rank_blocks(queries: ArrayLike, blocks: Iterable[ArrayLike], k: int | None =
     """Rank all database rows, given as consecutive blocks (b, D), by inner product with `queries` (Q, D).
 
     Keeps the best `k` per query (None: all), ties (`resight.ties`) in row order; of a tie that goes on for more than 16
-    rows behind the last result, rows whose similarities differ in the last bit may stand for each other. Peak memory:
-    40 bytes x Q x (k + b) besides one block.
+    rows behind the last result, the best are kept. Products are summed in double precision. Peak memory: 40 bytes x Q x
+    (k + b), and 8 D bytes for 4096 rows, besides one block.
     Raises `ArrayError` for unequal D, NaN or infinity in queries or blocks (with the number of rows), or no rows.
     """
     if k is not None and k < 1:
@@ -50,13 +51,21 @@ def rank_blocks(queries: ArrayLike, blocks: Iterable[ArrayLike], k: int | None =
         x = finite_rows("the database descriptors", block, q.shape[1], first=rows)
         if rows + len(x) > 2**32:
             raise ArrayError(f"the database has more than {2**32} rows")
-        best = _keep(np.concatenate([best, score_keys(q @ x.T, rows)], axis=1), None if k is None else k + SLACK)
+        best = _keep(np.concatenate([best, score_keys(_products(q, x), rows)], axis=1), k and k + SLACK)
         rows, length = rows + len(x), max(length, longest(x))
     if not rows:
         raise ArrayError("there are no database rows to rank")
     ids = key_columns(best)
     order, levels = tie_order(ids, key_scores(best), lengths(q) * length)
     return Ranking(np.take_along_axis(ids, order, axis=1)[:, :k], levels[:, :k])
+
+
+def _products(q: Float32, x: Float32) -> Float32:
+    """(Q, b) float32, the same on every processor."""
+    result, wide = np.empty((len(q), len(x)), np.float32), q.astype(np.float64)
+    for start in range(0, len(x), _PART):
+        result[:, start : start + _PART] = wide @ x[start : start + _PART].T.astype(np.float64)
+    return result
 
 
 def _keep(keys: NDArray[np.uint64], k: int | None) -> NDArray[np.uint64]:

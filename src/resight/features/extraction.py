@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import ArrayError, ImageError, UsageError
+from resight.features.fingerprint import fingerprint
 from resight.features.global_descriptor import GlobalDescriptor, batches
-from resight.features.networks.backbone import fingerprint
 from resight.images.loader import load
 from resight.progress import Progress, silent
 from resight.types import Float32, Int64

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import ArrayError, ImageError, UsageError
-from resight.features.networks.backbone import Backbone, fingerprint
+from resight.features.fingerprint import fingerprint
+from resight.features.networks.backbone import Backbone
 from resight.features.pooling import Array, class_token, normalise, power_mean
 from resight.features.whitening import Whitening
 from resight.types import Float32, as_array

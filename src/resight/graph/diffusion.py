@@ -21,7 +21,7 @@ from resight.arrays import Float64
 from resight.errors import ArrayError, UsageError
 from resight.graph.adjacency import adjacency
 from resight.graph.conjugate import minus_product, solve_block
-from resight.graph.edges import edge_products
+from resight.graph.knn_graph import edge_products
 from resight.graph.offline import offline_diffusion
 from resight.ties import tie_order
 from resight.types import Float32, KnnGraph, Ranking

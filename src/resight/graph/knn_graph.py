@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resight.arrays import finite_rows
+from resight.arrays import Float64, finite_rows
 from resight.errors import ArrayError, UsageError
 from resight.graph.top_k import offer_columns, offer_lists, offer_rows, offer_triangle
 from resight.products import lengths, longest, pair_products
@@ -20,6 +20,7 @@ from resight.ties import SLACK, TOLERANCE, nearest, run_ends, tie_order
 from resight.types import Float32, Int64, KnnGraph, Searcher, as_array
 
 BLOCK = 2048
+EDGE_BLOCK = 8192
 INT32_ROWS = 2**31
 
 
@@ -134,6 +135,23 @@ def remove_nodes(graph: KnnGraph, rows: Any, vectors: Float32 | None = None) -> 
     return result if vectors is None else _refill(result, np.flatnonzero(lost), vectors)
 
 
+def edge_products(rows: NDArray[Any], columns: NDArray[Any], left: Float32, right: Float32, nodes: int) -> Float64:
+    """Inner products left[rows] . right[columns] in float64, (E,), for results that must not depend on rounding.
+
+    Memory: 16 D bytes for each of 8192 edges at a time. Raises `ArrayError` unless `right` (nodes, D) covers all
+    columns, and `left` all rows in the same dimension.
+    """
+    left, right = finite_rows("vectors", left), finite_rows("vectors", right)
+    if len(right) != nodes or left.shape[1] != right.shape[1] or (rows.size and rows.max() >= len(left)):
+        raise ArrayError(f"vectors of shapes {left.shape} and {right.shape} do not fit the {nodes} nodes of the graph")
+    result = np.empty(len(rows))
+    for first in range(0, len(rows), EDGE_BLOCK):
+        part = slice(first, first + EDGE_BLOCK)
+        a, b = left[rows[part]].astype(np.float64), right[columns[part]].astype(np.float64)
+        result[part] = np.einsum("ed,ed->e", a, b)
+    return result
+
+
 def check_graph(graph: KnnGraph) -> None:
     """Raise `ArrayError` when a neighbour is not a node of `graph`."""
     if graph.ids.size and graph.ids.max() >= len(graph):
@@ -181,7 +199,7 @@ def _touched(graph: KnnGraph, ids: NDArray[Any], weights: Float32, scale: NDArra
     """New rows, and those old ones whose candidates hold a new row that may be among the first k."""
     old = len(graph)
     worst = graph.weights.min(axis=1, initial=np.inf)
-    reach = worst - 2 * TOLERANCE * np.maximum(np.abs(np.where(np.isfinite(worst), worst, 0)), scale[:old])
+    reach = worst - 3 * TOLERANCE * np.maximum(np.abs(np.where(np.isfinite(worst), worst, 0)), scale[:old])
     entered = ((ids[:old] >= old) & (weights[:old] >= reach[:, None])).any(axis=1)
     return np.concatenate([np.flatnonzero(entered), np.arange(old, len(ids))])
 

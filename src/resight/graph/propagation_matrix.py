@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from resight.arrays import Float64, finite_rows
 from resight.errors import ArrayError, UsageError
+from resight.graph.knn_graph import edge_products
 from resight.types import Float32, Int64, KnnGraph, as_array
 
 UNIT = 1e-3  # tolerated error of a descriptor's length
 SIMILARITY = 0.02  # tolerated error of the similarities in a graph: approximate indexes keep 16 bits
 SAMPLED_EDGES = 10_000
-BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ def propagation_matrix(vectors: Float32, graph: KnnGraph) -> Propagation:
     """The matrix of `graph` over L2-normalised `vectors` (N, D) float32: A joins two rows where either lists the other.
 
     A holds inner products, negative ones too, and a zero diagonal. A row without neighbours keeps to itself, and
-    duplicates are neighbours like others. Memory: 80 bytes per edge, and 8 D bytes for 1024 edges at a time.
+    duplicates are neighbours like others. Memory: 80 bytes per edge, and 16 D bytes for 8192 edges at a time.
     Raises `ArrayError` when the vectors are not finite, not L2-normalised or all the same, when the graph has another
     number of nodes or similarities that are not those of these vectors, or when the weights of a row add up to 0 or
     less; `UsageError` when the graph lists as many neighbours as there are rows, or joins nothing.
@@ -62,7 +62,7 @@ def propagation_matrix(vectors: Float32, graph: KnnGraph) -> Propagation:
     first, second = _pairs(np.minimum(rows, columns), np.maximum(rows, columns), count, different=True)
     if not len(first):
         raise UsageError("the graph joins no two photos: build it with more neighbours or a weaker verification")
-    weights = _products(first, second, vectors, vectors)
+    weights = edge_products(first, second, vectors, vectors, len(vectors))
     ends = (np.concatenate([first, second]), np.concatenate([second, first]))
     degrees: Float64 = 1.0 + np.bincount(ends[0], np.concatenate([weights, weights]), count).astype(np.float64)
     _check_degrees(degrees, "photo")
@@ -87,7 +87,7 @@ def query_rows(queries: Float32, query_graph: KnnGraph, vectors: Float32, degree
     rows, columns = _listed(query_graph, len(vectors))
     _check_similarities(query_graph, queries, vectors)
     rows, columns = _pairs(rows, columns, len(vectors), different=False)
-    weights = _products(rows, columns, queries, vectors)
+    weights = edge_products(rows, columns, queries, vectors, len(vectors))
     sums: Float64 = 1.0 + np.bincount(rows, weights, len(queries)).astype(np.float64)
     _check_degrees(sums, "query")
     values = (weights / np.sqrt(sums[rows] * degrees[columns])).astype(np.float32)
@@ -112,7 +112,7 @@ def listed_graph(lists: Any, queries: Float32, vectors: Float32, k: int, *, same
     rows, slots = np.nonzero(ids >= 0)
     weights = np.full(ids.shape, -np.inf, np.float32)
     _check_rows(ids, len(vectors))
-    weights[rows, slots] = _products(rows, ids[rows, slots], queries, vectors)
+    weights[rows, slots] = edge_products(rows, ids[rows, slots], queries, vectors, len(vectors))
     return KnnGraph(ids, weights)
 
 
@@ -139,15 +139,6 @@ def _check_rows(ids: NDArray[Any], count: int) -> None:
         raise ArrayError(f"the graph names neighbour {ids.max()} of {count} vectors: it belongs to another collection")
 
 
-def _products(rows: Int64, columns: NDArray[Any], left: Float32, right: Float32) -> Float64:
-    """Inner products left[rows] . right[columns] (E,), summed in float64."""
-    result = np.empty(len(rows))
-    for first in range(0, len(rows), BLOCK):
-        part = slice(first, first + BLOCK)
-        np.einsum("ed,ed->e", left[rows[part]], right[columns[part]], out=result[part], dtype=np.float64)
-    return result
-
-
 def _pairs(rows: Int64, columns: Int64, count: int, *, different: bool) -> tuple[Int64, Int64]:
     """The same pairs, each once, in ascending order; `different` leaves out pairs of a row with itself."""
     keys = np.unique(rows * count + columns)
@@ -163,7 +154,7 @@ def _check_similarities(graph: KnnGraph, left: Float32, right: Float32) -> None:
     weights = graph.weights[rows, slots]
     if not len(rows) or (weights == np.round(weights)).all():
         return
-    products = _products(rows, graph.ids[rows, slots], left, right)
+    products = edge_products(rows, graph.ids[rows, slots], left, right, len(right))
     error = np.abs(products - weights)
     if error.max() > SIMILARITY:
         worst = int(np.argmax(error))

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from resight.arrays import Float64, finite_rows
 from resight.errors import ArrayError, UsageError
-from resight.graph.edges import edge_products
-from resight.graph.knn_graph import build_knn_graph
+from resight.graph.knn_graph import build_knn_graph, edge_products
 from resight.ties import tie_order
 from resight.types import Float32, Int64, KnnGraph, Ranking
 

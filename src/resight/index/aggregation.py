@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from resight.errors import ArrayError
 from resight.index.asmk_kernels import counting_order, sum_residuals
+from resight.index.binarisation import binarise
 from resight.index.codebook import Codebook
 from resight.types import Float32, Int64, as_array
 
@@ -26,9 +27,10 @@ NORM_FLOOR = 1e-6
 class Aggregated:
     """One residual per image and word, sorted by image row, then word.
 
-    `rows` (m,) int64 image rows; `words` (m,) int64; `values` (m, ceil(D / 64)) uint64 signatures, first dimension in
-    the highest bit, or (m, D) float32 unit residuals; `weights` (m,) float32 or None for 1: what a match of this word
-    counts, for expanded queries. Raises `ArrayError` on unequal lengths, wrong order, or weights that are not positive.
+    `rows` (m,) int64 image rows; `words` (m,) int64; `values` (m, planes * ceil(D / 64)) uint64 signatures as from
+    `binarise`, one plane for images, or (m, D) float32 unit residuals; `weights` (m,) float32 or None for 1: what a
+    match of this word counts, for expanded queries.
+    Raises `ArrayError` on unequal lengths, wrong order, or weights that are not positive.
     """
 
     rows: Int64
@@ -63,11 +65,14 @@ class Aggregated:
         return np.ones(len(self), np.float32) if self.weights is None else self.weights
 
 
-def aggregate(codebook: Codebook, rows: Any, words: Any, descriptors: Any, *, binary: bool = True) -> Aggregated:
+def aggregate(
+    codebook: Codebook, rows: Any, words: Any, descriptors: Any, *, binary: bool = True, planes: int = 1
+) -> Aggregated:
     """Sum the residuals of every (image, word): V_c = sum of x - c over the descriptors x assigned to c.
 
     `rows` (n,) int64 image rows, in any order; `words` (n, a) int64 as from `Codebook.assign`; `descriptors` (n, D)
-    float32. Binary: V_c turned by the rotation, above the medians, packed. Full precision: V_c / (|V_c| + 1e-6).
+    float32. Binary: V_c turned by the rotation, its signs packed, or for queries that are compared asymmetrically its
+    levels in `planes` bits a dimension. Full precision: V_c / (|V_c| + 1e-6).
     Works in blocks of images of about 65 536 descriptors: peak memory some 200 MB at D = 128, beside arguments and
     result. Raises `ArrayError` on unequal lengths or a word that the codebook does not have.
     """
@@ -78,13 +83,17 @@ def aggregate(codebook: Codebook, rows: Any, words: Any, descriptors: Any, *, bi
         raise ArrayError(f"rows hold {rows.min()}: rows start at 0")
     if words.size and (words.min() < 0 or words.max() >= len(codebook)):
         raise ArrayError(f"words lie in {words.min()}..{words.max()}, the codebook has 0..{len(codebook) - 1}")
-    parts = [_block(codebook, rows[i], words[i], points[i], binary) for i in image_blocks(rows)]
-    return join(parts, codebook, binary)
+    planes = planes if binary else 0
+    parts = [_block(codebook, rows[i], words[i], points[i], planes) for i in image_blocks(rows)]
+    return join(parts, codebook, planes)
 
 
-def join(parts: list[Aggregated], codebook: Codebook, binary: bool) -> Aggregated:
-    """One `Aggregated` of parts whose rows ascend from part to part; an empty one of the right kind without parts."""
-    width, kind = (-(-codebook.dim // 64), np.uint64) if binary else (codebook.dim, np.float32)
+def join(parts: list[Aggregated], codebook: Codebook, planes: int) -> Aggregated:
+    """One `Aggregated` of parts whose rows ascend from part to part; an empty one of the right kind without parts.
+
+    `planes`: bits a dimension, 0 for full precision.
+    """
+    width, kind = value_kind(codebook.dim, planes)
     empty = Aggregated(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, width), kind))
     if len(parts) == 1:
         return parts[0]
@@ -97,6 +106,11 @@ def join(parts: list[Aggregated], codebook: Codebook, binary: bool) -> Aggregate
     )
 
 
+def value_kind(dim: int, planes: int) -> tuple[int, type[np.generic]]:
+    """Width and type of `Aggregated.values` in `planes` bits a dimension, 0 for full precision."""
+    return (planes * -(-dim // 64), np.uint64) if planes else (dim, np.float32)
+
+
 def image_blocks(rows: Int64) -> Iterator[Any]:
     """Indices into `rows` (n,) that take whole images, rows ascending, about 65 536 descriptors at a time."""
     ascending = bool((rows[1:] >= rows[:-1]).all())
@@ -107,7 +121,7 @@ def image_blocks(rows: Int64) -> Iterator[Any]:
         yield slice(start, end) if ascending else order[start:end]
 
 
-def _block(codebook: Codebook, rows: Int64, words: Int64, points: Float32, binary: bool) -> Aggregated:
+def _block(codebook: Codebook, rows: Int64, words: Int64, points: Float32, planes: int) -> Aggregated:
     images, image = np.unique(rows, return_inverse=True)
     image, flat = np.repeat(image, words.shape[1]), words.ravel()
     order = counting_order(flat, len(codebook))[0]
@@ -117,25 +131,10 @@ def _block(codebook: Codebook, rows: Int64, words: Int64, points: Float32, binar
     sums = np.empty((len(first), codebook.dim), np.float32)
     starts = np.append(first, len(flat))
     sum_residuals(starts, order // words.shape[1], flat[first], points, codebook.centroids, sums)
-    values = binarise(codebook, flat[first], sums) if binary else _unit(sums)
+    values = binarise(sums, codebook.rotation, planes) if planes else _unit(sums)
     return Aggregated(images[image[first]], flat[first], values)
 
 
 def _unit(sums: Float32) -> Float32:
     norms = np.linalg.norm(sums, axis=1, keepdims=True) + np.float32(NORM_FLOOR)
     return np.asarray(sums / norms, np.float32)
-
-
-def binarise(codebook: Codebook, words: Int64, sums: Float32) -> NDArray[np.uint64]:
-    """Aggregated residuals `sums` (m, D) of `words` (m,) to signatures (m, ceil(D / 64)) uint64, zero padded."""
-    if codebook.rotation is not None:
-        sums = sums @ codebook.rotation
-    above = sums > (0 if codebook.medians is None else codebook.medians[words])
-    return pack(above)
-
-
-def pack(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """Bits (m, D) to (m, ceil(D / 64)) uint64, first bit highest, zero padded."""
-    octets = np.packbits(bits, axis=1)
-    octets = np.pad(octets, ((0, 0), (0, -octets.shape[1] % 8)))
-    return octets.view(">u8").astype(np.uint64)

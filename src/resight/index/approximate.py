@@ -117,7 +117,7 @@ class ApproximateIndex:
     def search(self, queries: Any, k: int, allowed: Any = None) -> Ranking:
         """About the `k` best rows of each query (Q, D), fewer where the scanned lists hold fewer; ties by row.
 
-        Ties are those of `resight.ties`, which only the choice of the lists that are scanned can upset.
+        Ties are those of `resight.ties`. Scores are float32 sums: equal vectors score equally, on one processor.
         `allowed` (n,): rows that may be returned; those not in the index are passed over. When they are less than a
         tenth of the rows, all of them are compared, and the search is exact; else more lists are scanned than without
         a filter, as many as a random tenth needs. Raises `UsageError` unless k is at least 1, `ArrayError` on bad

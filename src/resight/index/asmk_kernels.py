@@ -84,17 +84,21 @@ def score_binary(
     kernel: Array,
     scores: Array,
 ) -> None:
-    """Add weights[i] * kernel[Hamming distance] of every posting that shares a word to scores[q, image].
+    """Add weights[i] * kernel[distance] of every posting that shares a word to scores[q, image].
 
-    Query q owns words starts[q]:starts[q + 1]; word w owns postings offsets[w]:offsets[w + 1].
+    Query q owns words starts[q]:starts[q + 1]; word w owns postings offsets[w]:offsets[w + 1]. distance = Hamming
+    distance; of a query with several planes of bits, highest first, the sum of theirs, weighed by ..., 4, 2, 1.
     """
+    length = postings.shape[1]
     for q in range(len(starts) - 1):
         row = scores[q]
         for i in range(starts[q], starts[q + 1]):
             for p in range(offsets[words[i]], offsets[words[i] + 1]):
                 distance = np.uint64(0)
-                for s in range(signatures.shape[1]):
-                    distance += popcount(signatures[i, s] ^ postings[p, s])
+                for plane in range(0, signatures.shape[1], length):
+                    distance += distance
+                    for s in range(length):
+                        distance += popcount(signatures[i, plane + s] ^ postings[p, s])
                 row[images[p]] += weights[i] * kernel[distance]
 
 

@@ -16,6 +16,7 @@ from resight.arrays import Float64
 from resight.errors import UsageError
 from resight.index.aggregation import Aggregated
 from resight.index.asmk_kernels import score_binary, score_vectors
+from resight.index.binarisation import PLANES, STEP
 from resight.index.inverted import Segment
 from resight.ties import key_columns, nearest, score_keys
 from resight.types import Float32, Int64
@@ -35,6 +36,7 @@ class Kernel:
     tau: float = 0.0
     idf: bool = False
     query_multiple: int = 5
+    asymmetric: bool = False
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.alpha) and self.alpha > 0):
@@ -48,10 +50,19 @@ class Kernel:
         if self.query_multiple < 1:
             raise UsageError(f"query_multiple is {self.query_multiple}: at least one word per descriptor is needed")
 
+    @property
+    def planes(self) -> int:
+        """Bits a dimension of a query's residuals; 0 in full precision."""
+        return 0 if not self.binary else PLANES if self.asymmetric else 1
+
     def table(self, dim: int) -> Float64:
-        """sigma of every Hamming distance 0..L, (L + 1,), for `dim` bits padded to L, a multiple of 32."""
-        length = -(-dim // 32) * 32
-        similarity = 1 - 2 * np.arange(length + 1) / length
+        """sigma of every distance of a query word and a signature, for `dim` dimensions.
+
+        Symmetric: distances 0..L, (L + 1,), with L = `dim` rounded up to a multiple of 32. Asymmetric: the Hamming
+        distances of the planes, weighed by 1, 2, 4, ..., sum to 0..(2^planes - 1) * `dim`.
+        """
+        most = (2**PLANES - 1) * dim if self.asymmetric else -(-dim // 32) * 32
+        similarity = (most - 2 * np.arange(most + 1)) * (STEP / 2 / dim if self.asymmetric else 1 / most)
         passed = similarity >= self.tau
         return np.where(passed, np.where(passed, similarity, 0) ** self.alpha, 0)
 

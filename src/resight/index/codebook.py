@@ -1,4 +1,4 @@
-"""The visual vocabulary of ASMK: k-means centroids, and how residuals become bits.
+"""The visual vocabulary of ASMK: k-means centroids, and the rotation of residuals before they become bits.
 
 Paper: Tolias, Avrithis, Jegou, "To aggregate or not to aggregate: selective match kernels for image search", ICCV 2013.
 """
@@ -12,16 +12,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 
 from resight.arrays import finite_array, finite_rows
 from resight.errors import ArrayError, UsageError
-from resight.index.asmk_kernels import counting_order
+from resight.index.binarisation import random_rotation
+from resight.index.kmeans import kmeans, nearest
 from resight.store.tensor_file import read_tensors, write_tensors
 from resight.types import Float32, Int64, as_array
 
-FORMAT = "resight-codebook-1"
+FORMAT = "resight-codebook-2"
 MOST_WORDS = 65536
 
 
@@ -42,16 +42,14 @@ class Codebook:
     """W visual words over D dimensions; immutable.
 
     `centroids` (W, D) float32. `rotation` (D, D) float32 orthogonal, or None: turns an aggregated residual before it is
-    binarised, so that every bit carries a like share of the variance. `medians` (W, D) float32, or None for 0:
-    thresholds of the turned residuals. With neither, a bit is the sign of the aggregated residual, as in the authors'
-    program. Centring the descriptors would change nothing, since a residual is a difference. Full precision uses the
-    centroids only.
+    binarised, so that every bit carries a like share of the variance. Without it a bit is the sign of the aggregated
+    residual, as in the authors' program. Centring the descriptors would change nothing, since a residual is a
+    difference; nor do thresholds other than 0, such as per-word medians, help. Full precision uses the centroids only.
     Raises `ArrayError` on other shapes and on values that are not finite.
     """
 
     centroids: Float32
     rotation: Float32 | None = None
-    medians: Float32 | None = None
 
     def __post_init__(self) -> None:
         centroids = finite_rows("Codebook.centroids", self.centroids)
@@ -62,9 +60,6 @@ class Codebook:
         if self.rotation is not None:
             rotation = finite_array("Codebook.rotation", self.rotation, np.float32, (dim, dim))
             object.__setattr__(self, "rotation", rotation)
-        if self.medians is not None:
-            medians = finite_array("Codebook.medians", self.medians, np.float32, (words, dim))
-            object.__setattr__(self, "medians", medians)
 
     def __len__(self) -> int:
         return len(self.centroids)
@@ -93,11 +88,11 @@ class Codebook:
         points_per_word: int = 64,
         rotate: bool = True,
     ) -> Codebook:
-        """Learn a codebook from `descriptors` (n, D): k-means, a random rotation, per-word medians.
+        """Learn a codebook from `descriptors` (n, D): k-means and a random rotation.
 
         `words` None asks `words_for(n)`; where the descriptors are a sample, give `words_for` of the whole instead.
         At most `points_per_word` descriptors per word, drawn with `seed`, are used.
-        `rotate=False` leaves rotation and medians out. Peak memory: the sample, at D = 128 half a kilobyte
+        `rotate=False` leaves the rotation out. Peak memory: the sample, at D = 128 half a kilobyte
         a descriptor, beside the argument.
         Raises `UsageError` when there are fewer descriptors than words, `ArrayError` on a bad array.
         """
@@ -113,16 +108,12 @@ class Codebook:
         if len(points) > words * points_per_word:
             points = points[np.sort(rng.choice(len(points), words * points_per_word, replace=False))]
         points = finite_rows("descriptors", points)
-        codebook = Codebook(_kmeans(points, words, iterations, seed))
-        return codebook.with_rotation(points, rng) if rotate else codebook
+        codebook = Codebook(kmeans(points, words, seed=seed, iterations=iterations))
+        return codebook.with_rotation(rng) if rotate else codebook
 
-    def with_rotation(self, descriptors: Any, rng: np.random.Generator) -> Codebook:
-        """This codebook with a random orthogonal rotation, and medians learnt from `descriptors` (n, D)."""
-        points = self.check(descriptors)
-        gaussian, triangle = np.linalg.qr(rng.standard_normal((self.dim, self.dim)))
-        rotation = (gaussian * np.sign(np.diag(triangle))).astype(np.float32)
-        words = self.assign(points)[:, 0]
-        return Codebook(self.centroids, rotation, _medians(points, words, self.centroids, rotation))
+    def with_rotation(self, rng: np.random.Generator) -> Codebook:
+        """This codebook with a random rotation."""
+        return Codebook(self.centroids, random_rotation(self.dim, rng))
 
     def check(self, descriptors: Any) -> Float32:
         """`descriptors` as (n, D) float32. Raises `ArrayError` when they are not, or not finite."""
@@ -135,7 +126,7 @@ class Codebook:
             raise UsageError(f"{multiple} words per descriptor were asked of a codebook of {len(self)}: give 1 to that")
         if not len(points):
             return np.empty((0, multiple), np.int64)
-        return np.asarray(faiss.knn(points, self.centroids, multiple)[1], np.int64)
+        return nearest(points, self.centroids, multiple)
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file; an existing file is replaced only when the new one is complete."""
@@ -154,28 +145,5 @@ class Codebook:
         return read_tensors(path, FORMAT, restore)
 
     def _tensors(self) -> dict[str, Any]:
-        tensors = {"centroids": self.centroids, "rotation": self.rotation, "medians": self.medians}
+        tensors = {"centroids": self.centroids, "rotation": self.rotation}
         return {name: array for name, array in tensors.items() if array is not None}
-
-
-def _kmeans(points: Float32, words: int, iterations: int, seed: int) -> Float32:
-    kmeans = faiss.Kmeans(
-        points.shape[1],
-        words,
-        niter=iterations,
-        seed=seed,
-        min_points_per_centroid=1,  # silences faiss's advice; `words_for` and `fit` decide what is enough
-        max_points_per_centroid=len(points),
-    )
-    kmeans.train(points)
-    return np.asarray(kmeans.centroids, np.float32)
-
-
-def _medians(points: Float32, words: Int64, centroids: Float32, rotation: Float32) -> Float32:
-    """Median turned residual of every word, (W, D); 0 for a word without points."""
-    order, starts = counting_order(words, len(centroids))
-    medians = np.zeros_like(centroids)
-    for word in np.flatnonzero(np.diff(starts)):
-        residuals = points[order[starts[word] : starts[word + 1]]] - centroids[word]
-        medians[word] = np.median(residuals @ rotation, axis=0)
-    return medians

@@ -14,6 +14,7 @@ import faiss
 import numpy as np
 
 from resight.index.exact import keep_best
+from resight.index.kmeans import kmeans
 from resight.types import Float32, Int64
 
 Blocks = Iterator[tuple[Int64, Float32]]
@@ -166,17 +167,7 @@ def _gather(source: Blocks, positions: Int64, dim: int) -> tuple[Int64, Float32]
 def _centroids(points: Float32, number: int, seed: int) -> Float32:
     if number == 1:
         return np.zeros((1, points.shape[1]), np.float32)
-    kmeans = faiss.Kmeans(
-        points.shape[1],
-        number,
-        niter=ITERATIONS,
-        seed=seed,
-        spherical=True,  # centroids of length 1, nearest by inner product
-        min_points_per_centroid=1,  # silences faiss's advice: the sample was made to fit
-        max_points_per_centroid=len(points),
-    )
-    kmeans.train(points)
-    return np.asarray(kmeans.centroids, np.float32)
+    return kmeans(points, number, seed=seed, iterations=ITERATIONS, spherical=True)  # nearest by inner product
 
 
 def _dtype(lists: Any) -> type[np.floating[Any]]:

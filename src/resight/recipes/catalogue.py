@@ -162,7 +162,7 @@ def open_descriptor(name: str, settings: GlobalSettings) -> GlobalDescriptor:
         raise UsageError(f"recipe {name} needs a network: give {_ways(recipe)}")
     if not recipe.backbone:
         raise UsageError(f"recipe {name} is a trained network, not a backbone: give its checkpoint with --weights")
-    from resight.features.networks.backbone import open_backbone
+    from resight.features.networks.open import open_backbone
 
     backbone = open_backbone(settings.backbone)
     pool, pooled = pooling(settings, backbone.output)

@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 from resight.errors import UsageError
-from resight.features.local.rootsift import RootSift
+from resight.features.local.encoders import open_encoder
 from resight.features.pooling import class_token, gem, mac, rmac, smooth_regional_gem, spoc
 from resight.index.asmk import Asmk, Codebook
+from resight.types import Encoder
 
 MODEL_FILES = ("backbone", "weights")  # settings that name a file
 WHITENINGS = ("none", "pca", "zca")
@@ -21,11 +22,13 @@ POOLS = ("gem", "mac", "spoc", "rmac", "regional-gem", "class-token")
 class LocalSettings:
     """How local features are extracted and indexed.
 
+    `features`: their name (`resight.features.local.encoders`).
     `count`, `max_side`, `enlarge_below`, `contrast`: of `RootSift`. `words`: size of the codebook, None to follow the
     size of the collection. `binary`: compact signatures instead of full precision. `query_multiple`: words per
     descriptor of a query. `idf`: words weigh by their inverse document frequency.
     """
 
+    features: str = "rootsift"
     count: int = 1000
     max_side: int = 1024
     enlarge_below: int = 512
@@ -43,9 +46,10 @@ class LocalSettings:
         _ = self.encoder  # checks the rest
 
     @property
-    def encoder(self) -> RootSift:
+    def encoder(self) -> Encoder:
         """The extractor of local features."""
-        return RootSift(self.count, self.max_side, self.enlarge_below, self.contrast)
+        size = {"max_side": self.max_side, "enlarge_below": self.enlarge_below}
+        return open_encoder(self.features, count=self.count, contrast=self.contrast, **size)
 
     def index(self, codebook: Codebook) -> Asmk:
         """An empty index over `codebook`."""

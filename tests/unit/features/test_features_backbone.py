@@ -7,7 +7,9 @@ import pytest
 
 from onnx_factory import STRIDE, write_network
 from resight.errors import UsageError
-from resight.features.networks.backbone import IMAGENET_MEAN, file_sha256, open_backbone
+from resight.features.fingerprint import file_sha256
+from resight.features.networks.backbone import IMAGENET_MEAN
+from resight.features.networks.open import open_backbone
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from onnx_factory import write_network
 from resight.errors import ArrayError, UsageError
 from resight.features.extraction import Blend, extract
 from resight.features.global_descriptor import GlobalDescriptor
-from resight.features.networks.backbone import open_backbone
+from resight.features.networks.open import open_backbone
 from resight.features.pooling import gem, mac
 
 

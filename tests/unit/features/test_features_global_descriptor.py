@@ -9,7 +9,7 @@ from onnx_factory import write_network
 from resight.errors import ArrayError, UsageError
 from resight.features import global_descriptor
 from resight.features.global_descriptor import GlobalDescriptor, Linear, TooSmall, batches
-from resight.features.networks.backbone import open_backbone
+from resight.features.networks.open import open_backbone
 from resight.features.pooling import class_token, gem, mac, spoc
 from resight.features.whitening import fit_pca
 

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import struct
-
 import numpy as np
 import pytest
 
 from photo_factory import picture
-from resight.errors import ArrayError, CollectionError, UsageError
-from resight.features.local.rootsift import SIFT_DIM, RootSift, empty_features, pack, root, unpack
-from resight.types import LocalFeatures
+from resight.errors import ArrayError, UsageError
+from resight.features.local.encoders import ENCODERS, open_encoder
+from resight.features.local.rootsift import RootSift, root
+from resight.types import Encoder
 
 
 def blob(height, width, x, y, sigma, light=200.0):
@@ -52,7 +51,7 @@ def test_features_of_a_picture():
     image = picture(1)
     features = RootSift(count=150)(image)
     assert len(features) == 150
-    assert (features.dim, RootSift().dim) == (SIFT_DIM, SIFT_DIM)
+    assert (features.dim, RootSift().dim) == (128, 128)
     assert np.linalg.norm(features.descriptors, axis=1) == pytest.approx(np.ones(150), abs=1e-5)
     assert (features.xy >= 0).all()
     assert (features.xy <= (image.shape[1], image.shape[0])).all()
@@ -71,7 +70,7 @@ def test_the_same_pixels_give_the_same_features():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 3), (60, 80), (1, 3000), (3000, 2)])
 def test_flat_and_tiny_images_have_no_features(shape):
     features = RootSift()(np.full((*shape, 3), 120, np.uint8))
-    assert (len(features), features.dim) == (0, SIFT_DIM)
+    assert (len(features), features.dim) == (0, 128)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 3), (5, 4000)])
@@ -101,62 +100,17 @@ def test_root_is_the_root_of_the_share():
     assert root(values) == pytest.approx(np.array([[0.5, 0.75**0.5], [0, 0]]))
 
 
-def test_pack_and_unpack():
-    features = RootSift(count=200)(picture(3))
-    packed = pack(features)
-    again = unpack(packed)
-    assert len(packed) == 20 + 200 * (14 + 128)
-    assert np.array_equal(again.xy, features.xy)
-    for name in ("scale", "angle"):
-        assert getattr(again, name) == pytest.approx(getattr(features, name), rel=1e-3, abs=1e-3)
-    assert again.strength == pytest.approx(features.strength, rel=1e-3)
-    error = np.linalg.norm(again.descriptors - features.descriptors, axis=1)
-    assert error.max() < 0.02
-    assert pack(again) == packed
+def test_the_fingerprint_names_what_extracts():
+    assert RootSift().fingerprint == RootSift(count=1000).fingerprint
+    changed = [RootSift(count=999), RootSift(max_side=1000), RootSift(enlarge_below=0), RootSift(contrast=0.04)]
+    assert len({encoder.fingerprint for encoder in (RootSift(), *changed)}) == 5
 
 
-def test_pack_values_beyond_half_precision():
-    big = LocalFeatures([[1e6, 2e6]], [1e6], [0], [1e30], [[1.0, 1.0]])
-    again = unpack(pack(big))
-    assert again.xy.tolist() == [[1e6, 2e6]]
-    assert (again.scale[0], again.strength[0]) == (65504, 65504)
-    assert again.descriptors.tolist() == [[1, 1]]
-
-
-def test_pack_nothing():
-    again = unpack(pack(empty_features(SIFT_DIM)))
-    assert (len(again), again.dim) == (0, SIFT_DIM)
-
-
-def damaged(packed):
-    nan = struct.pack("<f", float("nan"))
-    yield b""
-    yield packed[:10]
-    yield packed[:-1]
-    yield packed + b"x"
-    yield b"JUNK" + packed[4:]
-    yield packed[:4] + b"\x09\x00" + packed[6:]  # version
-    yield packed[:8] + b"\xff\xff\xff\xff" + packed[12:]  # count
-    yield packed[:20] + nan + packed[24:]  # a position
-    yield packed[:12] + nan + packed[16:]  # lowest component
-
-
-def test_damaged_bytes_are_refused():
-    packed = pack(RootSift(count=20)(picture(4)))
-    assert len(unpack(packed)) == 20
-    for data in damaged(packed):
-        with pytest.raises(CollectionError, match="resight check"):
-            unpack(data)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_random_damage_never_gets_through_as_another_error(seed):
-    rng = np.random.default_rng(seed)
-    packed = bytearray(pack(RootSift(count=10)(picture(4))))
-    for place in rng.integers(0, len(packed), 8):
-        packed[place] = rng.integers(256)
-    try:
-        found = unpack(bytes(packed))
-    except CollectionError:
-        return
-    assert np.isfinite(found.xy).all()
+def test_encoders_open_by_name():
+    for name in ENCODERS:
+        encoder = open_encoder(name)
+        assert isinstance(encoder, Encoder)
+        assert encoder(picture(3)).dim == encoder.dim
+    assert open_encoder("rootsift", count=5) == RootSift(5)
+    with pytest.raises(UsageError, match=r"features='surf' are unknown: choose one of rootsift"):
+        open_encoder("surf")

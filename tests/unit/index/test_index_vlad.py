@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from resight.errors import CollectionError, UsageError
-from resight.features.local.rootsift import empty_features
+from resight.features.local.packed import empty_features
 from resight.index.vlad import Vlad
 from resight.types import LocalFeatures
 

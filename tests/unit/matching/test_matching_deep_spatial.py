@@ -5,7 +5,7 @@ import pytest
 
 from onnx_factory import write_network
 from resight.errors import ArrayError, UsageError
-from resight.features.networks.backbone import open_backbone
+from resight.features.networks.open import open_backbone
 from resight.matching.affine_frames import AffineFrames
 from resight.matching.deep_spatial import DeepRegions, describe, regions_of_maps, verify_regions
 from resight.matching.extremal import stable_regions

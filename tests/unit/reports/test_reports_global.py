@@ -14,7 +14,7 @@ from resight.cli import app
 from resight.collection import create_collection, open_collection
 from resight.errors import ImageError, UsageError
 from resight.features.global_descriptor import GlobalDescriptor, TooSmall
-from resight.features.networks.backbone import open_backbone
+from resight.features.networks.open import open_backbone
 from resight.features.pooling import class_token, gem, normalise
 from resight.fitting.whitening import fit_for
 from resight.images.decode import decode

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from resight.errors import UsageError
+from resight.features.fingerprint import file_sha256
 from resight.features.global_descriptor import Linear
-from resight.features.networks.backbone import IMAGENET_MEAN, IMAGENET_STD, Triple, file_sha256
+from resight.features.networks.backbone import IMAGENET_MEAN, IMAGENET_STD, Triple
 from resight.features.networks.resnet import BASIC, BLOCKS, STAGES, ResNet, Stage
 from resight.features.networks.vgg import Vgg16
 from resight.features.whitening import Whitening

@@ -1,24 +1,19 @@
-"""Pixels to local features: RootSIFT, and the compact bytes that a collection stores for one image.
-
-Every extractor here is an `Encoder`: a callable from pixels (H, W, 3) uint8 RGB to `LocalFeatures` in the pixels that
-it was given. `LocalFeatures.scaled` carries them over to original pixels.
-"""
+"""Pixels to local features: RootSIFT."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from resight.errors import ArrayError, CollectionError, UsageError
+from resight.errors import ArrayError, UsageError
+from resight.features.fingerprint import fingerprint
+from resight.features.local.packed import empty_features
 from resight.images.transform import resize_to
 from resight.types import Float32, LocalFeatures
-
-SIFT_DIM = 128
 
 
 @dataclass(frozen=True)
@@ -48,7 +43,12 @@ class RootSift:
     @property
     def dim(self) -> int:
         """Descriptor dimension."""
-        return SIFT_DIM
+        return 128
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, hexadecimal, of the name and the parameters: equal ones extract equal features."""
+        return fingerprint(["rootsift", asdict(self)])
 
     def __call__(self, pixels: NDArray[np.uint8], /) -> LocalFeatures:
         """Features of `pixels` (H, W, 3) uint8 RGB, in its own pixel coordinates, strongest first."""
@@ -58,7 +58,7 @@ class RootSift:
         sift = cv2.SIFT.create(nfeatures=0, contrastThreshold=self.contrast)
         points, descriptors = sift.detectAndCompute(gray, None)
         if not points:
-            return empty_features(SIFT_DIM)
+            return empty_features(self.dim)
         return self._select(points, descriptors).scaled(max(pixels.shape[:2]) / max(gray.shape))
 
     def _gray(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -84,55 +84,3 @@ def root(descriptors: Float32) -> Float32:
     """RootSIFT: square root of the L1-normalised descriptors, (n, d) float32; zero rows stay zero."""
     total = np.abs(descriptors).sum(axis=1, keepdims=True)
     return np.asarray(np.sqrt(np.abs(descriptors) / np.maximum(total, 1e-12)), np.float32)
-
-
-def empty_features(dim: int) -> LocalFeatures:
-    """The features of an image in which nothing was found."""
-    none = np.zeros(0, np.float32)
-    return LocalFeatures(np.zeros((0, 2), np.float32), none, none, none, np.zeros((0, dim), np.float32))
-
-
-_HEADER = struct.Struct("<4sHHIff")  # magic, version, dimension, count, lowest descriptor value, quantisation step
-_MAGIC = b"RSLF"
-_VERSION = 1
-_GEOMETRY = np.dtype([("xy", "<f4", 2), ("scale", "<f2"), ("angle", "<f2"), ("strength", "<f2")])
-
-
-def pack(features: LocalFeatures) -> bytes:
-    """One image's features as bytes: 14 bytes of geometry and one byte per descriptor component.
-
-    Descriptors are quantised to 256 levels between the image's lowest and highest component; for RootSIFT the error of
-    a descriptor is about 1 % of its norm. Scale, angle and strength are rounded to half precision.
-    """
-    values = features.descriptors
-    low = float(values.min()) if values.size else 0.0
-    step = (float(values.max()) - low) / 255 if values.size else 0.0
-    codes = np.rint((values - low) / (step or 1.0)).astype(np.uint8)
-    geometry = np.empty(len(features), _GEOMETRY)
-    geometry["xy"] = features.xy
-    for name in ("scale", "angle", "strength"):
-        geometry[name] = np.clip(getattr(features, name), -65504, 65504)
-    header = _HEADER.pack(_MAGIC, _VERSION, features.dim, len(features), low, step)
-    return b"".join((header, geometry.tobytes(), codes.tobytes()))
-
-
-def unpack(data: bytes) -> LocalFeatures:
-    """The features that `pack` wrote. Raises `CollectionError` when the bytes are not what it writes."""
-    if len(data) < _HEADER.size:
-        raise CollectionError(f"packed local features hold {len(data)} bytes: too short, run `resight check`")
-    magic, version, dim, count, low, step = _HEADER.unpack_from(data)
-    expected = _HEADER.size + count * (_GEOMETRY.itemsize + dim)
-    if (magic, version) != (_MAGIC, _VERSION) or len(data) != expected:
-        raise CollectionError("packed local features are damaged or of another version: run `resight check --repair`")
-    geometry = np.frombuffer(data, _GEOMETRY, count, _HEADER.size)
-    codes = np.frombuffer(data, np.uint8, count * dim, _HEADER.size + geometry.nbytes).reshape(count, dim)
-    try:
-        return LocalFeatures(
-            geometry["xy"],
-            geometry["scale"],
-            geometry["angle"],
-            geometry["strength"],
-            codes * np.float32(step) + np.float32(low),
-        )
-    except ArrayError as error:
-        raise CollectionError(f"packed local features are damaged ({error}): run `resight check --repair`") from error

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from resight.errors import UsageError
-from resight.features.networks.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Triple, file_sha256, fingerprint
+from resight.features.fingerprint import file_sha256, fingerprint
+from resight.features.networks.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Triple
 from resight.types import Float32
 
 

@@ -1,0 +1,99 @@
+"""Networks of ONNX files (extra `onnx`), without torch; onnxruntime is imported when the first one is opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resight.arrays import Float32
+from resight.errors import UsageError
+from resight.features.fingerprint import file_sha256
+from resight.features.networks.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Output, Triple
+
+PROBE = 128  # pixels of the square that a network of free input size is asked about itself with
+
+
+def open_onnx(path: str | os.PathLike[str], mean: Triple = IMAGENET_MEAN, std: Triple = IMAGENET_STD) -> Backbone:
+    """Open an ONNX network whose first input is images (N, 3, H, W) float32; its first output is used.
+
+    Whether that is maps, vectors or tokens, and the stride, is found by a trial on a blank image. One thread per image
+    would leave processors idle, so all of them work on each batch. Raises `UsageError` when onnxruntime is missing, the
+    file is damaged, or the network takes or gives something else.
+    """
+    place = Path(path)
+    session = _session(place)
+    images, names = session.get_inputs()[0], [output.name for output in session.get_outputs()[:1]]
+    if images.type != "tensor(float)" or len(images.shape) != 4 or images.shape[1] not in (3, "3"):
+        kind = f"{images.type} of shape {images.shape}"
+        raise UsageError(f"{place} takes {kind}, not float32 images (N, 3, H, W): export it with that input")
+    fixed = [side for side in images.shape[2:] if isinstance(side, int)]
+    if fixed and fixed[0] != fixed[-1]:
+        raise UsageError(f"{place} takes images of {fixed} pixels only: export it for square ones, or for any size")
+    side = fixed[0] if fixed else None
+
+    def forward(batch: Float32) -> Float32:
+        found: Float32 = session.run(names, {images.name: batch})[0]
+        return found
+
+    trial = _trial(place, forward, side or PROBE)
+    output: Output = {2: "vectors", 3: "tokens", 4: "maps"}[trial.ndim]  # type: ignore[assignment]
+    channels = trial.shape[1] if output != "tokens" else trial.shape[2]
+    return Backbone(
+        name=place.stem,
+        channels=int(channels),
+        stride=_stride(trial, side or PROBE),
+        sha256=file_sha256(place),
+        forward=forward,
+        output=output,
+        mean=mean,
+        std=std,
+        licence=session.get_modelmeta().custom_metadata_map.get("licence", "unknown"),
+        prefix=1 if output == "tokens" else 0,
+        side=side,
+    )
+
+
+def _session(path: Path) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UsageError(f"{path} needs onnxruntime: pip install 'resight[onnx]'") from error
+    faults = onnxruntime.capi.onnxruntime_pybind11_state
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors come as exceptions; warnings about the graph are of no use to the caller
+    try:
+        return onnxruntime.InferenceSession(os.fspath(path), options, providers=onnxruntime.get_available_providers())
+    except (
+        faults.Fail,
+        faults.InvalidProtobuf,
+        faults.InvalidGraph,
+        faults.NoSuchFile,
+        faults.NotImplemented,
+    ) as error:
+        raise UsageError(f"{path} cannot be opened as an ONNX network: {str(error).splitlines()[0]}") from error
+
+
+def _trial(path: Path, forward: Callable[[Float32], Float32], side: int) -> Float32:
+    try:
+        found = forward(np.zeros((1, 3, side, side), np.float32))
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "onnxruntime":
+            raise
+        raise UsageError(f"{path} does not run on an image of {side} x {side} pixels: {error}") from error
+    shape = getattr(found, "shape", None)
+    if shape is None or len(shape) not in (2, 3, 4) or found.dtype != np.float32:
+        raise UsageError(f"{path} gives {getattr(found, 'dtype', type(found))} of shape {shape}: no descriptors")
+    if not np.isfinite(found).all():
+        raise UsageError(f"{path} answers a blank image with NaN or infinity: its weights are damaged")
+    return found
+
+
+def _stride(trial: Float32, side: int) -> int:
+    if trial.ndim == 2:
+        return 0
+    cells = trial.shape[2] if trial.ndim == 4 else round((trial.shape[1] - 1) ** 0.5)
+    return round(side / max(int(cells), 1))
