@@ -22,11 +22,12 @@ from resight.images.transform import decode_crop
 from resight.types import Box, Int64, Ranking
 from resight.viz.curves import ap_histogram, precision_recall, recall_precision
 from resight.viz.html import BRAND, document, picture, text
-from resight.viz.pictures import ABSENT, Pixels, Relevance, encode_jpeg
+from resight.viz.pictures import Pixels, Relevance, encode_jpeg, placeholder
 from resight.viz.ranked import RankedItem, ranked_strip
 
 WORST, BEST, SHOWN = 8, 4, 10  # queries at either end, results of each
 CELL, STRIP_WIDTH, STRIP_HEIGHT, FIGURE_WIDTH = 132, 1700, 400, 1600
+NOT_AT_HAND = "the file is\nnot at hand"
 PAD, WRONG, RIGHT, JUNK = -1, 0, 1, 2
 VERDICT: dict[int, Relevance] = {WRONG: False, RIGHT: True, JUNK: "junk"}
 
@@ -36,7 +37,7 @@ def evaluation_page(
 ) -> str:
     """The page of an evaluation that was just made.
 
-    `files`: where the photos are; grey stands for those that are not at hand. `comparisons`: with an earlier result.
+    `files`: where the photos are; words stand for those that are not at hand. `comparisons`: with an earlier result.
     Shows the first level with queries at its two ends, or the medium one of revisited benchmarks. Frames are green for
     right, red for wrong, grey for junk. Raises `UsageError` when the ranking is not there.
     """
@@ -164,7 +165,8 @@ def _ends(benchmark: Benchmark, ranking: Ranking, scores: Scores, level: str, fi
     """The queries with the lowest and the highest scores, with their first results."""
     order = np.lexsort((np.arange(len(scores)), scores.ap))
     order = order[~np.isnan(scores.ap[order])]
-    worst = order[: min(WORST, len(order))]
+    perfect = 4 if scores.metric == "N-S" else 1
+    worst = order[scores.ap[order] < perfect][:WORST]
     best = order[len(worst) :][::-1][:BEST]
     strips = ""
     for title, queries in (("Worst queries", worst), ("Best queries", best)):
@@ -214,11 +216,11 @@ def _pixels(files: ImageFiles | None, row: int) -> Pixels:
 
 def _read(path: Path | None, box: Box | None) -> Pixels:
     if path is None:
-        return ABSENT
+        return placeholder(NOT_AT_HAND)
     try:
         read = decode(path, max_side=2 * CELL) if box is None else decode_crop(path, box, max_side=1024)
     except ImageError:
-        return ABSENT
+        return placeholder(NOT_AT_HAND)
     return read.pixels
 
 

@@ -187,7 +187,7 @@ def verify_many(
                     threshold=threshold,
                     min_inliers=min_inliers,
                     use_frames=use_frames,
-                )  # fmt: skip
+                )
             )
         return results
 

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from resight.errors import UsageError
-from resight.index.asmk import Aggregated, Asmk, Codebook, aggregate
+from resight.index.asmk import Aggregated, Asmk, Codebook
 from resight.ranking.pipeline import Composable, explain, need
 from resight.types import Evidence, Float32, Int64, LocalFeatures, Queries, Ranking, Stage
 
@@ -165,7 +165,7 @@ def bags(index: Asmk, images: Sequence[LocalFeatures], owners: Sequence[int]) ->
     multiple = min(index.kernel.query_multiple, len(index.codebook))
     words = [np.empty((0, multiple), np.int64), *(words_of(index, image) for image in images if len(image))]
     rows = np.asarray(owners, np.int64)[numbers]
-    return aggregate(index.codebook, rows, np.concatenate(words), descriptors, binary=index.kernel.binary)
+    return index.aggregate_query(rows, descriptors, np.concatenate(words))
 
 
 def words_of(index: Asmk, features: LocalFeatures) -> Int64:
@@ -173,7 +173,7 @@ def words_of(index: Asmk, features: LocalFeatures) -> Int64:
     the first search and its expansion ask for the same, and that takes longer than the search itself."""
     known, words = _WORDS.get(features, (None, None))
     if known is not index.codebook or words is None:
-        words = index.codebook.assign(features.descriptors, min(index.kernel.query_multiple, len(index.codebook)))
+        words = index.query_words(features.descriptors)
         _WORDS[features] = index.codebook, words
     return words
 

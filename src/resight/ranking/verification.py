@@ -73,13 +73,17 @@ class Verifier:
 
     def _candidates(self, rows: Int64) -> list[Compact]:
         """The photos of `rows` (n,), ready to be matched; those that are not hot are read."""
-        found = {row: self._hot.get(row) for row in rows.tolist()}
-        cold = np.array([row for row, features in found.items() if features is None], np.int64)
-        read = self.compact or (lambda rows: [compact(features) for features in self.features(rows)])
-        for row, features in zip(cold.tolist(), read(cold) if len(cold) else (), strict=True):
+        found = {row: hot for row in rows.tolist() if (hot := self._hot.get(row)) is not None}
+        cold = np.array([row for row in rows.tolist() if row not in found], np.int64)
+        for row, features in zip(cold.tolist(), self._read(cold) if len(cold) else (), strict=True):
             found[row] = features
             self._hot.put(row, features, features.nbytes)
-        return [features for row in rows.tolist() if (features := found[row]) is not None]
+        return [found[row] for row in rows.tolist()]
+
+    def _read(self, rows: Int64) -> Sequence[Compact]:
+        if self.compact is not None:
+            return self.compact(rows)
+        return [compact(features) for features in self.features(rows)]
 
     def _remember(self, query: LocalFeatures) -> dict[int, Verification]:
         # The features are kept beside their identity, so that it cannot pass to other features meanwhile.
