@@ -145,6 +145,8 @@ class Collection:
         query = image if isinstance(image, Query) else read_query(snapshot, image, box)
         read = time.perf_counter()
         ids, scores = _ranked(query, pipeline(query.queries()))
+        if query.empty:
+            ids, scores = ids[:0], scores[:0]  # nothing can be compared: any order would be made up
         rule = self.match_rule(recipe)
         results = judge(snapshot, rule, query, ids[:top], scores[:top], options.get("verify", VERIFIED))
         seconds = (read - started, time.perf_counter() - read)
