@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from scipy.special import bdtrc
 
 from resight.errors import ArrayError, UsageError
+from resight.features.compact import hull_area
 from resight.matching.affine_kernels import crowding, search_all
-from resight.matching.checks import aligned, hull_area, plausible, share
+from resight.matching.checks import aligned, plausible, share
 from resight.matching.frames import Float64, Frames
 from resight.matching.geometry import Verification
 from resight.types import Float32, Int64, as_array

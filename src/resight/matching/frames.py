@@ -171,9 +171,10 @@ def _best(
         limit = (LOOSENESS[0] * threshold) ** 2
         loose[h] = _support(hypotheses[h], src, dst, log_scale, turn, log_scale_tolerance, turn_tolerance, limit)
     order = np.argsort(-loose, kind="mergesort")[:REFINED]
-    return _refined(
+    found: tuple[Float64, float] = _refined(
         hypotheses[order], src, dst, log_scale, turn, log_scale_tolerance, turn_tolerance, threshold, affine
     )
+    return found
 
 
 @numba.njit(cache=True, nogil=True)
@@ -204,7 +205,10 @@ def _proposed(
     order = np.argsort(-loose, kind="mergesort")[:REFINED]
     order = order[loose[order] > 0.0]
     hypotheses = similarities(src[order], dst[order], factors[order])
-    return _refined(hypotheses, src, dst, log_scale, turn, log_scale_tolerance, turn_tolerance, threshold, affine)
+    found: tuple[Float64, float] = _refined(
+        hypotheses, src, dst, log_scale, turn, log_scale_tolerance, turn_tolerance, threshold, affine
+    )
+    return found
 
 
 @numba.njit(cache=True, nogil=True)
@@ -212,7 +216,7 @@ def _refined(
     hypotheses: Float64, src: Float64, dst: Float64, log_scale: Float64, turn: Float64,
     log_scale_tolerance: float, turn_tolerance: float, threshold: float, affine: bool,
 ) -> tuple[Float64, float]:  # fmt: skip
-    """The transform with most support at the threshold among `hypotheses`, each refined step by step, and its support."""
+    """The transform with most support among `hypotheses`, each refined step by step, and that support."""
     best, most = np.eye(3), 0.0
     for hypothesis in hypotheses:
         transform = hypothesis.copy()

@@ -14,7 +14,8 @@ from resight.errors import UsageError
 from resight.index.asmk import Asmk
 from resight.matching.geometry import Verification
 from resight.ranking.pipeline import composable, need
-from resight.ranking.search import bags, local_features, restrict
+from resight.ranking.query_words import bags
+from resight.ranking.search import local_features, restrict
 from resight.ranking.verification import Verifier
 from resight.types import Evidence, Int64, LocalFeatures, Queries, Ranking
 

@@ -75,9 +75,9 @@ class Verifier:
         found = {row: self._hot.get(row) for row in rows.tolist()}
         cold = np.array([row for row, features in found.items() if features is None], np.int64)
         read = self.compact or (lambda rows: [compact(features) for features in self.features(rows)])
-        for row, features in zip(cold.tolist(), read(cold) if len(cold) else (), strict=True):
-            found[row] = features
-            self._hot.put(row, features, features.nbytes)
+        for row, fresh in zip(cold.tolist(), read(cold) if len(cold) else (), strict=True):
+            found[row] = fresh
+            self._hot.put(row, fresh, fresh.nbytes)
         return [features for row in rows.tolist() if (features := found[row]) is not None]
 
     def _remember(self, query: LocalFeatures) -> dict[int, Verification]:

@@ -11,8 +11,9 @@ from resight.index.asmk import Asmk, Codebook
 from resight.matching.geometry import verify
 from resight.ranking.confidence import UNKNOWN, Confidence
 from resight.ranking.hamming import HammingExpansion, within
+from resight.ranking.query_words import words_of
 from resight.ranking.recipes import Resources, classic
-from resight.ranking.search import AsmkSearch, local_features, restrict, stack, words_of
+from resight.ranking.search import AsmkSearch, local_features, restrict, stack
 from resight.ranking.settings import ClassicSettings, GlobalSettings, Settings, settings_of
 from resight.ranking.verification import CEILING, ONSET, WEIGHT, SpatialRerank, Verifier, describe, evidence
 from resight.types import LocalFeatures, Queries, Ranking
@@ -140,7 +141,7 @@ def test_verifier_reads_again_what_it_has_no_room_for(world, monkeypatch):
         asked.append(rows.tolist())
         return [compact(world[1][row]) for row in rows]
 
-    verifier = Verifier(lambda rows: pytest.fail("the compact form is read instead"), source)
+    verifier = Verifier(lambda _: pytest.fail("the compact form is read instead"), source)
     before = verifier(world[0], np.arange(2, 9))
     verifier(world[1][5], [8, 2])
     assert asked == [[2, 3, 4, 5, 6, 7, 8], [2]]
@@ -162,9 +163,9 @@ def test_words_of_a_query_are_sought_once(world, monkeypatch):
         np.testing.assert_array_equal(found.ids, expected.ids)
         np.testing.assert_array_equal(found.scores, expected.scores)
     assert searched == [60]
-    other = Asmk(Codebook.fit(same.descriptors, 7), binary=False, query_multiple=2)
-    assert words_of(other, same).max() < 7
-    assert searched[1:] == [60, 60]  # medians of the other codebook, then its words
+    other = Codebook(index.codebook.centroids[:7])
+    assert words_of(other, same, 2).max() < 7
+    assert searched == [60, 60]
 
 
 def test_evidence_is_bounded(verifier, world):
