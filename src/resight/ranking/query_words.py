@@ -22,7 +22,7 @@ from resight.types import Float32, Int64, LocalFeatures
 
 SHORTLIST_FROM = 1024  # words from which a shortlist pays
 SLACK = 12  # bits beyond the least Hamming distance at which a word is still compared
-HEADROOM = 1.25  # components of descriptors exceed those of words, which are means; what exceeds by more is cut
+HEADROOM = 1.5  # components of descriptors exceed those of words, which are means; what exceeds by more is cut
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +82,8 @@ def assign(codebook: Codebook, descriptors: Float32, multiple: int) -> Int64:
 
 
 def _words(codebook: Codebook) -> Words:
-    low, high = float(codebook.centroids.min()), float(codebook.centroids.max())
-    step = (HEADROOM * (high - low) or 1.0) / np.iinfo(np.uint8).max
+    low, high = HEADROOM * min(0.0, codebook.centroids.min()), HEADROOM * max(0.0, codebook.centroids.max())
+    step = ((high - low) or 1.0) / np.iinfo(np.uint8).max
     codes = _codes(codebook.centroids, low, step)
     thresholds = (codes.sum(axis=0, dtype=np.int64) // len(codes)).astype(np.uint8)
     squares = np.square(codes, dtype=np.int32).sum(axis=1, dtype=np.int32)
