@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resight.index.exact_torch import exact_search_torch
 
 from resight.evaluation.streaming import rank_blocks
 from resight.graph import knn_graph
@@ -95,7 +94,6 @@ def test_every_index_ranks_copies_by_row(count):
         assert (found.scores == found.scores[:, :1]).all(), "a tie has one score"
         allowed = rows[1::2]
         assert index.search(vectors[rows[:1]], k, allowed).ids[0, : len(allowed)].tolist() == allowed[:k].tolist()
-    assert exact_search_torch(vectors[rows[:2]], vectors, k, "cpu").ids.tolist() == [rows[:k].tolist()] * 2
     assert neighbours(vectors[rows[:2]], vectors, k).ids.tolist() == [rows[:k].tolist()] * 2
 
 

@@ -11,9 +11,12 @@ from resight.matching.geometry import verify
 from resight.ranking.confidence import UNKNOWN, Confidence
 from resight.ranking.hamming import HammingExpansion, within
 from resight.ranking.search import AsmkSearch, local_features, restrict, stack
+from resight.ranking.vector_database import VectorDatabase
 from resight.ranking.verification import CEILING, ONSET, WEIGHT, SpatialRerank, Verifier, describe, evidence
-from resight.recipes.local import Resources, classic
-from resight.recipes.settings import ClassicSettings, GlobalSettings, Settings, settings_of
+from resight.recipes.catalogue import Settings, settings_of
+from resight.recipes.local import classic
+from resight.recipes.resources import ArrayResources
+from resight.recipes.settings import GlobalSettings, LocalSettings
 from resight.types import LocalFeatures, Queries, Ranking
 
 DIM = 16
@@ -230,7 +233,7 @@ def test_within_keeps_what_lies_in_the_frame(world, verifier):
 
 
 def test_classic_puts_the_stages_together(world, verifier, queries):
-    resources = Resources(verifier, UNKNOWN, world[2])
+    resources = ArrayResources(VectorDatabase.over(np.eye(12, 4)), index=world[2], verifier=verifier)
     names = [type(stage).__name__ for stage in classic(resources).stages]
     assert names == ["AsmkSearch", "SpatialRerank", "HammingExpansion", "SpatialRerank"]
     assert len(classic(resources, expand=False).stages) == 2
@@ -241,7 +244,7 @@ def test_classic_puts_the_stages_together(world, verifier, queries):
 
 
 def test_settings_come_from_the_recipe():
-    assert settings_of("classic", {}) == Settings("classic", ClassicSettings(), None)
+    assert settings_of("classic", {}) == Settings("classic", LocalSettings(), None)
     made = settings_of("classic", {"count": 50, "words": 9, "binary": False, "contrast": 0, "idf": True}).local
     assert (made.encoder.count, made.words, made.binary, made.contrast, made.idf) == (50, 9, False, 0, True)
     assert settings_of("classic", {"words": None}).local.words is None
@@ -254,8 +257,8 @@ def test_settings_come_from_the_recipe():
 @pytest.mark.parametrize(
     ("recipe", "parameters", "message"),
     [
-        ("nosuch", {}, "recipe 'nosuch' is unknown: choose one of classic"),
-        ("classic", {"cuont": 3}, "no setting 'cuont'"),
+        ("nosuch", {}, "recipe 'nosuch' cannot index photos: choose one of classic"),
+        ("classic", {"cuont": 3}, "no option 'cuont'"),
         ("classic", {"count": "3"}, "count='3'"),
         ("classic", {"count": True}, "count=True"),
         ("classic", {"binary": 1}, "binary=1"),
@@ -265,8 +268,8 @@ def test_settings_come_from_the_recipe():
         ("classic", {"query_multiple": 0}, "query_multiple=0"),
         ("classic", {"count": 0}, "count=0"),
         ("classic", {"contrast": None}, "contrast=None"),
-        ("classic", {"backbone": "net.onnx"}, "no setting 'backbone'"),
-        ("gem", {"words": 3}, "no setting 'words'"),
+        ("classic", {"backbone": "net.onnx"}, "no option 'backbone'"),
+        ("gem", {"words": 3}, "no option 'words'"),
         ("gem", {"scales": [1, "2"]}, "scales="),
         ("gem", {"scales": [0]}, "scales=.*positive"),
         ("gem", {"pool": "best"}, "pool='best'"),
