@@ -82,6 +82,33 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(base, make_photos(base / "photos", objects=8), write_network(base / "net.onnx", channels=24))
 
 
+@pytest.fixture(scope="session")
+def fitted(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hybrid collection to which everything was fitted that can be. Do not write into it."""
+    from resight.fitting.fusion import fit_fusion
+    from resight.fitting.graphs import build_graph, tune
+    from resight.fitting.labels import label
+    from resight.fitting.separation import fit_separation_to
+    from resight.fitting.similarity import fit_similarity
+    from resight.fitting.whitening import fit_whitening_to, use_whitening
+    from resight.training.similarity import Options
+
+    base = tmp_path_factory.mktemp("fitted")
+    collection = world.copy("hybrid", base)
+    use_whitening(collection, fit_whitening_to(collection, "zca"))
+    build_graph(collection, 50, verified=True, offline=True)
+    tune(collection)
+    rows = [(name, group[0][:3]) for group in world.photos.groups for name in group]
+    labels, groups = base / "labels.csv", base / "groups.csv"
+    labels.write_text("\n".join(["photo,label", *(f"{world.photos.folder / name},{what}" for name, what in rows)]))
+    groups.write_text("\n".join(["id,group", *(f"{name},{what}" for name, what in rows)]))
+    label(collection, labels)
+    fit_fusion(collection)
+    fit_separation_to(collection, epochs=1)
+    fit_similarity(collection, groups=groups, hidden=(16, 8), cosine=Options(epochs=1), options=Options(epochs=2))
+    return collection.path
+
+
 @pytest.fixture
 def copied(built: Built, tmp_path: Path) -> Built:
     """`built` with a collection and photos of its own. The collection still names the photos of `built`."""

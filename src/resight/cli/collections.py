@@ -181,7 +181,8 @@ def _print_report(collection: Collection, report: Report, json: bool) -> None:
     if json:
         counts = {key: getattr(report, key) for key in ("added", "updated", "unchanged", "skipped", "interrupted")}
         problems = [_problem(problem) for problem in report.problems]
-        console.print_json({"collection": str(collection.path), **counts, "problems": problems})
+        notes = {"problems": problems, "notes": report.notes}
+        console.print_json({"collection": str(collection.path), **counts, **notes})
         return
     if report.problems:
         rows = [(problem.kind, problem.message) for problem in report.problems[:PROBLEMS]]
@@ -192,6 +193,8 @@ def _print_report(collection: Collection, report: Report, json: bool) -> None:
         f"{collection.path.name}: {console.count(len(collection.snapshot.tables.feature_rows), 'photo')} searchable "
         f"({report.added} added, {report.updated} updated, {report.unchanged} unchanged, {report.skipped} skipped)"
     )
+    for note in report.notes:
+        console.warn(note)
 
 
 def _problem(problem: Any) -> dict[str, str]:

@@ -11,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from onnx_factory import write_network
+from photo_factory import picture, save
 from resight.artifacts.files import FUSION, VECTOR_LISTS, WHITENING
 from resight.cli import app
 from resight.collection import create_collection, open_collection, open_or_create
@@ -139,7 +140,7 @@ def test_a_damaged_whitening_is_named_and_repaired(gem):
 
 
 def test_another_network_is_refused_and_a_moved_one_followed(gem, world, tmp_path):
-    photos, network = world.photos, world.network
+    network = world.network
     other = write_network(tmp_path / "other.onnx", channels=24, seed=1)
     with pytest.raises(StampMismatch, match="another network"):
         open_or_create(gem, "gem", {"backbone": str(other)})
@@ -150,7 +151,7 @@ def test_another_network_is_refused_and_a_moved_one_followed(gem, world, tmp_pat
     collection = open_collection(gem)
     assert collection.search(sorted(collection.ids)[0]).results  # a stored vector needs no network
     with pytest.raises(UsageError, match=r"there is no backbone .*moved\.onnx"):
-        collection.search(photos.folder / sorted(collection.ids)[0])
+        collection.search(save(tmp_path / "outside.jpg", picture(77)))
 
 
 def test_a_large_collection_keeps_its_lists_and_follows_changes(gem, monkeypatch):
@@ -249,7 +250,7 @@ def test_commands(world, gem, tmp_path):
     assert run.invoke(app, ["fit", "whitening", str(gem), "--from", file]).exit_code == 0
     assert open_collection(gem).info().dim == 6
     found = run.invoke(app, ["search", path, ids[0]])
-    assert "without saying what is a match" in found.stdout
+    assert "there are no local features for proof" in found.stdout
     assert "inliers" not in found.stdout
     pairs.write_text(f"left,right\n{ids[0]},nobody\n")
     refused = run.invoke(app, learned)
