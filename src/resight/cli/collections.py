@@ -194,7 +194,8 @@ def _print_report(collection: Collection, report: Report, json: bool) -> None:
             key: getattr(report, key) for key in ("added", "updated", "moved", "unchanged", "skipped", "interrupted")
         }
         problems = [_problem(problem) for problem in report.problems]
-        console.print_json({"collection": str(collection.path), **counts, "problems": problems, "notes": report.notes})
+        notes = {"problems": problems, "notes": report.notes}
+        console.print_json({"collection": str(collection.path), **counts, **notes})
         return
     if report.problems:
         rows = [(problem.kind, problem.message) for problem in report.problems[:PROBLEMS]]

@@ -110,7 +110,7 @@ class Collection:
         """
         return read_query(self.snapshot, image, box)
 
-    def pipeline(self, where: str | None = None, recipe: str | None = None, **options: Any) -> Pipeline:
+    def pipeline(self, /, where: str | None = None, recipe: str | None = None, **options: Any) -> Pipeline:
         """The stages of a recipe, the collection's own when it is None; raises as `Snapshot.pipeline` does."""
         return self.snapshot.pipeline(where, recipe, options)
 
@@ -124,6 +124,7 @@ class Collection:
 
     def search(
         self,
+        /,
         image: str | os.PathLike[str] | Query,
         box: Box | None = None,
         top: int = 20,
@@ -154,6 +155,7 @@ class Collection:
 
     def explain(
         self,
+        /,
         image: str | os.PathLike[str] | Query,
         id: str,
         box: Box | None = None,
