@@ -32,7 +32,7 @@ def test_published_descriptors_are_scored_without_reading_photos(tmp_path: Path)
     assert content["systems"][-1]["scores"]["plain"]["mean"] == pytest.approx(0.8438, abs=5e-5)
     assert len(content["queries"]) == 194
     page = tmp_path / "page.html"
-    assert CliRunner().invoke(app, [*arguments, "--html", str(page)]).exit_code == 0
+    assert CliRunner().invoke(app, [*arguments, "--report", str(page)]).exit_code == 0
     assert 200_000 < page.stat().st_size < 5_000_000
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from resight.artifacts import files
 from resight.errors import CollectionError, StampMismatch
-from resight.features.local.packed import unpack
+from resight.features.local.packed import unpack, unpack_compact
 from resight.index.asmk import Asmk, Codebook, words_for
 from resight.progress import Progress, silent
 from resight.ranking.confidence import CHANGE, UNKNOWN, Bonus, Confidence, calibrate
@@ -96,7 +96,10 @@ def follow_inverted_file(
 
 def verifier(tables: Tables) -> Verifier:
     """A `Verifier` over the stored features."""
-    return Verifier(lambda rows: features_of(tables, rows))
+    return Verifier(
+        lambda rows: features_of(tables, rows),
+        lambda rows: [unpack_compact(packed) for packed in tables.local(rows)],
+    )
 
 
 def features_of(tables: Tables, rows: Int64) -> list[LocalFeatures]:

@@ -57,7 +57,8 @@ def compare(
         Path, typer.Argument(metavar="FILE.yaml", help="The experiment: `benchmarks`, `systems`, perhaps a `baseline`.")
     ],
     form: Annotated[
-        str, typer.Option("--format", help="Format of the table: table, json, csv, markdown or latex.")
+        str,
+        typer.Option("--format", metavar="FORMAT", help="Format of the table: table, json, csv, markdown or latex."),
     ] = "table",
     cache: options.Cache = None,
     json: options.Json = False,

@@ -28,7 +28,9 @@ def register(app: typer.Typer) -> None:
 def index(
     photos: options.Photos,
     to: Annotated[str, typer.Option(metavar="NAME.resight", help="The collection to make or to continue.")],
-    recipe: Annotated[str | None, typer.Option(help="How photos are described: classic by default; gem, ...")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="NAME", help="How photos are described: classic by default; gem, ...")
+    ] = None,
     backbone: options.Backbone = None,
     weights: options.Weights = None,
     set_: options.Set = None,

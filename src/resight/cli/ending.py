@@ -62,31 +62,54 @@ def _safe_usage_errors() -> Iterator[None]:
         raise
 
 
+class _Stdout:
+    """Standard output that remembers why it took no more: other files and sockets fail with the same errors."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.failure: OSError | None = None
+
+    def write(self, text: str) -> int:
+        with self._remembered():
+            return int(self._stream.write(text))
+
+    def flush(self) -> None:
+        with self._remembered():
+            self._stream.flush()
+
+    @contextmanager
+    def _remembered(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 @contextmanager
 def _safe_output() -> Iterator[None]:
     """A standard output that takes no more ends the command: in silence when its reader left, else with a sentence."""
+    before = sys.stdout
+    stream = _Stdout(before)
+    sys.stdout = stream
     try:
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-    except OSError as error:
-        if not _output_is_broken():
+        yield
+        stream.flush()
+    except (OSError, SystemExit):
+        with suppress(OSError):
+            stream.flush()
+        if stream.failure is None:
             raise
         with suppress(OSError, ValueError):  # else Python tries once more at its exit, and complains
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if isinstance(stream.failure, BrokenPipeError):
             sys.exit(READER_LEFT)
-        console.leave(1, f"the output cannot be written: {error.strerror or error}", error=True)
-
-
-def _output_is_broken() -> bool:
-    """Whether it is standard output that failed: it still holds what it could not write."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        return True
-    return False
+        console.leave(1, f"the output cannot be written: {stream.failure.strerror}", error=True)
+    finally:
+        sys.stdout = before
 
 
 def _escape_what_cannot_be_shown() -> None:

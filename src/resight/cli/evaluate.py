@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from resight.evaluation.metrics import Scores
     from resight.evaluation.significance import Comparison
 
+OPENING = "opening the benchmark"
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -27,7 +29,8 @@ def evaluate(
         typer.Argument(metavar="BENCHMARK:PATH", help="A benchmark that `bench list` prints, and where its files lie."),
     ],
     recipe: Annotated[
-        str | None, typer.Option(help="What is scored: classic by default, gem, ...; with --features: search, ...")
+        str | None,
+        typer.Option(metavar="NAME", help="What is scored: classic by default, gem, ...; with --features: search, ..."),
     ] = None,
     set_: options.Set = None,
     backbone: options.Backbone = None,
@@ -51,7 +54,7 @@ def evaluate(
         bool, typer.Option("--uncropped", help="Search with whole photos, although the benchmark crops its queries.")
     ] = False,
     stages: Annotated[
-        int | None, typer.Option(help="Number of stages of the recipe that run; all by default.", min=1)
+        int | None, typer.Option(metavar="N", help="Number of stages of the recipe that run; all by default.", min=1)
     ] = None,
     against: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Compare with a result that --json printed earlier.")
@@ -84,8 +87,14 @@ def evaluate(
     need_folder(report)
     earlier = None if against is None else read_evaluation(against)
     with console.progress(json) as progress:
-        progress("opening the benchmark", 0, 1)
-        evaluation = run_evaluation(run, cache=cache, progress=progress)
+        progress(OPENING, 0, 1)
+
+        def show(step: str, done: int, total: int) -> None:
+            progress(OPENING, 1, 1)
+            progress(step, done, total)
+
+        evaluation = run_evaluation(run, cache=cache, progress=show)
+        progress(OPENING, 1, 1)
     comparisons = {} if earlier is None else compare_evaluations(evaluation, earlier)
     if report is not None:
         with console.waiting("drawing the report", json):

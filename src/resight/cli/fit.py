@@ -34,9 +34,12 @@ def whitening(
     name: options.Name,
     method: Annotated[
         str | None,
-        typer.Option(help="zca, the default, or pca; with --pairs or --groups: learned, the default, or adapted."),
+        typer.Option(
+            metavar="METHOD",
+            help="zca, the default, or pca; with --pairs or --groups: learned, the default, or adapted.",
+        ),
     ] = None,
-    dim: Annotated[int | None, typer.Option(help="Number of dimensions to keep.", min=1)] = None,
+    dim: Annotated[int | None, typer.Option(metavar="N", help="Number of dimensions to keep.", min=1)] = None,
     pairs: options.Pairs = None,
     groups: options.Groups = None,
     from_: options.From = None,
@@ -94,7 +97,8 @@ def separation(
         bool, typer.Option("--verified", help="Join only photos that geometry proves to match.")
     ] = False,
     k: Annotated[
-        int | None, typer.Option(help="Number of neighbours per photo; by default as many as stand out.", min=1)
+        int | None,
+        typer.Option(metavar="N", help="Number of neighbours per photo; by default as many as stand out.", min=1),
     ] = None,
     epochs: options.Epochs = 200,
     seed: options.Seed = 0,
@@ -140,9 +144,14 @@ def similarity(
     pairs: options.Pairs = None,
     groups: options.Groups = None,
     photos: Annotated[
-        int, typer.Option(help="Number of photos whose results geometry proves, where no examples are given.", min=2)
+        int,
+        typer.Option(
+            metavar="N", help="Number of photos whose results geometry proves, where no examples are given.", min=2
+        ),
     ] = 500,
-    epochs: Annotated[int, typer.Option(help="Maximum number of epochs of each stage that learns pairs.", min=1)] = 30,
+    epochs: Annotated[
+        int, typer.Option(metavar="N", help="Maximum number of epochs of each stage that learns pairs.", min=1)
+    ] = 30,
     seed: options.Seed = 0,
     checkpoints: Annotated[
         Path | None,

@@ -31,7 +31,7 @@ Set = Annotated[
 Box = Annotated[
     str | None, typer.Option("--box", metavar="X,Y,W,H", help="Search for this part of the query, in its pixels.")
 ]
-Top = Annotated[int, typer.Option("--top", help="Number of results.", min=1)]
+Top = Annotated[int, typer.Option("--top", metavar="N", help="Number of results.", min=1)]
 Where = Annotated[
     str | None,
     typer.Option(
@@ -41,10 +41,14 @@ Where = Annotated[
 Ranked = Annotated[
     str | None,
     typer.Option(
-        "--recipe", help="How results are ranked, such as explore-exploit; by default as the photos were indexed."
+        "--recipe",
+        metavar="NAME",
+        help="How results are ranked, such as explore-exploit; by default as the photos were indexed.",
     ),
 ]
-Jobs = Annotated[int, typer.Option("--jobs", help="Number of threads; 0 stands for one per processor.", min=0)]
+Jobs = Annotated[
+    int, typer.Option("--jobs", metavar="N", help="Number of threads; 0 stands for one per processor.", min=0)
+]
 Hidden = Annotated[bool, typer.Option("--hidden", help="Read files and folders whose names start with a dot, too.")]
 Missing = Annotated[bool, typer.Option("--missing", help="Take out every photo whose file is gone.")]
 
@@ -60,9 +64,9 @@ Groups = Annotated[
         "--groups", metavar="FILE.csv", help="Examples with the header id,group: photos of one thing share it."
     ),
 ]
-Epochs = Annotated[int, typer.Option("--epochs", help="Maximum number of epochs.", min=0)]
-Seed = Annotated[int, typer.Option("--seed", help="Random seed.", min=0)]
-Device = Annotated[str, typer.Option("--device", help="Where the training runs: cpu or cuda.")]
+Epochs = Annotated[int, typer.Option("--epochs", metavar="N", help="Maximum number of epochs.", min=0)]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Random seed.", min=0)]
+Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="Where the training runs: cpu or cuda.")]
 Log = Annotated[
     Path | None, typer.Option("--log", metavar="FOLDER", help="Write event files for TensorBoard to this folder.")
 ]
@@ -70,13 +74,15 @@ From = Annotated[
     Path | None, typer.Option("--from", metavar="FILE", help="Use what --out wrote before, instead of fitting.")
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the result to this file, too.")]
-Neighbours = Annotated[int, typer.Option("--k", help="Number of neighbours of every photo.", min=1)]
+Neighbours = Annotated[int, typer.Option("--k", metavar="N", help="Number of neighbours of every photo.", min=1)]
 
 Backbone = Annotated[
     Path | None,
-    typer.Option(help="Network of the global descriptor: an ONNX file, or the folder of a Hugging Face model."),
+    typer.Option(
+        metavar="PLACE", help="Network of the global descriptor: an ONNX file, or the folder of a Hugging Face model."
+    ),
 ]
-Weights = Annotated[Path | None, typer.Option(help="Published checkpoint of the global descriptor.")]
+Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="Published checkpoint of the global descriptor.")]
 Cache = Annotated[
     Path | None,
     typer.Option(

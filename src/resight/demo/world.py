@@ -55,6 +55,11 @@ class World:
     positives: tuple[tuple[str, ...], ...]
 
     @property
+    def lonely(self) -> tuple[str, ...]:
+        """Names of the photos that show no object: none has a partner."""
+        return tuple(photo.name for photo in self.photos if photo.object is None)
+
+    @property
     def photos_folder(self) -> Path:
         """The folder that holds the photos and nothing else."""
         return self.folder / PHOTOS

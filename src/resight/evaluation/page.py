@@ -22,11 +22,12 @@ from resight.images.transform import decode_crop
 from resight.types import Box, Int64, Ranking
 from resight.viz.curves import ap_histogram, precision_recall, recall_precision
 from resight.viz.html import BRAND, document, picture, text
-from resight.viz.pictures import ABSENT, Pixels, Relevance, encode_jpeg
+from resight.viz.pictures import Pixels, Relevance, encode_jpeg, placeholder
 from resight.viz.ranked import RankedItem, ranked_strip
 
 WORST, BEST, SHOWN = 8, 4, 10  # queries at either end, results of each
 CELL, STRIP_WIDTH, STRIP_HEIGHT, FIGURE_WIDTH = 132, 1700, 400, 1600
+NOT_AT_HAND = "the file is\nnot at hand"
 PAD, WRONG, RIGHT, JUNK = -1, 0, 1, 2
 VERDICT: dict[int, Relevance] = {WRONG: False, RIGHT: True, JUNK: "junk"}
 
@@ -36,7 +37,7 @@ def evaluation_page(
 ) -> str:
     """The page of an evaluation that was just made.
 
-    `files`: where the photos are; grey stands for those that are not at hand. `comparisons`: with an earlier result.
+    `files`: where the photos are; words stand for those that are not at hand. `comparisons`: with an earlier result.
     Shows the first level with queries at its two ends, or the medium one of revisited benchmarks. Frames are green for
     right, red for wrong, grey for junk. Raises `UsageError` when the ranking is not there.
     """
@@ -164,7 +165,8 @@ def _ends(benchmark: Benchmark, ranking: Ranking, scores: Scores, level: str, fi
     """The queries with the lowest and the highest scores, with their first results."""
     order = np.lexsort((np.arange(len(scores)), scores.ap))
     order = order[~np.isnan(scores.ap[order])]
-    worst = order[: min(WORST, len(order))]
+    perfect = 4 if scores.metric == "N-S" else 1
+    worst = order[scores.ap[order] < perfect][:WORST]
     best = order[len(worst) :][::-1][:BEST]
     strips = ""
     for title, queries in (("Worst queries", worst), ("Best queries", best)):
@@ -191,7 +193,8 @@ def _strip(
     image = ranked_strip(_read(path, asked.box), items, caption=asked.name, cell=CELL, columns=SHOWN)
     words = ", ".join(("wrong", "right", "junk")[verdict] for verdict in verdicts)
     alt = f"Query {asked.name}; results: {words or 'none'}"
-    ap = f"{scores.metric} {scores.ap[query]:.3f}, {_where(judged(benchmark, level, query, ranking.ids[query]))}"
+    found = _where(judged(benchmark, level, query, ranking.ids[query]))
+    ap = f"{scores.metric} {_printed(scores, scores.ap[query])}, {found}"
     encoded = encode_jpeg(image, STRIP_WIDTH, STRIP_HEIGHT)
     return f"""<figure class="strip"><figcaption><b>{text(asked.name)}</b> {text(ap)}</figcaption>
 <div class="scroll">{picture(encoded, alt, STRIP_WIDTH, STRIP_HEIGHT)}</div></figure>"""
@@ -213,11 +216,11 @@ def _pixels(files: ImageFiles | None, row: int) -> Pixels:
 
 def _read(path: Path | None, box: Box | None) -> Pixels:
     if path is None:
-        return ABSENT
+        return placeholder(NOT_AT_HAND)
     try:
         read = decode(path, max_side=2 * CELL) if box is None else decode_crop(path, box, max_side=1024)
     except ImageError:
-        return ABSENT
+        return placeholder(NOT_AT_HAND)
     return read.pixels
 
 
@@ -236,9 +239,14 @@ def _query_row(evaluation: Evaluation, query: int) -> str:
     return f"<tr><td>{text(evaluation.queries[query])}</td>{cells}</tr>"
 
 
+def _printed(scores: Scores, value: float) -> str:
+    """The score of one query as its mean is printed: in percent, N-S as it is."""
+    return f"{value:.0f}" if scores.metric == "N-S" else f"{100 * value:.1f}"
+
+
 def _bar(scores: Scores, value: Any) -> str:
     if np.isnan(value):
         return "<td>no positives</td>"
     share = 100 * value / (4 if scores.metric == "N-S" else 1)
     bar = f'<span class="track"><i class="bar" style="width:{share:.1f}%"></i></span>'
-    return f"<td>{bar} {value:.3f}</td>"
+    return f"<td>{bar} {_printed(scores, value)}</td>"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from resight.arrays import Float64
 from resight.errors import ArrayError, StampMismatch, UsageError
 from resight.index.aggregation import Aggregated, aggregate, image_blocks, join, value_kind
-from resight.index.asmk_scoring import Kernel, Snapshot, best, score_blocks
+from resight.index.asmk_scoring import Kernel, Snapshot, best, score_blocks, score_image
 from resight.index.codebook import Codebook, words_for
 from resight.index.inverted import Segment, build, merge_small
 from resight.store.tensor_file import read_tensors, write_tensors
@@ -114,13 +114,21 @@ class Asmk:
         kept = self._without(np.unique(aggregated.rows))
         self._set(merge_small([*kept, *build(aggregated, len(self.codebook))]))
 
-    def aggregate_query(self, query_rows: Any, descriptors: Any) -> Aggregated:
+    def query_words(self, descriptors: Any) -> Int64:
+        """The words that descriptors (n, D) of a query are assigned to, nearest first: (n, `query_multiple`) int64."""
+        return self.codebook.assign(descriptors, min(self.kernel.query_multiple, len(self.codebook)))
+
+    def aggregate_query(self, query_rows: Any, descriptors: Any, words: Int64 | None = None) -> Aggregated:
         """Aggregate queries: `query_rows` (n,) int64 in 0..Q-1 gives the query of each of `descriptors` (n, D).
 
-        Descriptors of several photos under one query row enrich its words: Hamming query expansion.
+        Descriptors of several photos under one query row enrich its words: Hamming query expansion. `words`: what
+        `query_words` gives for them, where that is known.
         """
+        planes = self.kernel.planes
+        if words is not None:
+            return aggregate(self.codebook, query_rows, words, descriptors, binary=planes > 0, planes=planes)
         multiple = min(self.kernel.query_multiple, len(self.codebook))
-        return self._aggregate(query_rows, descriptors, multiple, self.kernel.planes)
+        return self._aggregate(query_rows, descriptors, multiple, planes)
 
     def search(self, query_rows: Any, descriptors: Any, k: int | None = None, *, queries: int | None = None) -> Ranking:
         """Rank the index for every query: the `k` best (all by default), equal scores by row number.
@@ -154,6 +162,25 @@ class Asmk:
         for block, dense in score_blocks(snapshot, aggregated, count):
             result[block] = dense
         return result
+
+    def score(self, row: int, descriptors: Any, words: Int64) -> float:
+        """Score of one query, given as `descriptors` (n, D) of `words` (n, .) as from `query_words`, against one image.
+
+        Equal to what `scores` gives for image row `row`, at the cost of the words that this image holds. Raises
+        `UsageError` when the row is not in the index.
+        """
+        snapshot = self._snapshot
+        holding = [number for number, segment in enumerate(snapshot.segments) if segment.holds(np.array([row]))[0]]
+        if not holding:
+            raise UsageError(f"row {row} is not in the index: it cannot be scored")
+        segment = snapshot.segments[holding[0]]
+        image = segment.only(row)
+        feature, slot = np.nonzero(image.postings_per_word[words])
+        shared = self.aggregate_query(
+            np.zeros(len(feature), np.int64), np.asarray(descriptors)[feature], words[feature, slot][:, None]
+        )
+        factor = snapshot.places[holding[0]][1][np.searchsorted(segment.rows, row)]
+        return float(factor * score_image(snapshot, image, shared, np.unique(words)))
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, without the codebook; an existing file is replaced once the new one is complete."""

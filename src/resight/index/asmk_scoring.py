@@ -121,6 +121,17 @@ def score_blocks(snapshot: Snapshot, queries: Aggregated, count: int) -> Iterato
         yield block, _score(snapshot, starts[first : block.stop + 1], queries, weights) * factors[block, None]
 
 
+def score_image(snapshot: Snapshot, image: Segment, shared: Aggregated, words: Int64) -> float:
+    """Score, but for 1 / sqrt(n_d), of one query against a segment of one image.
+
+    `shared`: the query where the image has words; `words`: all words of the query, ascending, which n_q counts.
+    """
+    weights = shared.match_weights * snapshot.word_weights[shared.words]
+    score = np.zeros((1, 1))
+    _compare(snapshot, np.array([0, len(shared)]), shared, weights, image, score)
+    return float((score[:, 0] * _inverse_root(snapshot.word_weights[words].sum(keepdims=True)))[0])
+
+
 def _score(snapshot: Snapshot, starts: Int64, queries: Aggregated, weights: Float64) -> Float64:
     """Scores, but for 1 / sqrt(n_q), of the queries between `starts`: one task per segment and share of the queries."""
     count, workers = len(starts) - 1, os.cpu_count() or 1

@@ -76,6 +76,20 @@ class Segment:
         place = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
         return np.asarray(self.rows[place] == rows)
 
+    def only(self, row: int) -> Segment:
+        """This segment with the image of `row` alone, which it must hold: a binary search in the list of every word."""
+        image = int(np.searchsorted(self.rows, row))
+        low, high, last = self.offsets[:-1], self.offsets[1:], max(len(self.images) - 1, 0)
+        while (low < high).any():
+            middle = (low + high) // 2
+            before = self.images[np.minimum(middle, last)] < image
+            open_ = low < high
+            low, high = np.where(open_ & before, middle + 1, low), np.where(open_ & ~before, middle, high)
+        held = low < self.offsets[1:]
+        held[held] = self.images[low[held]] == image
+        offsets, places = np.append(0, np.cumsum(held)), low[held]
+        return Segment(np.array([row]), offsets, np.zeros(len(places), np.uint16), self.values[places])
+
     def without(self, rows: Int64) -> Segment | None:
         """This segment with `rows` left out; None when nothing is left. Copies the postings of one segment."""
         stays = ~np.isin(self.rows, rows)

@@ -23,8 +23,9 @@ from scipy.special import bdtrc
 
 from resight.arrays import Float64
 from resight.errors import ArrayError, UsageError
+from resight.features.local.compact import hull_area
 from resight.matching.affine_kernels import crowding, search_all
-from resight.matching.checks import aligned, hull_area, plausible, share
+from resight.matching.checks import aligned, plausible, share
 from resight.matching.frames import Frames
 from resight.matching.geometry import Verification
 from resight.types import Float32, Int64, as_array

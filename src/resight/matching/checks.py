@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from resight.arrays import Bool, Float64
 from resight.matching.frames import Frames, jacobians
@@ -64,13 +61,6 @@ def _thickness_without_one(points: Float64) -> float:
     outer = np.einsum("ni,nj->nij", points, points)
     covariances = (outer.sum(axis=0) - outer) / n - np.einsum("ni,nj->nij", means, means)
     return math.sqrt(max(0.0, np.linalg.eigvalsh(covariances)[:, 0].min()))
-
-
-def hull_area(points: NDArray[Any]) -> float:
-    """Area of the convex hull of points (n, 2), square pixels."""
-    if len(points) < 3:
-        return 0.0
-    return float(cv2.contourArea(cv2.convexHull(points.astype(np.float32))))
 
 
 def share(part: float, whole: float) -> float:

@@ -99,11 +99,16 @@ def correspond(
     return Correspondences(pairs, np.sqrt(forward.first[pairs[:, 0]]))
 
 
+def check_ratio(ratio: float | None) -> None:
+    """Raise `UsageError` on a ratio outside (0, 1]."""
+    if ratio is not None and not 0 < ratio <= 1:
+        raise UsageError(f"ratio is {ratio}: it must lie in (0, 1], or be None for no ratio test")
+
+
 def _check(a: LocalFeatures, b: LocalFeatures, ratio: float | None, max_distance: float | None) -> None:
     if len(a) and len(b) and a.dim != b.dim:
         raise ArrayError(f"descriptors of dimension {a.dim} and {b.dim} cannot be compared: use one feature for both")
-    if ratio is not None and not 0 < ratio <= 1:
-        raise UsageError(f"ratio is {ratio}: it must lie in (0, 1], or be None for no ratio test")
+    check_ratio(ratio)
     if max_distance is not None and not max_distance >= 0:
         raise UsageError(f"max_distance is {max_distance}: a distance is never negative")
 

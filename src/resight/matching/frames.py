@@ -52,13 +52,22 @@ class Frames:
     def errors(self, transform: Float64) -> Float64:
         """Squared distance in image b between `transform` of src and dst, inf where scale or angle disagree, (m,)."""
         errors: Float64 = _errors(
-            transform, self.src, self.dst, self.log_scale, self.turn, self.log_scale_tolerance, self.turn_tolerance
-        )
+            transform, self.src, self.dst, self.log_scale, self.turn,
+            self.log_scale_tolerance, self.turn_tolerance, np.inf,
+        )  # fmt: skip
         return errors
 
-    def hypotheses(self) -> Float64:
-        """The similarity that each correspondence alone proposes, (m, 3, 3)."""
-        return similarities(self.src, self.dst, np.exp(self.log_scale + 1j * self.turn))
+    def proposed(self, threshold: float, affine: bool, least: int) -> Float64 | None:
+        """As `best`, from the similarity that each correspondence alone proposes by its scale and angle.
+
+        Only proposals that at least `least` correspondences support loosely are refined.
+        """
+        factors = np.exp(self.log_scale + 1j * self.turn)
+        transform, support = _proposed(
+            factors, self.src, self.dst, self.log_scale, self.turn,
+            self.log_scale_tolerance, self.turn_tolerance, threshold, affine, least,
+        )  # fmt: skip
+        return transform if support > 0 else None
 
     def best(self, hypotheses: Float64, threshold: float, affine: bool) -> Float64 | None:
         """The transform (3, 3) with most support, from `hypotheses` (h, 3, 3) refined to a similarity or an affinity.
@@ -72,14 +81,17 @@ class Frames:
         return transform if support > 0 else None
 
 
+@numba.njit(cache=True, nogil=True)
 def similarities(src: Float64, dst: Float64, factor: NDArray[np.complex128]) -> Float64:
     """Transforms (m, 3, 3) that scale and turn by the complex `factor` (m,) and carry src to dst (m, 2)."""
     transforms = np.zeros((len(src), 3, 3))
-    transforms[:, 0, 0] = transforms[:, 1, 1] = factor.real
-    transforms[:, 1, 0] = factor.imag
-    transforms[:, 0, 1] = -factor.imag
-    transforms[:, :2, 2] = dst - np.einsum("mij,mj->mi", transforms[:, :2, :2], src)
-    transforms[:, 2, 2] = 1
+    for k in range(len(src)):
+        cosine, sine, (x, y) = factor[k].real, factor[k].imag, src[k]
+        transforms[k, 0, 0] = transforms[k, 1, 1] = cosine
+        transforms[k, 1, 0], transforms[k, 0, 1] = sine, -sine
+        transforms[k, 0, 2] = dst[k, 0] - (cosine * x - sine * y)
+        transforms[k, 1, 2] = dst[k, 1] - (sine * x + cosine * y)
+        transforms[k, 2, 2] = 1
     return transforms
 
 
@@ -119,13 +131,13 @@ def _error(
 @numba.njit(cache=True, nogil=True)
 def _errors(
     transform: Float64, src: Float64, dst: Float64, log_scale: Float64, turn: Float64,
-    log_scale_tolerance: float, turn_tolerance: float,
+    log_scale_tolerance: float, turn_tolerance: float, limit: float,
 ) -> Float64:  # fmt: skip
     errors = np.empty(len(src))
     for k in range(len(src)):
         errors[k] = _error(
             transform, src[k, 0], src[k, 1], dst[k, 0], dst[k, 1], log_scale[k], turn[k],
-            log_scale_tolerance, turn_tolerance, np.inf,
+            log_scale_tolerance, turn_tolerance, limit,
         )  # fmt: skip
     return errors
 
@@ -158,12 +170,59 @@ def _best(
         limit = (LOOSENESS[0] * threshold) ** 2
         loose[h] = _support(hypotheses[h], src, dst, log_scale, turn, log_scale_tolerance, turn_tolerance, limit)
     order = np.argsort(-loose, kind="mergesort")[:REFINED]
+    best: tuple[Float64, float] = _refined(
+        hypotheses[order], src, dst, log_scale, turn, log_scale_tolerance, turn_tolerance, threshold, affine
+    )
+    return best
+
+
+@numba.njit(cache=True, nogil=True)
+def _proposed(
+    factors: NDArray[np.complex128], src: Float64, dst: Float64, log_scale: Float64, turn: Float64,
+    log_scale_tolerance: float, turn_tolerance: float, threshold: float, affine: bool, least: int,
+) -> tuple[Float64, float]:  # fmt: skip
+    """As `_best`, of the similarities that turn and scale by `factors` (m,) and carry each src to its dst."""
+    limit = (LOOSENESS[0] * threshold) ** 2
+    loose, wrapped = np.zeros(len(src)), turn % (2.0 * np.pi)
+    for h in range(len(src)):
+        count = 0
+        for k in range(len(src)):
+            if abs(log_scale[k] - log_scale[h]) > log_scale_tolerance:
+                continue
+            angle = abs(wrapped[k] - wrapped[h])
+            if min(angle, 2.0 * np.pi - angle) > turn_tolerance:
+                continue
+            x, y = src[k, 0] - src[h, 0], src[k, 1] - src[h, 1]
+            u = factors[h].real * x - factors[h].imag * y - (dst[k, 0] - dst[h, 0])
+            v = factors[h].imag * x + factors[h].real * y - (dst[k, 1] - dst[h, 1])
+            error = u * u + v * v
+            if error < limit:
+                count += 1
+                loose[h] += 1.0 - error / limit
+        if count < least:
+            loose[h] = 0.0
+    order = np.argsort(-loose, kind="mergesort")[:REFINED]
+    order = order[loose[order] > 0.0]
+    hypotheses = similarities(src[order], dst[order], factors[order])
+    best: tuple[Float64, float] = _refined(
+        hypotheses, src, dst, log_scale, turn, log_scale_tolerance, turn_tolerance, threshold, affine
+    )
+    return best
+
+
+@numba.njit(cache=True, nogil=True)
+def _refined(
+    hypotheses: Float64, src: Float64, dst: Float64, log_scale: Float64, turn: Float64,
+    log_scale_tolerance: float, turn_tolerance: float, threshold: float, affine: bool,
+) -> tuple[Float64, float]:  # fmt: skip
+    """The transform with most support at the threshold among `hypotheses`, each refined in steps, and its support."""
     best, most = np.eye(3), 0.0
-    for h in order:
-        transform = hypotheses[h].copy()
+    for hypothesis in hypotheses:
+        transform = hypothesis.copy()
         for looseness in LOOSENESS:
-            errors = _errors(transform, src, dst, log_scale, turn, log_scale_tolerance, turn_tolerance)
-            if not least_squares(transform, src, dst, errors < (looseness * threshold) ** 2, affine):
+            limit = (looseness * threshold) ** 2
+            errors = _errors(transform, src, dst, log_scale, turn, log_scale_tolerance, turn_tolerance, limit)
+            if not least_squares(transform, src, dst, errors < limit, affine):
                 break
             support = _support(transform, src, dst, log_scale, turn, log_scale_tolerance, turn_tolerance, threshold**2)
             if support > most:

@@ -11,21 +11,22 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from resight.arrays import Bool, Float64
 from resight.errors import UsageError
-from resight.matching.checks import aligned, hull_area, once_per_place, plausible, share
+from resight.features.local.compact import Compact, Layout, compact, hull_area, layout
+from resight.matching.checks import aligned, once_per_place, plausible, share
 from resight.matching.correspond import Correspondences, Int32, correspond
 from resight.matching.frames import Frames, similarities
+from resight.matching.shortlist import match
 from resight.types import LocalFeatures, as_array
 
+Features = LocalFeatures | Compact
 Model = Literal["similarity", "affine", "homography"]
 
 POINTS = {"similarity": 2, "affine": 3, "homography": 4}  # correspondences that fix one transform
@@ -77,8 +78,8 @@ class Verification:
 
 
 def verify(
-    a: LocalFeatures,
-    b: LocalFeatures,
+    a: Features,
+    b: Features,
     model: Model = "affine",
     *,
     threshold: float = 4.0,
@@ -99,15 +100,15 @@ def verify(
     model, or a bad ratio; `ArrayError` on descriptors of different dimension.
     """
     _check(model, threshold, min_inliers)
-    found = correspond(a, b, ratio=ratio, words=words)
+    found = _matched(a, b, ratio, words)
     return verify_correspondences(
         a, b, found, model, threshold=threshold, min_inliers=min_inliers, use_frames=use_frames
     )
 
 
 def verify_correspondences(
-    a: LocalFeatures,
-    b: LocalFeatures,
+    a: Features,
+    b: Features,
     correspondences: Correspondences,
     model: Model = "affine",
     *,
@@ -118,31 +119,38 @@ def verify_correspondences(
     """As `verify`, on correspondences that are known already. Raises the same errors."""
     _check(model, threshold, min_inliers)
     pairs = correspondences.pairs
-    frames = _frames(a, b, pairs, use_frames)
-    transform = _search(frames, model, threshold)
-    mask = np.zeros(len(pairs), np.bool_)
-    if transform is not None:
-        mask = once_per_place(frames, frames.errors(transform) < threshold**2)
-        if mask.sum() < POINTS[model] or not plausible(transform, frames.select(mask), threshold):
-            transform, mask = None, np.zeros_like(mask)
+    first, second = layout(a), layout(b)
+    frames = _frames(first, second, pairs, use_frames)
+    transform, mask = _transform(frames, model, threshold)
+    if transform is None:
+        return Verification(model, None, pairs, mask, min_inliers, math.inf, (0.0, 0.0), -math.inf)
     inliers = frames.select(mask)
-    spans = hull_area(a.xy), hull_area(b.xy)
     return Verification(
         model=model,
         transform=transform,
         correspondences=pairs,
         mask=mask,
         min_inliers=min_inliers,
-        residual=math.inf if transform is None else math.sqrt(inliers.errors(transform).mean()),
-        coverage=(share(hull_area(inliers.src), spans[0]), share(hull_area(inliers.dst), spans[1])),
-        significance=significance(len(inliers), len(pairs), _chance(frames, threshold, spans[1]), model),
-        aligned=transform is not None and aligned(inliers, threshold),
+        residual=math.sqrt(inliers.errors(transform).mean()),
+        coverage=(share(hull_area(inliers.src), first.span), share(hull_area(inliers.dst), second.span)),
+        significance=significance(len(inliers), len(pairs), _chance(frames, threshold, second.span), model),
+        aligned=aligned(inliers, threshold),
     )
 
 
+def _transform(frames: Frames, model: Model, threshold: float) -> tuple[Float64 | None, Bool]:
+    """The transform and its inliers (m,); None where no more than fix a transform agree, or no camera does such."""
+    transform = _search(frames, model, threshold)
+    if transform is not None:
+        mask = once_per_place(frames, frames.errors(transform) < threshold**2)
+        if mask.sum() > POINTS[model] and plausible(transform, frames.select(mask), threshold):
+            return transform, mask
+    return None, np.zeros(len(frames), np.bool_)
+
+
 def verify_many(
-    query: LocalFeatures,
-    candidates: Sequence[LocalFeatures],
+    query: Features,
+    candidates: Sequence[Features],
     model: Model = "affine",
     *,
     threshold: float = 4.0,
@@ -164,21 +172,43 @@ def verify_many(
     if words is not None and len(words[1]) != len(candidates):
         raise UsageError(f"{len(candidates)} candidates came with words for {len(words[1])}: give one array for each")
 
-    def one(i: int) -> Verification:
-        pair_words = None if words is None else (words[0], words[1][i])
-        found = correspond(query, candidates[i], ratio=ratio, words=pair_words)
-        return verify_correspondences(
-            query, candidates[i], found, model, threshold=threshold, min_inliers=min_inliers, use_frames=use_frames
-        )
+    query = query if words is not None else compact(query)
 
-    # One BLAS thread per worker: with more they wait for each other, and verification takes twice as long.
-    with _threadpools().limit(limits=1, user_api="blas"), ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
-        return list(pool.map(one, range(len(candidates))))
+    def some(share: range) -> list[Verification]:
+        results = []
+        for i in share:
+            found = _matched(query, candidates[i], ratio, None if words is None else (words[0], words[1][i]))
+            results.append(
+                verify_correspondences(
+                    query,
+                    candidates[i],
+                    found,
+                    model,
+                    threshold=threshold,
+                    min_inliers=min_inliers,
+                    use_frames=use_frames,
+                )
+            )
+        return results
+
+    workers = max(1, min(jobs or os.cpu_count() or 1, len(candidates)))
+    shares = [range(start, len(candidates), workers) for start in range(workers)]
+    verified: list[Verification | None] = [None] * len(candidates)
+    with ThreadPoolExecutor(workers) as pool:
+        for share, results in zip(shares, pool.map(some, shares), strict=True):
+            verified[share.start :: workers] = results
+    return [result for result in verified if result is not None]
 
 
-@cache
-def _threadpools() -> ThreadpoolController:
-    return ThreadpoolController()
+def _matched(
+    a: Features, b: Features, ratio: float | None, words: tuple[NDArray[Any], NDArray[Any]] | None
+) -> Correspondences:
+    """Mutual nearest neighbours, among features that share a word where `words` are given."""
+    if words is None:
+        return match(compact(a), compact(b), ratio=ratio)
+    if isinstance(a, Layout) or isinstance(b, Layout):
+        raise UsageError("compact features are matched without words: give local features, or leave the words out")
+    return correspond(a, b, ratio=ratio, words=words)
 
 
 def estimate(
@@ -234,11 +264,12 @@ def _check(model: str, threshold: float, min_inliers: int) -> None:
         raise UsageError(f"min_inliers is {min_inliers}: {POINTS[model]} points already fix a {model} model")
 
 
-def _frames(a: LocalFeatures, b: LocalFeatures, pairs: Int32, use_frames: bool) -> Frames:
-    """The correspondences as geometry, with tolerances only for what the features tell."""
+def _frames(a: Layout, b: Layout, pairs: Int32, use_frames: bool) -> Frames:
+    """The correspondences as geometry, with tolerances only for what the features tell: detectors without scales or
+    angles give one and the same to all features."""
     i, j = pairs.T
-    scaled = use_frames and bool((a.scale > 0).all() and (b.scale > 0).all()) and _varies(a.scale, b.scale)
-    turned = use_frames and _varies(a.angle, b.angle)
+    scaled = use_frames and min(a.scales[0], b.scales[0]) > 0 and _varies(a.scales, b.scales)
+    turned = use_frames and _varies(a.angles, b.angles)
     nothing = np.zeros(len(pairs))
     return Frames(
         a.xy[i].astype(np.float64),
@@ -250,9 +281,9 @@ def _frames(a: LocalFeatures, b: LocalFeatures, pairs: Int32, use_frames: bool) 
     )
 
 
-def _varies(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
-    """Whether the values of two images differ at all: detectors without scales or angles give one and the same."""
-    return bool(len(a) and len(b) and min(a.min(), b.min()) < max(a.max(), b.max()))
+def _varies(a: tuple[float, float], b: tuple[float, float]) -> bool:
+    """Whether the values of two images, from least to greatest, differ at all."""
+    return min(a[0], b[0]) < max(a[1], b[1])
 
 
 def _search(frames: Frames, model: Model, threshold: float) -> Float64 | None:
@@ -261,11 +292,14 @@ def _search(frames: Frames, model: Model, threshold: float) -> Float64 | None:
         return None
     if math.isinf(frames.log_scale_tolerance) or math.isinf(frames.turn_tolerance):
         return _search_points(frames, model, threshold, seed=0)
-    first = frames.best(frames.hypotheses(), threshold, affine=model != "similarity")
+    first = frames.proposed(threshold, affine=model != "similarity", least=POINTS[model] + 1)
     if first is None or model == "similarity":
         return first
     errors = frames.errors(first)
-    final = _magsac(frames.select(errors < (REFIT_RADIUS * threshold) ** 2), model, threshold, seed=0)
+    near = errors < (REFIT_RADIUS * threshold) ** 2
+    if near.sum() <= POINTS[model]:
+        return None
+    final = _magsac(frames.select(near), model, threshold, seed=0)
     if final is None or (frames.errors(final) < threshold**2).sum() < (errors < threshold**2).sum():
         return first
     return final

@@ -13,10 +13,10 @@ import numpy as np
 from resight.errors import UsageError
 from resight.index.asmk import Asmk
 from resight.matching.geometry import Verification
-from resight.ranking.pipeline import Composable, need
-from resight.ranking.search import local_features, restrict, stack
+from resight.ranking.pipeline import Composable, need, reorder
+from resight.ranking.search import local_features, restrict, stack, words_of
 from resight.ranking.verification import VERIFIED, Verifier
-from resight.types import Evidence, Int64, LocalFeatures, Queries, Ranking
+from resight.types import Evidence, Float32, Int64, LocalFeatures, Queries, Ranking
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,22 +42,35 @@ class HammingExpansion(Composable):
 
     def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
         ranking = need(ranking, "HammingExpansion")
-        parts: list[LocalFeatures] = []
-        owner: list[int] = []
-        for q, query in enumerate(local_features(queries)):
-            own_row = -1 if queries.rows is None else int(queries.rows[q])
-            added = [features for _, features in self._sources(query, ranking.ids[q], own_row)]
-            parts += [query, *added]
-            owner += [q] * (1 + len(added))
-        images, descriptors = stack(tuple(parts), self.index.codebook.dim)
-        found = self.index.search(np.asarray(owner, np.int64)[images], descriptors, queries=len(queries))
-        return restrict(found, self.allowed)
+        found = [
+            self._search(query, self._sources(query, ids, row))
+            for query, ids, row in zip(local_features(queries), ranking.ids, _own_rows(queries), strict=True)
+        ]
+        return restrict(Ranking.from_lists([ids for ids, _ in found], [scores for _, scores in found]), self.allowed)
+
+    def _search(self, query: LocalFeatures, sources: list[tuple[int, LocalFeatures]]) -> tuple[Int64, Float32]:
+        """Rows and scores (N,) of the query with its sources. A source is scored without its own features, which would
+        find themselves."""
+        photos = (query, *(features for _, features in sources))
+        owner, descriptors = stack(photos, self.index.codebook.dim)
+        known = [words_of(self.index, photo) for photo in photos if len(photo)]
+        words = np.concatenate(known) if known else self.index.query_words(descriptors)
+        aggregated = self.index.aggregate_query(np.zeros(len(owner), np.int64), descriptors, words)
+        ranking = self.index.search_aggregated(aggregated, queries=1)
+        ids, scores = ranking.ids[0], ranking.scores[0].copy()
+        for number, (row, _) in enumerate(sources, 1):
+            others = owner != number
+            scores[ids == row] = self.index.score(row, descriptors[others], words[others])
+        rows, levels = reorder(ids, scores)
+        return rows, levels
 
     def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
         """The rows whose features enriched the query; nothing when there were none."""
         ranking = need(before, "HammingExpansion")
-        own_row = -1 if queries.rows is None else int(queries.rows[query])
-        rows = [row for row, _ in self._sources(local_features(queries)[query], ranking.ids[query], own_row)]
+        rows = [
+            row
+            for row, _ in self._sources(local_features(queries)[query], ranking.ids[query], _own_rows(queries)[query])
+        ]
         if not rows:
             return ()
         kind = "verified" if self.verified else "first"
@@ -75,6 +88,10 @@ class HammingExpansion(Composable):
         chosen = [(row, proof) for row, proof in proofs if proof.verified][: self.sources]
         features = self.verifier.features(np.array([row for row, _ in chosen], np.int64)) if chosen else []
         return [(row, within(query, f, proof)) for (row, proof), f in zip(chosen, features, strict=True)]
+
+
+def _own_rows(queries: Queries) -> list[int]:
+    return [-1] * len(queries) if queries.rows is None else queries.rows.tolist()
 
 
 def within(query: LocalFeatures, features: LocalFeatures, verification: Verification) -> LocalFeatures:

@@ -218,7 +218,7 @@ def _reason(choice: Choice, settings: Settings) -> str:
     if choice.plain == 0.0:
         return "too few photos belong together beyond doubt: use nearest neighbours alone"
     words = ", ".join(f"{name}={value:.4g}" for name, value in settings.items())
-    scores = f"mAP {choice.score:.3f}, {choice.plain:.3f} without, on groups found without labels"
+    scores = f"mAP {100 * choice.score:.1f}, {100 * choice.plain:.1f} without, on groups found without labels"
     return f"{words} of {len(choice.tried)} settings ({scores})" + (
         "" if choice.worthwhile else f", but no sure gain: do without {choice.method}"
     )

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from resight.errors import UsageError
+from resight.features.local.compact import Compact, compact
 from resight.matching.geometry import Model, Verification, verify_many
+from resight.ranking.bounded_cache import BoundedCache
 from resight.ranking.pipeline import Composable, need, reorder
 from resight.ranking.search import Scale, local_features
 from resight.types import Evidence, Float32, Int64, LocalFeatures, Queries, Ranking
@@ -25,18 +27,23 @@ WEIGHT = 4.0  # standard deviations of similarity that a factor of 10 in improba
 ONSET = -4.0  # significance from which geometry counts; of unrelated candidates on Holidays, 1 in 160 passes it
 CEILING = 8.0  # beyond, more inliers say no more about being the same thing
 REMEMBERED = 64  # queries whose verifications are kept: some 30 MB
+HOT_BYTES = 256 << 20  # of photos kept ready to be matched: some 1500 of 1000 features
 
 FeatureSource = Callable[[Int64], Sequence[LocalFeatures]]
+CompactSource = Callable[[Int64], Sequence[Compact]]
 
 
 @dataclass(frozen=True, eq=False)
 class Verifier:
-    """Verifies queries against database rows, whose features come from `features`; remembers the last few queries.
+    """Verifies queries against database rows; remembers what it found for the last few queries, and photos that were
+    looked at lately, ready to be matched, in at most `HOT_BYTES`.
 
-    `model`, `threshold` (pixels), `min_inliers`, `ratio` as in `resight.matching.geometry.verify`.
+    `features`: source of a photo's features. `compact`: of their compact form, which is faster to read; None to make it
+    of `features`. `model`, `threshold` (pixels), `min_inliers`, `ratio` as in `resight.matching.geometry.verify`.
     """
 
     features: FeatureSource
+    compact: CompactSource | None = None
     model: Model = "affine"
     threshold: float = 4.0
     min_inliers: int = 5
@@ -45,6 +52,7 @@ class Verifier:
     _memory: OrderedDict[int, tuple[LocalFeatures, dict[int, Verification]]] = field(
         default_factory=OrderedDict, repr=False
     )
+    _hot: BoundedCache[int, Compact] = field(default_factory=lambda: BoundedCache(HOT_BYTES), repr=False)
 
     def __call__(self, query: LocalFeatures, rows: Any) -> list[Verification]:
         """The verification of `query` against each of `rows` (n,), transforms from the query to the photo."""
@@ -53,7 +61,7 @@ class Verifier:
         if len(missing):
             found = verify_many(
                 query,
-                self.features(missing),
+                self._candidates(missing),
                 self.model,
                 threshold=self.threshold,
                 min_inliers=self.min_inliers,
@@ -62,6 +70,20 @@ class Verifier:
             )
             known.update(zip(missing.tolist(), found, strict=True))
         return [known[int(row)] for row in rows]
+
+    def _candidates(self, rows: Int64) -> list[Compact]:
+        """The photos of `rows` (n,), ready to be matched; those that are not hot are read."""
+        found = {row: hot for row in rows.tolist() if (hot := self._hot.get(row)) is not None}
+        cold = np.array([row for row in rows.tolist() if row not in found], np.int64)
+        for row, features in zip(cold.tolist(), self._read(cold) if len(cold) else (), strict=True):
+            found[row] = features
+            self._hot.put(row, features, features.nbytes)
+        return [found[row] for row in rows.tolist()]
+
+    def _read(self, rows: Int64) -> Sequence[Compact]:
+        if self.compact is not None:
+            return self.compact(rows)
+        return [compact(features) for features in self.features(rows)]
 
     def _remember(self, query: LocalFeatures) -> dict[int, Verification]:
         # The features are kept beside their identity, so that it cannot pass to other features meanwhile.

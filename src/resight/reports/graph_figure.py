@@ -12,9 +12,10 @@ import numpy as np
 from resight.collection.answer import Answer
 from resight.collection.collection import Collection
 from resight.ranking.vector_database import VectorDatabase
-from resight.reports.pictures import shown_photo
+from resight.reports.pictures import shown_pixels
 from resight.types import Int64, KnnGraph
 from resight.viz.graph import GraphEdge, GraphNode, draw_graph
+from resight.viz.pictures import placeholder
 
 SHOWN = 10  # results in the picture
 NEAREST = 3  # results that the query is joined to without proof
@@ -35,8 +36,8 @@ def graph_figure(
     path = _path(collection, answer, recipe, options or {})
     known = [result.row for result in answer.results[:SHOWN]]
     rows = np.array([*known, *(row for row in path if row not in known)], np.int64)
-    nodes = [GraphNode(shown_photo(answer.query.path).pixels, "query")]
-    nodes += [GraphNode(shown_photo(photo["path"]).pixels, photo["id"]) for photo in snapshot.photos(rows)]
+    nodes = [_node(answer.query.path, "query")]
+    nodes += [_node(photo["path"], photo["id"]) for photo in snapshot.photos(rows)]
     place = {int(row): i for i, row in enumerate(rows, 1)}
     edges = _query_edges(answer, place)
     edges += _edges(database, snapshot.verified_graph, rows, verified=True)
@@ -49,6 +50,11 @@ def graph_figure(
     stream = io.BytesIO()
     draw_graph(nodes, edges, walked).save(stream, "PNG")
     return stream.getvalue()
+
+
+def _node(path: str, caption: str) -> GraphNode:
+    pixels = shown_pixels(path)
+    return GraphNode(placeholder("the file\nis gone") if pixels is None else pixels, caption)
 
 
 def _path(collection: Collection, answer: Answer, recipe: str | None, options: Mapping[str, Any]) -> list[int]:

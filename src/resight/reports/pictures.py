@@ -17,7 +17,7 @@ from resight.images.decode import Decoded, decode
 from resight.images.transform import decode_crop
 from resight.viz.activations import contributions, draw_contributions
 from resight.viz.matches import draw_matches
-from resight.viz.pictures import ABSENT
+from resight.viz.pictures import Pixels
 
 PICTURE_SIDE = 900  # pixels of the photos that pictures are made from
 
@@ -68,12 +68,18 @@ def contribution_picture(collection: Collection, query: Query, result: Result, m
     return draw_contributions(ours.pixels, theirs.pixels, found, max_width=max_width)
 
 
-def shown_photo(path: str) -> Decoded:
-    """The pixels of a photo for a page; a gray area in place of one that cannot be read any more."""
+def shown_photo(path: str) -> Decoded | None:
+    """The pixels of a photo for a page; None for one whose file is gone or cannot be read any more."""
     try:
         return decode(path, max_side=480)
     except ImageError:
-        return Decoded(ABSENT, ABSENT.shape[1], ABSENT.shape[0])
+        return None
+
+
+def shown_pixels(path: str) -> Pixels | None:
+    """The pixels of `shown_photo` alone."""
+    photo = shown_photo(path)
+    return None if photo is None else photo.pixels
 
 
 def _gem_power(pool: Any) -> Any:

@@ -93,11 +93,12 @@ def ap_histogram(ap: Any) -> bytes:
     if scored.min() < 0 or scored.max() > 1:
         raise ArrayError(f"ap runs from {scored.min():g} to {scored.max():g}: average precision lies in 0 to 1")
     figure, axes = _figure()
-    axes.hist(scored, bins=20, range=(0, 1), color=COLOURS[0], edgecolor="white", linewidth=1.2)
-    axes.axvline(float(scored.mean()), color=COLOURS[1], linewidth=2, label=f"mean {scored.mean():.3f}")
+    axes.hist(100 * scored, bins=20, range=(0, 100), color=COLOURS[0], edgecolor="white", linewidth=1.2)
+    mean = 100 * float(scored.mean())
+    axes.axvline(mean, color=COLOURS[1], linewidth=2, label=f"mean {mean:.1f}")
     left_out = len(values) - len(scored)
     unit = f"queries ({len(scored)}; {left_out} without positives left out)" if left_out else f"queries ({len(scored)})"
-    axes.set(xlabel="average precision", ylabel=unit, xlim=(0, 1))
+    axes.set(xlabel="average precision, %", ylabel=unit, xlim=(0, 100))
     _whole_numbers(axes)
     _legend(axes)
     return _png(figure)

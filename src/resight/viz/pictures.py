@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from resight.errors import ArrayError, UsageError
 
@@ -63,6 +63,17 @@ def encode_jpeg(image: Image.Image | Pixels, width: int, height: int | None = No
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=quality, optimize=True, comment=b"", exif=b"")
     return buffer.getvalue()
+
+
+@lru_cache(maxsize=4)
+def placeholder(words: str, width: int = 160, height: int = 120) -> Pixels:
+    """Pixels (height, width, 3) that say in `words`, one line each, why there is no photo. Do not write into them."""
+    image = Image.new("RGB", (width, height), (236, 239, 243))
+    size = max(8, width // 11)
+    ImageDraw.Draw(image).multiline_text(
+        (width / 2, height / 2), words, (90, 102, 117), font(size), anchor="mm", align="center"
+    )
+    return np.asarray(image)
 
 
 @lru_cache(maxsize=16)

@@ -15,18 +15,23 @@ from resight.viz.pictures import Pixels, Relevance, relevance_colour
 THUMBNAIL, QUERY_SIDE, PROOF_WIDTH, PROOF_HEIGHT, FIGURE_WIDTH = 240, 480, 900, 700, 1600
 
 
+FOOTER = "<footer>Made with <b>resight</b>.</footer>"
+GONE = "The file is gone or can no longer be read."
+
+
 @dataclass(frozen=True, eq=False)
 class ReportResult:
     """One result of a query.
 
-    `thumbnail`: (H, W, 3) uint8 pixels or the bytes of a JPEG, PNG or WebP. `match`: whether the score passes the
+    `thumbnail`: (H, W, 3) uint8 pixels or the bytes of a JPEG, PNG or WebP; None where the file is gone, which the page
+    says in words. `match`: whether the score passes the
     collection's calibrated threshold, None where there is no threshold. `caption`: what the score rests on, such as
     "57 inliers, affine". `picture`: the match-line picture, encoded. `relevant`: the judgement of a benchmark.
     `evidence`: sentences that say why. Raises `UsageError` on a score that is not finite.
     """
 
     id: str
-    thumbnail: Pixels | bytes
+    thumbnail: Pixels | bytes | None
     score: float
     match: bool | None = None
     caption: str = ""
@@ -44,14 +49,14 @@ class ReportResult:
 class ReportQuery:
     """One query with its results, best first.
 
-    `image`: pixels or encoded bytes. `box`: the part that was searched for, in original pixels of a photo of `size`
-    (width, height); without `size` the pixels of `image` are the original ones. `confident`: whether any result is a
+    `image`: pixels or encoded bytes, None where the file is gone. `box`: the part that was searched for, in original
+    pixels of a photo of `size` (width, height); without `size` the pixels of `image` are the original ones. `confident`: whether any result is a
     match; False shows the banner "No confident match", None no banner. `note`: a sentence for the banner. `ap`:
     average precision, where the answer is known. Raises `UsageError` when `confident` contradicts the results.
     """
 
     title: str
-    image: Pixels | bytes
+    image: Pixels | bytes | None
     results: Sequence[ReportResult]
     confident: bool | None = None
     box: Box | None = None
@@ -67,13 +72,17 @@ class ReportQuery:
 
 @dataclass(frozen=True, eq=False)
 class ReportPage:
-    """The whole page: `summary` rows of (label, value), `figures` of (title, PNG bytes), then the queries."""
+    """The whole page: `summary` rows of (label, value), `figures` of (title, PNG bytes), then the queries.
+
+    `legend`: sentences under the summary that say what the numbers of the page mean.
+    """
 
     title: str
     subtitle: str = ""
     summary: Sequence[tuple[str, str]] = ()
     figures: Sequence[tuple[str, bytes]] = ()
     queries: Sequence[ReportQuery] = ()
+    legend: Sequence[str] = ()
 
 
 def render(page: ReportPage) -> str:
@@ -84,23 +93,25 @@ def render(page: ReportPage) -> str:
     on bytes that are no JPEG, PNG or WebP, `ArrayError` on arrays that are no pixels.
     """
     parts = [
-        _header(page),
+        header(page.title, page.subtitle, page.summary, page.legend),
         _figures(page.figures),
         _contents(page.queries),
         *(_query(number, query) for number, query in enumerate(page.queries, 1)),
-        _footer(page.queries),
+        FOOTER,
     ]
     return document(page.title, "\n".join(part for part in parts if part))
 
 
-def _header(page: ReportPage) -> str:
-    subtitle = f'<p class="subtitle">{text(page.subtitle)}</p>' if page.subtitle else ""
-    rows = "".join(f"<div><dt>{text(label)}</dt><dd>{text(value)}</dd></div>" for label, value in page.summary)
-    summary = f'<dl class="summary">{rows}</dl>' if rows else ""
+def header(title: str, subtitle: str = "", summary: Sequence[tuple[str, str]] = (), legend: Sequence[str] = ()) -> str:
+    """The head of a page: its title, what it is about, its numbers, and what they mean."""
+    about = f'<p class="subtitle">{text(subtitle)}</p>' if subtitle else ""
+    rows = "".join(f"<div><dt>{text(label)}</dt><dd>{text(value)}</dd></div>" for label, value in summary)
+    numbers = f'<dl class="summary">{rows}</dl>' if rows else ""
+    meaning = f'<p class="legend">{" ".join(text(sentence) for sentence in legend)}</p>' if legend else ""
     return f"""<header>
 {BRAND}
-<h1>{text(page.title)}</h1>
-{subtitle}{summary}</header>"""
+<h1>{text(title)}</h1>
+{about}{numbers}{meaning}</header>"""
 
 
 def _figures(figures: Sequence[tuple[str, bytes]]) -> str:
@@ -125,12 +136,6 @@ def _contents(queries: Sequence[ReportQuery]) -> str:
     return f'<nav aria-label="Queries"><h2>{len(queries)} queries</h2><ol>{links}</ol></nav>'
 
 
-def _footer(queries: Sequence[ReportQuery]) -> str:
-    judged = any(result.match is not None for query in queries for result in query.results)
-    meaning = ' "Match" means: a score above what unrelated photos reach.' if judged else ""
-    return f"<footer>Made with <b>resight</b>.{meaning}</footer>"
-
-
 def _state(query: ReportQuery) -> str:
     return "plain" if query.confident is None else "sure" if query.confident else "unsure"
 
@@ -140,22 +145,39 @@ def _tiny_ap(query: ReportQuery) -> str:
 
 
 def _ap(ap: float) -> str:
-    return "none" if np.isnan(ap) else f"{ap:.3f}"
+    return "none" if np.isnan(ap) else f"{100 * ap:.1f}"
 
 
 def _query(number: int, query: ReportQuery) -> str:
     shown = next((rank for rank, r in enumerate(query.results, 1) if r.match and r.picture), None)
     proof = "" if shown is None else _proof(number, shown, query.results[shown - 1])
-    cards = "".join(
-        _card(f"q{number}r{rank}", rank, result, inline=rank == shown) for rank, result in enumerate(query.results, 1)
-    )
-    results = f'<ol class="results">{cards}</ol>' if cards else '<p class="empty">No results.</p>'
+    results = _results(number, query, shown)
     ap = "" if query.ap is None else f'<p class="ap"><abbr title="average precision">AP</abbr> {_ap(query.ap)}</p>'
     return f"""<section class="query{" proven" if proof else ""}" id="q{number}">
 <div class="head"><h2><bdi>{text(query.title)}</bdi></h2>{ap}{_banner(query)}</div>
 <div class="asked">{_asked(query)}</div>
 {proof}{results}
 {_dialogs(number, query, shown)}</section>"""
+
+
+def _results(number: int, query: ReportQuery, shown: int | None) -> str:
+    """The cards of a query: matches, then small and, where there are matches, folded, what is none."""
+    ranked = list(enumerate(query.results, 1))
+    if not ranked:
+        return '<p class="empty">No results.</p>'
+
+    def grid(kind: str, chosen: Sequence[tuple[int, ReportResult]]) -> str:
+        cards = "".join(_card(f"q{number}r{rank}", rank, result, inline=rank == shown) for rank, result in chosen)
+        return f'<ol class="{kind}">{cards}</ol>' if cards else ""
+
+    first = grid("results", [(rank, result) for rank, result in ranked if result.match is not False])
+    others = [(rank, result) for rank, result in ranked if result.match is False]
+    rest = grid("results small", others)
+    if not (first and rest):
+        return first or rest
+    missed = " open" if any(result.relevant is True for _, result in others) else ""
+    count = f"{_count(len(others), 'more photo', 'more photos')}, no match"
+    return f'{first}<details class="rest"{missed}><summary>{count}</summary>{rest}</details>'
 
 
 def _banner(query: ReportQuery) -> str:
@@ -174,6 +196,8 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 def _asked(query: ReportQuery) -> str:
+    if query.image is None:
+        return f'<p class="gone">{GONE}</p>'
     image = picture(query.image, f"Query {query.title}", QUERY_SIDE, lazy=False)
     caption = "Query" if query.box is None else f"Query, searched inside the box {query.box}"
     return f'<figure><div class="frame">{image}{_box(query)}</div><figcaption>{caption}</figcaption></figure>'
@@ -191,7 +215,7 @@ def _box(query: ReportQuery) -> str:
 
 
 def _own_size(query: ReportQuery) -> tuple[int, int]:
-    if isinstance(query.image, bytes):
+    if query.image is None or isinstance(query.image, bytes):
         raise UsageError(f"query {query.title!r} has a box and encoded pixels: give the size of the original photo too")
     return query.image.shape[1], query.image.shape[0]
 
@@ -233,7 +257,7 @@ def _verdict(relevant: Relevance) -> tuple[str, str]:
 
 def _card(anchor: str, rank: int, result: ReportResult, inline: bool) -> str:
     """One thumbnail; it opens its proof, which is on the page already when `inline`."""
-    image = picture(result.thumbnail, f"Result {rank}: {result.id}", THUMBNAIL)
+    image = thumbnail(result.thumbnail, f"Result {rank}: {result.id}")
     if inline:
         image = f'<a href="#{anchor}" title="Shown above">{image}</a>'
     elif _has_dialog(result):
@@ -241,12 +265,17 @@ def _card(anchor: str, rank: int, result: ReportResult, inline: bool) -> str:
     name, verdict = _verdict(result.relevant)
     caption = f'<p class="caption">{text(result.caption)}</p>' if result.caption else ""
     return f"""<li class="card {name}"><div class="thumb">{image}<span class="rank">{rank}</span>{verdict}</div>
-<p class="line">{_badge(result)}<span class="score" title="score">{result.score:.4g}</span></p>
-{caption}{_name(result.id)}</li>
+<p class="line">{_badge(result)}<span class="score">score {result.score:.4g}</span></p>
+{caption}{photo_name(result.id)}</li>
 """
 
 
-def _name(photo: str) -> str:
+def thumbnail(image: Pixels | bytes | None, alt: str) -> str:
+    """A small picture of a photo, or that its file is gone."""
+    return f'<span class="gone">{GONE}</span>' if image is None else picture(image, alt, THUMBNAIL)
+
+
+def photo_name(photo: str) -> str:
     """The file name of an id in full and its folder cut to one line: the end of a path tells photos apart."""
     folder, _, name = photo.rpartition("/")
     inside = f'<span class="folder"><bdi>{text(folder)}</bdi></span>' if folder else ""

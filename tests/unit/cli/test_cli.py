@@ -19,6 +19,27 @@ from photo_factory import SMALL, make_photos, picture, save, spoil
 from resight import cli
 from resight.store.writer import writing
 
+COMMANDS = [
+    "index",
+    "add",
+    "remove",
+    "label",
+    "search",
+    "explain",
+    "info",
+    "check",
+    "duplicates",
+    "demo",
+    "evaluate",
+    "fit",
+    "fit whitening",
+    "graph",
+    "graph build",
+    "bench",
+    "bench compare",
+    "models",
+    "models pull",
+]
 SETTINGS = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
 
 
@@ -39,7 +60,7 @@ def run_json(*arguments):
 def resight_command(*arguments, **options):
     """Run the command in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-c", "from resight.cli import main; main()", *map(str, arguments)],
+        [sys.executable, "-m", "resight", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -102,7 +123,7 @@ def test_index_search_and_all_the_others(tmp_path):
 
 
 def test_what_people_see(built, tmp_path):
-    code, out, _ = run("search", built.path, "001-0.jpg", "--top", 3, "--html", tmp_path / "report.html")
+    code, out, _ = run("search", built.path, "001-0.jpg", "--top", 3, "--report", tmp_path / "report.html")
     assert code == 0
     assert "001-1.jpg" in out
     assert "2 matches" in out
@@ -118,8 +139,8 @@ def test_what_people_see(built, tmp_path):
     assert "15 photos indexed" in run("check", built.path)[1]
     assert "no duplicates" in run("duplicates", built.path, "--no-near")[1]
     assert run("--version")[1].strip() == f"resight {resight.__version__}"
-    for command in ("index", "add", "remove", "search", "explain", "info", "check", "duplicates", "demo"):
-        code, out, _ = run(command, "--help")
+    for command in COMMANDS:
+        code, out, _ = run(*command.split(), "--help")
         assert (code, "Usage:" in out) == (0, True)
 
 
@@ -144,7 +165,7 @@ USAGE = [
     (("search", "{c}", "001-0.jpg", "--box", "9000,0,5,5"), "outside the image, which is 320 x 240 pixels"),
     (("search", "{c}", "001-0.jpg", "--box", "1,2,3"), "is not of the form x,y,w,h"),
     (("search", "{c}", "001-0.jpg", "--where", "colour = 3"), "condition 'colour = 3'"),
-    (("search", "{c}", "001-0.jpg", "--html", "{tmp}/no/such.html"), "there is no folder"),
+    (("search", "{c}", "001-0.jpg", "--report", "{tmp}/no/such.html"), "there is no folder"),
     (("explain", "{c}", "001-0.jpg", "nosuch"), "no photo with id 'nosuch'"),
     (("explain", "{c}", "001-0.jpg", "empty.jpg"), "empty.jpg could not be read"),
     (("explain", "{c}", "001-0.jpg", "001-1.jpg", "--out", "{tmp}/no/x.png"), "there is no folder"),
@@ -155,13 +176,13 @@ USAGE = [
     (("add", "{tmp}/nosuch.resight", "{photos}"), "does not exist"),
     (("add", "{c}", "{tmp}/nowhere"), "nowhere' cannot be scanned"),
     (("remove", "{c}", "nosuch"), "no photo with id 'nosuch'"),
-    (("remove", "{c}"), "nothing to remove"),
+    (("remove", "{c}"), "there is nothing to remove"),
     (("index", "{tmp}/nowhere", "--to", "{tmp}/new.resight"), "nowhere' cannot be scanned"),
     (("index", "{photos}", "--to", "{tmp}/new.resight", "--recipe", "nosuch"), "recipe 'nosuch' is unknown"),
     (("index", "{photos}", "--to", "{tmp}/new.resight", "--set", "cuont=3"), "has no setting 'cuont'"),
     (("index", "{photos}", "--to", "{tmp}/new.resight", "--set", "count=many"), "count='many'"),
     (("index", "{photos}", "--to", "{tmp}/new.resight", "--set", "count"), "not of the form KEY=VALUE"),
-    (("index", "{photos}", "--to", "{tmp}/new.resight", "--set", "count=["), "is no value"),
+    (("index", "{photos}", "--to", "{tmp}/new.resight", "--set", "count=["), "has no value that can be read"),
     (("index", "{photos}", "--to", "{tmp}/no/new.resight"), "there is no folder"),
     (("index", "{photos}", "--to", "{photos}"), "is a folder but not a collection"),
     (("index", "{photos}", "--to", "s3://bucket/new.resight"), "reads only local folders"),
@@ -262,7 +283,7 @@ def test_two_writers(copied, tmp_path):
 
 
 def test_a_path_that_cannot_be_written(built, tmp_path):
-    assert "Is a directory" in complaint(1, "search", built.path, "001-0.jpg", "--html", tmp_path)
+    assert "Is a directory" in complaint(1, "search", built.path, "001-0.jpg", "--report", tmp_path)
     assert "Is a directory" in complaint(1, "explain", built.path, "001-0.jpg", "001-1.jpg", "--out", tmp_path)
 
 
@@ -293,7 +314,7 @@ def test_a_full_disk(small_disk, tmp_path):
     assert "the disk is full: free some space" in complaint(1, "add", name, more.folder)
     assert run_json("search", name, "000-0.jpg")["confident"]
     assert "the disk is full" in complaint(1, "index", photos.folder, "--to", small_disk / "d.resight")
-    assert "the disk is full" in complaint(1, "search", name, "000-0.jpg", "--html", small_disk / "x.html")
+    assert "the disk is full" in complaint(1, "search", name, "000-0.jpg", "--report", small_disk / "x.html")
     filler.unlink()
     assert run_json("add", name, more.folder)["added"] == 18
     assert run("check", name)[0] == 0
@@ -325,7 +346,7 @@ def test_a_read_only_folder(small_disk, tmp_path):
 
 
 def test_the_reader_of_a_pipe_leaves(built):
-    command = f"{sys.executable} -c 'from resight.cli import main; main()' search {built.path} 001-0.jpg --json"
+    command = f"{sys.executable} -m resight search {built.path} 001-0.jpg --json"
     done = subprocess.run(f"{command} | head -c 1", shell=True, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("{", "")
 

@@ -2,16 +2,12 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
-from resight.cli import models as cli_models
+from resight.cli import app
 from resight.errors import ResightError
 from resight.features.checkpoints import catalogue as models
 from resight.features.checkpoints.catalogue import KNOWN, KnownModel
-
-app = typer.Typer()
-cli_models.register(app)
 
 
 def run(*arguments: str, code: int = 0) -> Result:
@@ -26,10 +22,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("arguments", [(), ("list",)])
-def test_the_list_names_every_model(arguments: tuple[str, ...], folder: Path) -> None:
+def test_the_list_names_every_model(folder: Path) -> None:
     (folder / "fire.pth").write_bytes(b"weights")
-    lines = run(*arguments).output.splitlines()
+    lines = run("list").output.splitlines()
     for known in KNOWN:
         assert any(known.name in line for line in lines)
     rows = {line.split()[1]: line for line in lines if line.startswith("│")}
@@ -42,10 +37,9 @@ def test_the_list_names_every_model(arguments: tuple[str, ...], folder: Path) ->
     assert "pull" in rows["solar-resnet101"]
 
 
-@pytest.mark.parametrize("arguments", [("--json",), ("list", "--json")])
-def test_the_list_as_json(arguments: tuple[str, ...], folder: Path) -> None:
+def test_the_list_as_json(folder: Path) -> None:
     (folder / "fire.pth").write_bytes(b"weights")
-    rows = {row["name"]: row for row in json.loads(run(*arguments).stdout)}
+    rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
     assert rows.keys() == {known.name for known in KNOWN}
     assert rows["fire-resnet50"]["path"] == str(folder / "fire.pth")
     assert rows["solar-resnet101"]["path"] is None

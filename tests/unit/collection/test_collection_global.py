@@ -265,7 +265,7 @@ def test_commands(made, gem, tmp_path):
     assert "adapt" in json.loads(run.invoke(app, adapted).stdout)["method"]
     file = str(tmp_path / "w.safetensors")
     assert run.invoke(app, ["fit", "whitening", path, "--method", "pca", "--dim", "6", "--out", file]).exit_code == 0
-    assert run.invoke(app, ["whiten", "use", str(gem), file]).exit_code == 0
+    assert run.invoke(app, ["fit", "whitening", str(gem), "--from", file]).exit_code == 0
     assert open_collection(gem).info().dim == 6
     found = run.invoke(app, ["search", path, ids[0]])
     assert "without saying what is a match" in found.stdout

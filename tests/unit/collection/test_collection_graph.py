@@ -131,7 +131,11 @@ def test_what_is_missing_is_said(base, tmp_path):
     gem = create_collection(tmp_path / "g.resight", "gem", {"backbone": str(base / "net.onnx")})
     gem.add([photos.folder])
     first = sorted(gem.ids)[0]
-    for recipe, missing in (("diffusion", "graph build"), ("landmark2019", "hybrid"), ("semi-supervised", "--labels")):
+    for recipe, missing in (
+        ("diffusion", "graph build"),
+        ("landmark2019", "hybrid"),
+        ("semi-supervised", "label"),
+    ):
         with pytest.raises(UsageError, match=missing):
             gem.search(first, recipe=recipe)
     assert gem.search(first, recipe="alpha-expansion", n=1).results
@@ -188,7 +192,7 @@ def test_the_report_shows_how_results_hang_together(base, tmp_path):
     first = sorted(collection.ids)[0]
     told = CliRunner().invoke(
         app, ["search", str(collection.path), first, "--recipe", "explore-exploit", "--set", "k=8", "--set",
-              "threshold=0.0", "--html", str(page)]
+              "threshold=0.0", "--report", str(page)]
     )  # fmt: skip
     assert told.exit_code == 0, told.output
     assert "How the first results hang together" in page.read_text()
@@ -206,9 +210,10 @@ def test_commands(base, tmp_path):
     name = str(tmp_path / "n.resight")
     made = run.invoke(
         app,
-        ["index", str(photos.folder), "--to", name, "--recipe", "gem", "--backbone", network, "--labels", str(labels)],
+        ["index", str(photos.folder), "--to", name, "--recipe", "gem", "--backbone", network],
     )
     assert made.exit_code == 0, made.output
+    made = run.invoke(app, ["label", name, str(labels)])
     assert "with labels beside it" in made.output
     built = json.loads(run.invoke(app, ["graph", "build", name, "--k", "4", "--json"]).stdout)
     assert built[0]["k"] == 4

@@ -9,12 +9,11 @@ import sys
 
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from photo_factory import SMALL, make_photos
 from resight.artifacts.similarity import VLAD, describe_collection, search_by_similarity, trained_similarity
-from resight.cli import train as cli_train
+from resight.cli import app
 from resight.collection import create_collection, open_collection
 from resight.errors import StampMismatch, UsageError
 from resight.fitting.similarity import right_order, train_similarity, verified_groups
@@ -144,22 +143,20 @@ def test_right_order():
 
 @pytest.fixture
 def run():
-    app = typer.Typer()
-    cli_train.register(app)
-    return lambda *arguments: CliRunner().invoke(app, ["train", "similarity", *map(str, arguments)])
+    return lambda *arguments: CliRunner().invoke(app, ["fit", "similarity", *map(str, arguments)])
 
 
 def test_the_command(run, collection, tmp_path, monkeypatch):
     monkeypatch.setattr("resight.fitting.similarity.COSINE", Options(epochs=1, batch=1000))
-    out, pictures = tmp_path / "s.safetensors", tmp_path / "pictures"
-    result = run(collection.path, "--epochs", 1, "--out", out, "--pictures", pictures, "--json")
+    out, page = tmp_path / "s.safetensors", tmp_path / "page.html"
+    result = run(collection.path, "--epochs", 1, "--out", out, "--report", page, "--json")
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
     assert answer["matching"] > 0
     assert answer["other"] > 0
     assert set(answer["right_order"]) == {"cosine", "DeepCosine", "DeepSim", "DeepSimH"}
     assert out.exists()
-    assert sorted(path.name for path in pictures.iterdir()) == ["scores.png", "training.png"]
+    assert page.read_text().count("<figure>") == 2
 
 
 def test_the_command_refuses_in_one_sentence(run, collection, tmp_path):

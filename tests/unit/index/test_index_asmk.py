@@ -275,6 +275,18 @@ def test_update_replaces_and_adds(idf):
     np.testing.assert_array_equal(index.rows, fresh.rows)
 
 
+@pytest.mark.parametrize("options", [{}, {"binary": False}, {"idf": True}, {"query_multiple": 1, "tau": -1.0}])
+def test_one_image_scores_as_in_the_whole_index(options, monkeypatch):
+    monkeypatch.setattr(inverted, "IMAGES_PER_SEGMENT", 2)
+    index, query = filled(**options), DESCRIPTORS[20:75]
+    whole = dict(zip(index.rows.tolist(), index.scores(np.zeros(55, int), query)[0].tolist(), strict=True))
+    words = index.query_words(query)
+    assert {row: index.score(row, query, words) for row in whole} == pytest.approx(whole, rel=1e-12)
+    assert index.score(9, query[:0], words[:0]) == 0
+    with pytest.raises(UsageError, match="row 4 is not in the index"):
+        index.score(4, query, words)
+
+
 def test_weights_scale_words_in_score_and_norm():
     index = filled(query_multiple=1)
     query = index.aggregate_query(np.zeros(30, int), DESCRIPTORS[:30])

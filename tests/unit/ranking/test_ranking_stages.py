@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 
 from resight.errors import UsageError
+from resight.features.local.compact import compact
 from resight.index.asmk import Asmk, Codebook
 from resight.matching.geometry import verify
 from resight.ranking.confidence import UNKNOWN, Confidence
 from resight.ranking.hamming import HammingExpansion, within
-from resight.ranking.search import AsmkSearch, local_features, restrict, stack
+from resight.ranking.search import AsmkSearch, local_features, restrict, stack, words_of
+from resight.ranking.vector_database import VectorDatabase
 from resight.ranking.verification import CEILING, ONSET, WEIGHT, SpatialRerank, Verifier, describe, evidence
-from resight.recipes.local import Resources, classic
-from resight.recipes.settings import ClassicSettings, GlobalSettings, Settings, settings_of
+from resight.recipes.catalogue import Settings, settings_of
+from resight.recipes.local import classic
+from resight.recipes.resources import ArrayResources
+from resight.recipes.settings import GlobalSettings, LocalSettings
 from resight.types import LocalFeatures, Queries, Ranking
 
 DIM = 16
@@ -125,9 +129,45 @@ def test_verifier_agrees_with_verify_and_remembers(world, monkeypatch):
     assert asked == [[0, 4], [5]]
     for other in range(2, 8):
         verifier(world[1][other], [0])
-    verifier(world[0], [0])
-    assert asked[-1] == [0]
+    forgotten = verifier(world[0], [0])
+    assert forgotten[0] is not first[0]
     assert len(verifier._memory) <= 4
+    assert asked == [[0, 4], [5]]  # photos are read once
+
+
+def test_verifier_reads_again_what_it_has_no_room_for(world, monkeypatch):
+    monkeypatch.setattr("resight.ranking.verification.HOT_BYTES", 3 * compact(world[1][2]).nbytes)
+    asked = []
+
+    def source(rows):
+        asked.append(rows.tolist())
+        return [compact(world[1][row]) for row in rows]
+
+    verifier = Verifier(lambda _: pytest.fail("the compact form is read instead"), source)
+    before = verifier(world[0], np.arange(2, 9))
+    verifier(world[1][5], [8, 2])
+    assert asked == [[2, 3, 4, 5, 6, 7, 8], [2]]
+    plain = Verifier(lambda rows: [world[1][row] for row in rows])(world[0], np.arange(2, 9))
+    for got, want in zip(before, plain, strict=True):
+        np.testing.assert_array_equal(got.correspondences, want.correspondences)
+        np.testing.assert_array_equal(got.mask, want.mask)
+
+
+def test_words_of_a_query_are_sought_once(world, monkeypatch):
+    query, _, index = world
+    same = query.select(slice(None))
+    expected = index.search(*stack((same,), DIM))
+    searched = []
+    assign = Codebook.assign
+    monkeypatch.setattr(Codebook, "assign", lambda *given: searched.append(len(given[1])) or assign(*given))
+    for _ in range(2):
+        found = AsmkSearch(index)(Queries(local=(same,)))
+        np.testing.assert_array_equal(found.ids, expected.ids)
+        np.testing.assert_array_equal(found.scores, expected.scores)
+    assert searched == [60]
+    other = Asmk(Codebook.fit(same.descriptors, 7), binary=False, query_multiple=2)
+    assert words_of(other, same).max() < 7
+    assert searched[1:] == [60, 60]  # medians of the other codebook, then its words
 
 
 def test_evidence_is_bounded(verifier, world):
@@ -167,8 +207,12 @@ def test_rerank_keeps_short_and_empty_rows(verifier, world):
 def test_expansion_finds_what_the_query_does_not_show(world, verifier, queries):
     plain = AsmkSearch(world[2])(queries)
     expanded = HammingExpansion(world[2], verifier)(queries, plain)
-    gain = expanded.scores[0][expanded.ids[0] == 1][0] - plain.scores[0][plain.ids[0] == 1][0]
-    assert gain > 0.05
+    gain = [_score(expanded, row) - _score(plain, row) for row in range(12)]
+    assert gain[1] > max(0, *gain[2:])
+
+
+def _score(ranking, row):
+    return float(ranking.scores[0][ranking.ids[0] == row][0])
 
 
 def test_expansion_by_verified_photos_only(world, verifier, queries):
@@ -193,6 +237,35 @@ def test_expansion_without_a_source_is_the_search_again(world, verifier):
     assert np.array_equal(again.ids, plain.ids)
     assert np.array_equal(again.scores, plain.scores)
     assert stage.explain(lonely, 0, 3, before) == ()
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_a_source_gains_nothing_from_its_own_features(world, verifier, queries, verified):
+    """It scores as if it had not been a source; all others score as the whole enriched query finds them."""
+    index, before = world[2], AsmkSearch(world[2])(queries)
+    stage = HammingExpansion(index, verifier, sources=4, verified=verified)
+    sources = stage.explain(queries, 0, 0, before)[0].data["sources"]
+    assert len(sources) >= 2
+    found = stage(queries, before)
+    scores = dict(zip(found.ids[0].tolist(), found.scores[0].tolist(), strict=True))
+    features = {row: _added(world, verifier, row, verified) for row in sources}
+    for row in range(12):
+        parts = (world[0], *(part for source, part in features.items() if source != row))
+        alone = index.scores(np.zeros(sum(map(len, parts)), int), stack(parts, DIM)[1])[0, row]
+        assert scores[row] == pytest.approx(alone, rel=1e-5)
+    assert found.scores[0].tolist() == sorted(found.scores[0].tolist(), reverse=True)
+
+
+def test_the_only_source_keeps_its_score(world, verifier):
+    """A wrong photo that a few inliers prove must not prove itself: alone it gets what the query gave it."""
+    queries = Queries(local=(world[0],))
+    before = AsmkSearch(world[2])(queries)
+    found = HammingExpansion(world[2], verifier, sources=1)(queries, before)
+    assert _score(found, 0) == pytest.approx(_score(before, 0), rel=1e-5)
+
+
+def _added(world, verifier, row, verified):
+    return within(world[0], world[1][row], verifier(world[0], [row])[0]) if verified else world[1][row]
 
 
 def test_expansion_leaves_out_the_query_itself(world, verifier):
@@ -230,7 +303,7 @@ def test_within_keeps_what_lies_in_the_frame(world, verifier):
 
 
 def test_classic_puts_the_stages_together(world, verifier, queries):
-    resources = Resources(verifier, UNKNOWN, world[2])
+    resources = ArrayResources(VectorDatabase.over(np.eye(2, dtype=np.float32)), world[2], UNKNOWN, verifier)
     names = [type(stage).__name__ for stage in classic(resources).stages]
     assert names == ["AsmkSearch", "SpatialRerank", "HammingExpansion", "SpatialRerank"]
     assert len(classic(resources, expand=False).stages) == 2
@@ -241,7 +314,7 @@ def test_classic_puts_the_stages_together(world, verifier, queries):
 
 
 def test_settings_come_from_the_recipe():
-    assert settings_of("classic", {}) == Settings("classic", ClassicSettings(), None)
+    assert settings_of("classic", {}) == Settings("classic", LocalSettings(), None)
     made = settings_of("classic", {"count": 50, "words": 9, "binary": False, "contrast": 0, "idf": True}).local
     assert (made.encoder.count, made.words, made.binary, made.contrast, made.idf) == (50, 9, False, 0, True)
     assert settings_of("classic", {"words": None}).local.words is None

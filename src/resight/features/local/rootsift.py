@@ -55,7 +55,8 @@ class RootSift:
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
             raise ArrayError(f"pixels have shape {pixels.shape} {pixels.dtype}, expected (H, W, 3) uint8")
         gray = self._gray(pixels)
-        sift = cv2.SIFT.create(nfeatures=0, contrastThreshold=self.contrast)
+        # OpenCV describes only what it keeps: the strongest `count`, and all that are as strong as the last of them.
+        sift = cv2.SIFT.create(nfeatures=self.count, contrastThreshold=self.contrast)
         points, descriptors = sift.detectAndCompute(gray, None)
         if not points:
             return empty_features(self.dim)
@@ -70,14 +71,14 @@ class RootSift:
         return np.asarray(gray, np.uint8)
 
     def _select(self, points: Sequence[cv2.KeyPoint], descriptors: NDArray[np.float32]) -> LocalFeatures:
-        strength = np.array([point.response for point in points], np.float32)
-        order = np.argsort(-strength, kind="stable")[: self.count]
+        columns = [(*point.pt, point.size, point.angle, point.response) for point in points]
+        x, y, size, angle, strength = np.array(columns, np.float32).T
+        # Strongest first; equal ones in the order in which OpenCV lists them before it chooses, which shuffles.
+        order = np.lexsort((angle, -size, y, x, -strength))[: self.count]
         # OpenCV counts from the centre of the top-left pixel, resight from its corner, half a pixel earlier; and OpenCV
         # halves the positions in its doubled image without the quarter pixel by which their centres differ.
-        xy = np.asarray(cv2.KeyPoint.convert(points), np.float32)[order] + np.float32(0.25)
-        scale = np.array([points[i].size for i in order], np.float32)
-        angle = np.deg2rad(np.array([points[i].angle for i in order], np.float32))
-        return LocalFeatures(xy, scale, angle, strength[order], root(descriptors[order]))
+        xy = np.stack([x, y], axis=1)[order] + np.float32(0.25)
+        return LocalFeatures(xy, size[order], np.deg2rad(angle[order]), strength[order], root(descriptors[order]))
 
 
 def root(descriptors: Float32) -> Float32:
