@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
-from resight.fitting.separation_graph import standing_out
 
 from chains import plant_chains
 from resight.artifacts.descriptors import fit_whitening
@@ -30,6 +29,7 @@ from resight.evaluation.significance import compare
 from resight.graph.adjacency import adjacency
 from resight.graph.diffusion import affinity, normalise
 from resight.graph.knn_graph import build_knn_graph, cut
+from resight.graph.listed import standing_out
 from resight.graph.propagation_matrix import propagation_matrix
 from resight.graph.separation import Mixing, SimilaritySeparation
 from resight.ranking.diffusion_stages import Diffusion

@@ -194,10 +194,10 @@ def test_an_experiment_is_a_table_with_significance(photos: Path, cache: Path) -
     [
         (Run("folders", ".", "magic"), "recipe 'magic' is unknown for photos"),
         (Run("folders", ".", "search"), "give a file of them with --features"),
-        (Run("folders", ".", "classic", {"colour": 1}), "has no setting 'colour'"),
+        (Run("folders", ".", "classic", {"colour": 1}), "has no option 'colour'"),
         (Run("folders", ".", "classic", {"binary": 3}), "binary=3"),
         (Run("folders", ".", "classic", {"verify": "all"}), "verify='all'"),
-        (Run("folders", ".", "colour-histogram", {"bins": 8}), "has no setting 'bins'"),
+        (Run("folders", ".", "colour-histogram", {"bins": 8}), "has no option 'bins'"),
         (Run("folders", ".", "classic", stages=0), "0 stages were asked for"),
         (Run("folders", ".", "classic", query_features="q.npy"), "needs --features"),
         (Run("folders", ".", "classic", features="f.npy"), "'classic' is unknown for descriptors"),

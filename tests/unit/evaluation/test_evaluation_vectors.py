@@ -60,7 +60,7 @@ def test_a_learned_similarity_decides_the_order(tmp_path: Path) -> None:
         FeatureSearch(Database(x), "oasis")(Queries(vectors=x[:1]))
     with pytest.raises(UsageError, match="compares 16 dimensions, the descriptors have 4"):
         FeatureSearch(Database(unit(9, 4)), "oasis", search.settings)(Queries(vectors=unit(1, 4)))
-    with pytest.raises(UsageError, match="weights=3 is not of the right kind"):
+    with pytest.raises(UsageError, match="weights=3 is not text"):
         FeatureSearch(Database(x), "oasis", {"weights": 3})
 
 
@@ -112,9 +112,9 @@ def test_unknown_recipes_and_settings_are_refused() -> None:
     database = Database(unit(4, 4))
     with pytest.raises(UsageError, match="recipe 'magic' is unknown"):
         FeatureSearch(database, "magic")
-    with pytest.raises(UsageError, match="has no setting 'beta': it has n, alpha"):
+    with pytest.raises(UsageError, match="has no option 'beta': it has n, alpha"):
         FeatureSearch(database, "alpha-expansion", {"beta": 1})
-    with pytest.raises(UsageError, match="n='many' is not of the right kind"):
+    with pytest.raises(UsageError, match="n='many' is not a whole number"):
         FeatureSearch(database, "alpha-expansion", {"n": "many"})
     with pytest.raises(UsageError, match="n=True"):
         FeatureSearch(database, "alpha-expansion", {"n": True})
