@@ -111,7 +111,8 @@ def survive(world, folder, step, rng, kills):
         now = stored(name)
         assert now <= before if step == "remove" else now >= before  # what was stored stays stored
         before = now
-    finished = step == "remove" and not open_collection(name).stale and GONE[0] not in open_collection(name).ids
+    collection = open_collection(name)
+    finished = step == "remove" and collection.snapshot.finished and GONE[0] not in collection.ids
     if not finished:
         report, _ = finish(*arguments)
         if step == "remove":
@@ -144,6 +145,7 @@ def test_no_scratch_is_left_for_long(world):
     base, _ = world
     assert sorted(path.name for path in (base / "whole.resight" / "derived").iterdir()) == [
         "asmk.safetensors",
+        "codebook.json",
         "codebook.safetensors",
         "confidence.json",
     ]
