@@ -56,6 +56,7 @@ class Artifact:
 
 INDEX, CHECK = "resight index", "resight check --repair"
 CODEBOOK = Artifact("codebook.safetensors", "visual words", CHECK)
+CODEBOOK_ORIGIN = Artifact("codebook.json", "how many photos the codebook was learned from", "resight relearn")
 INVERTED_FILE = Artifact("asmk.safetensors", "inverted file of local features", CHECK)
 CONFIDENCE = Artifact("confidence.json", "what unrelated photos score by local features", CHECK)
 WHITENING = Artifact("whitening.safetensors", "whitening of global descriptors", "resight fit whitening", learned=True)
@@ -78,9 +79,11 @@ SEPARATION_TRAINING = Artifact(
     "separation_training.safetensors", "training of a separation that was stopped", "resight fit separation"
 )
 SIMILARITY = Artifact("similarity.safetensors", "learned similarity", "resight fit similarity", learned=True)
+UNFINISHED = Artifact("unfinished.json", "what a writer that is at work, or was stopped, has to finish", CHECK)
 
 ARTIFACTS = (
     CODEBOOK,
+    CODEBOOK_ORIGIN,
     INVERTED_FILE,
     CONFIDENCE,
     WHITENING,
@@ -99,6 +102,7 @@ ARTIFACTS = (
     SEPARATED,
     SEPARATION_TRAINING,
     SIMILARITY,
+    UNFINISHED,
 )
 
 

@@ -1,4 +1,6 @@
-"""The commands that make, change and look after a collection: index, add, remove, label, info, check, duplicates."""
+"""The commands that make, change and look after a collection: index, add, remove, relearn, label, info, check,
+duplicates.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ PROBLEMS = 20  # files that could not be used of which the text says why
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (index, add, remove, label, info, check, duplicates):
+    for command in (index, add, remove, relearn, label, info, check, duplicates):
         app.command()(command)
 
 
@@ -89,6 +91,18 @@ def remove(
     with console.progress(json) as progress:
         count = collection.remove(chosen, progress=progress) if chosen else 0
     console.print_json({"removed": count}) if json else console.say(f"{console.count(count, 'photo')} removed")
+
+
+def relearn(name: options.Name, json: options.Json = False) -> None:
+    """Learn visual words and calibration anew from all photos of a collection, as indexing them at once would."""
+    collection = options.opened(name)
+    with console.progress(json) as progress:
+        collection.relearn(progress=progress)
+    words, photos = collection.info().words, len(collection.snapshot.tables.feature_rows)
+    if json:
+        console.print_json({"words": words, "photos": photos, "threshold": collection.threshold})
+        return
+    console.say(f"{name}: {words:,} visual words and the calibration learned from {console.count(photos, 'photo')}")
 
 
 def label(

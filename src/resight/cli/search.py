@@ -122,6 +122,11 @@ def _print_answer(answer: Answer) -> None:
     verdict = console.count(matches, "match") if matches else "no confident match"
     took = f"{1000 * answer.seconds[0]:.0f} ms to read the query, {1000 * answer.seconds[1]:.0f} ms to search"
     console.say(f"{verdict} ({answer.rule}); {took}")
+    if not answer.calibrated:
+        console.warn(
+            "it is not known what unrelated photos score, as a run over this collection was stopped: matches rest on "
+            "geometry alone; run the same command again, or resight check --repair, to finish"
+        )
     if answer.pending:
         console.warn(
             f"{console.count(answer.pending, 'photo')} stored but not searchable yet: run resight index again to finish"
