@@ -75,7 +75,7 @@ def repair_tables(path: str | os.PathLike[str]) -> list[Finding]:
     Photos whose features are lost or damaged are removed, so that the next run on their folder extracts them again.
     Raises as `writing` does.
     """
-    restore_stamp(path)
+    restore_stamp(collection_folder(path))
     with writing(path, "repair") as writer:  # opening it clears leftovers
         tables = writer.tables
         damage = _inspect(tables)

@@ -112,7 +112,7 @@ def test_a_value_that_changed_is_noticed_and_restored(folder, stamp):
 
 @pytest.mark.parametrize("writes", [0, 1])
 def test_a_write_that_is_stopped_leaves_a_good_stamp(folder, stamp, monkeypatch, writes):
-    """At whichever file it stops, even tearing that one: the other is whole, and repair brings one of the two states."""
+    """At whichever file it stops, even tearing that one: the other is whole, and repair brings one of two states."""
     real, done = stamps.write_atomic, []
 
     def stopping(path, content):
