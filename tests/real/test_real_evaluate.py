@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from resight.cli import app
 from resight.evaluation.available import benchmarks_at_hand
-from resight.evaluation.published import read_tables, select
+from resight.evaluation.published import select
+from resight.evaluation.published_file import read_tables
 from resight.evaluation.reproduce import reproduce
 
 DATA = Path(__file__).parents[2] / "../shared/data"

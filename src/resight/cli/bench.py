@@ -95,7 +95,8 @@ def reproduce(
 ) -> None:
     """Measure published tables again: OK, CLOSE, FAIL, or MISSING with the files to get."""
     from resight.evaluation.matrix import matrix_page
-    from resight.evaluation.published import read_tables, select
+    from resight.evaluation.published import select
+    from resight.evaluation.published_file import read_tables
     from resight.evaluation.reproduce import data_folder, outcome_json
     from resight.evaluation.reproduce import reproduce as measure
     from resight.reports.files import need_folder, write_page

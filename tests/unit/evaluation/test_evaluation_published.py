@@ -16,12 +16,11 @@ from resight.evaluation.published import (
     Outcome,
     judge,
     missing_files,
-    parse_table,
     printed,
-    read_tables,
     reproduce_cell,
     select,
 )
+from resight.evaluation.published_file import parse_table, read_tables
 
 TABLE: dict[str, Any] = {
     "table": "Z",

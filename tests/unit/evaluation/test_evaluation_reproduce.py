@@ -6,7 +6,7 @@ import yaml
 
 from resight.evaluation import reproduce as module
 from resight.evaluation.experiment import Evaluation, Run
-from resight.evaluation.published import read_tables
+from resight.evaluation.published_file import read_tables
 from resight.evaluation.reproduce import data_folder, outcome_json, reproduce
 
 NAMES = [f"1{group:03d}0{photo}.jpg" for group in range(4) for photo in range(2)]
