@@ -127,7 +127,7 @@ def layout(features: LocalFeatures | Layout) -> Layout:
 def compact(features: LocalFeatures | Compact) -> Compact:
     """The compact form of `features`, its descriptors rounded to 256 levels between their least and greatest component.
 
-    For features that were stored (`resight.features.local_features.pack`) that changes nothing; compact ones come back.
+    For features that were stored (`resight.features.local.packed.pack`) that changes nothing; compact ones come back.
     """
     if isinstance(features, Compact):
         return features
