@@ -72,8 +72,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     plain = Codebook(descriptors(0, options.words))
-    turned = plain.with_rotation(np.random.default_rng(0))
-    indexes = {"signs": Asmk(plain), "rotated, asymmetric": Asmk(turned)}
+    turned = plain.with_rotation(descriptors(10**6, 20 * options.words), np.random.default_rng(0))
+    indexes = {"signs": Asmk(plain), "turned, asymmetric": Asmk(turned)}
     times: Counter[str] = Counter()
     fill(indexes, options.images, options.features, times)
     for name, index in indexes.items():

@@ -24,7 +24,7 @@ from resight.images.decode import decode
 from resight.index.aggregation import Aggregated, aggregate
 from resight.index.asmk import Asmk, Codebook
 from resight.index.asmk_scoring import Kernel
-from resight.index.binarisation import binarise, random_rotation
+from resight.index.binarisation import binarise, random_rotation, whitened_rotation
 
 PLAIN = Kernel(asymmetric=False)
 
@@ -155,10 +155,8 @@ def rotation(world: World, rng: np.random.Generator) -> np.ndarray:
     return random_rotation(world.codebook.dim, rng)
 
 
-def whitening(world: World, rng: np.random.Generator, power: float = 0.25) -> np.ndarray:
-    """Residuals divided by that power of their variances along principal axes, then a random rotation."""
-    variances, axes = np.linalg.eigh(world.images.values.T @ world.images.values)
-    return np.asarray((axes * (variances / variances[-1]) ** -power) @ rotation(world, rng), np.float32)
+def whitening(world: World, rng: np.random.Generator) -> np.ndarray:
+    return whitened_rotation(world.images.values, rng)
 
 
 def balanced(world: World, rng: np.random.Generator) -> np.ndarray:

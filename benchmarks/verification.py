@@ -1,6 +1,7 @@
 """Verification: which settings tell true pairs from accidents, and how fast a hundred candidates are re-ranked.
 
     python benchmarks/verification.py separation DATA [--false-pairs 4500]
+    python benchmarks/verification.py matching DATA
     python benchmarks/verification.py speed DATA [--candidates 100] [--words 8192]
 
 DATA holds `landmarks/<object>/*.jpg` and `holidays/images/*.jpg` (group = number // 100). Prints Markdown tables.
@@ -18,8 +19,10 @@ import cv2
 import faiss
 import numpy as np
 
+from resight.features.local.compact import compact
 from resight.features.local.rootsift import RootSift
-from resight.matching.correspond import Correspondences, _nearest
+from resight.matching import shortlist
+from resight.matching.correspond import Correspondences, _nearest, correspond
 from resight.matching.geometry import verify_correspondences, verify_many
 from resight.types import LocalFeatures
 
@@ -103,6 +106,24 @@ def separation(data: Path, false_pairs: int) -> None:
         )
 
 
+def matching(data: Path) -> None:
+    """How many of the pairs that full comparison finds the shortlist finds, in photos of one Holidays group."""
+    groups, features = load(data)
+    names = np.array(groups)
+    pairs = [(i, i + 1) for i in range(len(groups) - 1) if names[i].isdigit() and names[i] == names[i + 1]]
+    full = [set(map(tuple, correspond(features[i], features[j]).pairs.tolist())) for i, j in pairs]
+    bytes_ = [compact(part) for part in features]
+    print("| slack | pairs of full comparison found | share of pairs found that it confirms | processor ms |")
+    print("|--:|--:|--:|--:|")
+    for shortlist.SLACK in (1, 2, 3, 4, 6, 8):
+        started = time.process_time()
+        short = [set(map(tuple, shortlist.match(bytes_[i], bytes_[j]).pairs.tolist())) for i, j in pairs]
+        spent = 1e3 * (time.process_time() - started) / len(pairs)
+        both = sum(len(a & b) for a, b in zip(full, short, strict=True))
+        found, known = both / sum(map(len, full)), both / sum(map(len, short))
+        print(f"| {shortlist.SLACK} | {found:.3f} | {known:.3f} | {spent:.2f} |", flush=True)
+
+
 def plain_loop(query: LocalFeatures, candidates: list[LocalFeatures]) -> list[int]:
     """Inliers as most scripts count them: brute-force matcher, ratio test in Python, findHomography."""
     counts = []
@@ -140,10 +161,13 @@ def speed(data: Path, count: int, words: int) -> None:
     query_words = kmeans.index.search(query.descriptors, 5)[1]
     candidate_words = [kmeans.index.search(f.descriptors, 1)[1][:, 0] for f in candidates]
 
+    ready = [compact(candidate) for candidate in candidates]
+
     runs: dict[str, Callable[[], object]] = {
         "BFMatcher + findHomography loop": lambda: plain_loop(query, candidates),
         "verify_many, affine": lambda: verify_many(query, candidates),
-        "verify_many, homography": lambda: verify_many(query, candidates, "homography"),
+        "verify_many, affine, compact features": lambda: verify_many(query, ready),
+        "verify_many, homography, compact features": lambda: verify_many(query, ready, "homography"),
         "verify_many, affine, shared words": lambda: verify_many(
             query, candidates, words=(query_words, candidate_words)
         ),
@@ -168,7 +192,7 @@ def speed(data: Path, count: int, words: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("separation", "speed"))
+    parser.add_argument("part", choices=("separation", "matching", "speed"))
     parser.add_argument("data", type=Path)
     parser.add_argument("--false-pairs", type=int, default=4500)
     parser.add_argument("--candidates", type=int, default=100)
@@ -176,6 +200,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.part == "separation":
         separation(options.data, options.false_pairs)
+    elif options.part == "matching":
+        matching(options.data)
     else:
         speed(options.data, options.candidates, options.words)
 

@@ -7,13 +7,18 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 # Before any library starts threads: waiting ones must not take the processor from the others.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 
+from onnx_factory import write_network
 from photo_factory import SMALL, Photos, make_photos, spoil
+
+if TYPE_CHECKING:
+    from resight.collection import Collection
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,73 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     broken = spoil(photos.folder)
     create_collection(base / "c.resight", "classic", SMALL).add([photos.folder])
     return Built(base / "c.resight", photos, broken)
+
+
+@dataclass(frozen=True)
+class World:
+    """Three photos of each of eight objects, a network for global descriptors, and a collection of each kind, made when
+    it is first asked for.
+    """
+
+    base: Path
+    photos: Photos
+    network: Path
+
+    def parameters(self, recipe: str) -> dict[str, Any]:
+        """The settings of the collection of `recipe`: classic, gem or hybrid."""
+        backbone = {"backbone": str(self.network)}
+        if recipe == "gem":
+            return {**backbone, "max_side": 256}
+        return SMALL if recipe == "classic" else {**SMALL, **backbone, "scales": [1.0], "whiten": "none"}
+
+    def path(self, recipe: str) -> Path:
+        """The collection of `recipe`; do not write into it: `copy` is for that."""
+        from resight.collection import create_collection
+
+        path = self.base / f"{recipe}.resight"
+        if not path.exists():
+            create_collection(path, recipe, self.parameters(recipe)).add([self.photos.folder])
+        return path
+
+    def copy(self, recipe: str, folder: Path) -> Collection:
+        """A copy of the collection of `recipe` below `folder`, opened."""
+        from resight.collection import open_collection
+
+        return open_collection(shutil.copytree(self.path(recipe), folder / f"{recipe}.resight"))
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Collections with and without global descriptors."""
+    base = tmp_path_factory.mktemp("world")
+    return World(base, make_photos(base / "photos", objects=8), write_network(base / "net.onnx", channels=24))
+
+
+@pytest.fixture(scope="session")
+def fitted(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hybrid collection to which everything was fitted that can be. Do not write into it."""
+    from resight.fitting.fusion import fit_fusion
+    from resight.fitting.graphs import build_graph, tune
+    from resight.fitting.labels import label
+    from resight.fitting.separation import fit_separation_to
+    from resight.fitting.similarity import fit_similarity
+    from resight.fitting.whitening import fit_whitening_to, use_whitening
+    from resight.training.similarity import Options
+
+    base = tmp_path_factory.mktemp("fitted")
+    collection = world.copy("hybrid", base)
+    use_whitening(collection, fit_whitening_to(collection, "zca"))
+    build_graph(collection, 50, verified=True, offline=True)
+    tune(collection)
+    rows = [(name, group[0][:3]) for group in world.photos.groups for name in group]
+    labels, groups = base / "labels.csv", base / "groups.csv"
+    labels.write_text("\n".join(["photo,label", *(f"{world.photos.folder / name},{what}" for name, what in rows)]))
+    groups.write_text("\n".join(["id,group", *(f"{name},{what}" for name, what in rows)]))
+    label(collection, labels)
+    fit_fusion(collection)
+    fit_separation_to(collection, epochs=1)
+    fit_similarity(collection, groups=groups, hidden=(16, 8), cosine=Options(epochs=1), options=Options(epochs=2))
+    return collection.path
 
 
 @pytest.fixture

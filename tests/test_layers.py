@@ -22,6 +22,7 @@ LAYERS = (
         "version",
         "ties",
         "products",
+        "kernel_cache",
     },  # single files
     {"images"},
     {"features"},

@@ -54,6 +54,12 @@ class ImageTooLarge(ImageError):
     kind = "too-large"
 
 
+class ReaderMissing(ImageError):
+    """The format is known, but the package that reads it is not installed."""
+
+    kind = "reader-missing"
+
+
 class UnreadableFile(ImageError):
     """The file cannot be opened: gone, no permission, or an input/output error."""
 

@@ -90,7 +90,7 @@ def stacked(images):
 def test_against_plain_loops(rotated, idf, binary, asymmetric, dim, alpha, tau, query_multiple):
     codebook, images, queries = world(dim, 10, dim)
     if rotated:
-        codebook = codebook.with_rotation(np.random.default_rng(1))
+        codebook = codebook.with_rotation(np.vstack(images), np.random.default_rng(1))
     options = {"binary": binary, "asymmetric": asymmetric, "alpha": alpha, "tau": tau, "idf": idf}
     options["query_multiple"] = query_multiple
     index = Asmk(codebook, **options)

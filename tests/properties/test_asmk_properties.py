@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from resight.index.asmk import Asmk, Codebook
 
 CENTROIDS = np.random.default_rng(2**40).standard_normal((12, 20))
-CODEBOOKS = [Codebook(CENTROIDS), Codebook(CENTROIDS).with_rotation(np.random.default_rng(1))]
+CODEBOOKS = [Codebook(CENTROIDS), Codebook(CENTROIDS).with_rotation(CENTROIDS * 1.1, np.random.default_rng(1))]
 
 worlds = st.builds(
     lambda seed, sizes, options, codebook: (np.random.default_rng(seed), sizes, options, CODEBOOKS[codebook]),

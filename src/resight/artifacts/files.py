@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from resight.errors import CollectionError
+from resight.features.whitening import Whitening
+from resight.store.block_log import check_blocks
 from resight.store.folder import DERIVED, derived_path, faults, write_atomic
 from resight.store.tensor_file import check_tensors
 from resight.store.writer import Writer
@@ -54,6 +56,7 @@ class Artifact:
 
 INDEX, CHECK = "resight index", "resight check --repair"
 CODEBOOK = Artifact("codebook.safetensors", "visual words", CHECK)
+CODEBOOK_ORIGIN = Artifact("codebook.json", "how many photos the codebook was learned from", "resight relearn")
 INVERTED_FILE = Artifact("asmk.safetensors", "inverted file of local features", CHECK)
 CONFIDENCE = Artifact("confidence.json", "what unrelated photos score by local features", CHECK)
 WHITENING = Artifact("whitening.safetensors", "whitening of global descriptors", "resight fit whitening", learned=True)
@@ -76,9 +79,11 @@ SEPARATION_TRAINING = Artifact(
     "separation_training.safetensors", "training of a separation that was stopped", "resight fit separation"
 )
 SIMILARITY = Artifact("similarity.safetensors", "learned similarity", "resight fit similarity", learned=True)
+UNFINISHED = Artifact("unfinished.json", "what a writer that is at work, or was stopped, has to finish", CHECK)
 
 ARTIFACTS = (
     CODEBOOK,
+    CODEBOOK_ORIGIN,
     INVERTED_FILE,
     CONFIDENCE,
     WHITENING,
@@ -97,6 +102,7 @@ ARTIFACTS = (
     SEPARATED,
     SEPARATION_TRAINING,
     SIMILARITY,
+    UNFINISHED,
 )
 
 
@@ -162,8 +168,8 @@ def damaged(folder: Path) -> Iterator[tuple[Artifact, str]]:
     """The artifacts that cannot be read or fail their checksum, and what is wrong."""
     for artifact in ARTIFACTS:
         try:
-            if artifact.exists(folder) and not artifact.name.endswith(".log"):
-                (read_json if artifact.name.endswith(".json") else check_tensors)(artifact.path(folder))
+            if artifact.exists(folder):
+                _check(artifact)(artifact.path(folder))
         except CollectionError as error:
             yield artifact, str(error)
 
@@ -174,6 +180,19 @@ def set_aside(writer: Writer, artifact: Artifact) -> str:
     if not artifact.learned:
         remove(writer, artifact)
         return f"{artifact.name} was deleted: it is made again"
+    aside = path.with_name(path.name + DAMAGED)
+    number = 1
+    while aside.exists():  # what an earlier repair set aside is a user's, too
+        number += 1
+        aside = path.with_name(f"{path.name}{DAMAGED}-{number}")
     with faults("move", path):
-        os.replace(path, path.with_name(path.name + DAMAGED))
-    return f"{artifact.name} was renamed to {artifact.name}{DAMAGED}: {artifact.command} makes it again"
+        os.replace(path, aside)
+    return f"{artifact.name} was renamed to {aside.name}: {artifact.command} makes it again"
+
+
+def _check(artifact: Artifact) -> Callable[[Path], Any]:
+    """What reads a file of this kind whole, and raises `CollectionError` when it is not what was written."""
+    if artifact is WHITENING:
+        return Whitening.load
+    checks: dict[str, Callable[[Path], Any]] = {".json": read_json, ".log": check_blocks}
+    return checks.get(Path(artifact.name).suffix, check_tensors)

@@ -22,7 +22,8 @@ from resight.types import Float32, Int64, LocalFeatures
 
 DESCRIPTORS_PER_WORD = 32  # of the training sample
 SAMPLED_PHOTOS = 20_000  # from which the training sample is drawn
-OUTGROWN = 4  # the codebook is learnt anew when the collection asks for so many times its words
+OUTGROWN = 2  # the codebook is learned anew when the collection asks for so many times its words ...
+GROWN = 1.5  # ... or has so many times the photos it was learned from, so that all learning costs three times the last
 BLOCK = 256  # photos added to the inverted file at a time
 SAVE_EVERY = 4096  # photos after which the growing inverted file is written, so that a killed run loses little
 
@@ -63,23 +64,25 @@ def follow_inverted_file(
     settings: LocalSettings,
     *,
     codebook: Codebook | None = None,
+    relearn: bool = False,
     bonus: Bonus | None = None,
     progress: Progress = silent,
 ) -> InvertedFile:
     """Bring it up to the features in the tables; does nothing where it is. Damaged files are rebuilt.
 
-    `codebook`: one to use instead of learning one. `bonus`: as for `calibrate`.
+    `codebook`: one to use from now on instead of learning one. `relearn`: learn codebook and calibration anew, though
+    nothing asks for it. `bonus`: as for `calibrate`.
     Peak memory: the training sample (half a kilobyte a descriptor, 32 per word) or the inverted file.
     """
     tables = writer.tables
     if codebook is not None:
-        codebook.save(files.place(writer, files.CODEBOOK))
-    codebook = codebook or _codebook(writer, tables, settings, progress)
+        _save_codebook(writer, codebook, {})
+    codebook = codebook or _codebook(writer, tables, settings, progress, relearn)
     if codebook is None:
         return NOTHING
     index = _current_index(tables.folder, codebook, settings)
     gone, new = differences(index, tables)
-    if len(gone) + len(new) > CHANGE * (len(index) + len(new) - len(gone)):
+    if relearn or len(gone) + len(new) > CHANGE * (len(index) + len(new) - len(gone)):
         # Before the index changes on disk: a run that is killed must not leave the old calibration beside it.
         files.remove(writer, files.CONFIDENCE)
     _follow(writer, index, tables, gone, new, progress)
@@ -131,21 +134,52 @@ def differences(index: Asmk, tables: Tables) -> tuple[Int64, Int64]:
     return np.setdiff1d(index.rows, rows), np.setdiff1d(rows, index.rows)
 
 
-def _codebook(writer: Writer, tables: Tables, settings: LocalSettings, progress: Progress) -> Codebook | None:
-    """The collection's codebook, learned anew when there is none or the collection has outgrown it."""
+def _codebook(
+    writer: Writer, tables: Tables, settings: LocalSettings, progress: Progress, relearn: bool
+) -> Codebook | None:
+    """The collection's codebook, learned anew when there is none, when it is told to, or when that pays."""
     known = files.usable(files.CODEBOOK, tables.folder, Codebook.load)
-    total = int(tables.counts(tables.feature_rows).sum())
+    counts = tables.counts(tables.feature_rows)
+    photos, total = int((counts > 0).sum()), int(counts.sum())
     if total == 0:
         return known
     words = min(settings.words or words_for(total), total)
-    if known is not None and (settings.words is not None or words < OUTGROWN * len(known)):
+    learned_from = {} if known is None else _learned_from(tables.folder, known)
+    if known is not None and not relearn and not _pays(len(known), words, learned_from.get(known.fingerprint), photos):
         return known
     sample = _sample(tables, words * DESCRIPTORS_PER_WORD, progress)
     progress("learning the codebook", 0, words)
     codebook = Codebook.fit(sample, min(words, len(sample)), points_per_word=DESCRIPTORS_PER_WORD)
-    codebook.save(files.place(writer, files.CODEBOOK))
+    _save_codebook(writer, codebook, {**learned_from, codebook.fingerprint: photos})
     progress("learning the codebook", words, words)
     return codebook
+
+
+def _pays(known: int, words: int, learned_from: int | None, photos: int) -> bool:
+    """Whether a codebook of `known` words, learned from so many photos, is worth learning anew; one that was given
+    (None) stays. In large collections the training sample does not grow, nor does the codebook.
+    """
+    if learned_from is None:
+        return False
+    return words >= OUTGROWN * known or (learned_from < SAMPLED_PHOTOS and photos >= GROWN * learned_from)
+
+
+def _learned_from(folder: Path, codebook: Codebook) -> dict[str, int]:
+    """How many photos `codebook` was learned from, by its fingerprint; empty for one that was given."""
+    content = files.usable(files.CODEBOOK_ORIGIN, folder, files.read_json)
+    photos = content.get(codebook.fingerprint) if isinstance(content, dict) else None
+    return {codebook.fingerprint: photos} if isinstance(photos, int) and photos > 0 else {}
+
+
+def _save_codebook(writer: Writer, codebook: Codebook, learned_from: dict[str, int]) -> None:
+    """Write a codebook in place of the old one, and what both were learned from: a run may be killed at any moment.
+    What was made with the old one goes first, so that no reader finds the two together.
+    """
+    files.write_json(writer, files.CODEBOOK_ORIGIN, learned_from)
+    known = files.usable(files.CODEBOOK, writer.folder, Codebook.load)
+    if known is None or known.fingerprint != codebook.fingerprint:
+        files.remove(writer, files.INVERTED_FILE, files.CONFIDENCE)
+    codebook.save(files.place(writer, files.CODEBOOK))
 
 
 def _sample(tables: Tables, size: int, progress: Progress) -> Float32:

@@ -1,4 +1,6 @@
-"""The commands that make, change and look after a collection: index, add, remove, label, info, check, duplicates."""
+"""The commands that make, change and look after a collection: index, add, remove, relearn, label, info, check,
+duplicates.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ PROBLEMS = 20  # files that could not be used of which the text says why
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (index, add, remove, label, info, check, duplicates):
+    for command in (index, add, remove, relearn, label, info, check, duplicates):
         app.command()(command)
 
 
@@ -68,18 +70,39 @@ def remove(
     name: options.Name,
     ids: Annotated[list[str] | None, typer.Argument(help="Ids of the photos to take out.")] = None,
     missing: options.Missing = False,
+    folders: Annotated[
+        bool, typer.Option("--folders", help="With --missing: forget photos whose whole folder is gone, too.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Take photos out of a collection; the files stay."""
-    from resight.collection.ingest import missing_files
+    from resight.collection.ingest import absent_roots, missing_files
 
     collection = options.opened(name)
+    if missing and not folders and (absent := absent_roots(collection.snapshot.tables)):
+        folder, count = next(iter(absent.items()))
+        raise UsageError(
+            f"the folder {folder} of {console.count(count, 'photo')} is not there, as if its disk were unplugged: "
+            "bring it back, or forget its photos with --missing --folders"
+        )
     chosen = [*(ids or []), *(missing_files(collection.snapshot.tables) if missing else [])]
     if not chosen and not missing:
         raise UsageError("there is nothing to remove: give ids, or --missing")
     with console.progress(json) as progress:
         count = collection.remove(chosen, progress=progress) if chosen else 0
     console.print_json({"removed": count}) if json else console.say(f"{console.count(count, 'photo')} removed")
+
+
+def relearn(name: options.Name, json: options.Json = False) -> None:
+    """Learn visual words and calibration anew from all photos of a collection, as indexing them at once would."""
+    collection = options.opened(name)
+    with console.progress(json) as progress:
+        collection.relearn(progress=progress)
+    words, photos = collection.info().words, len(collection.snapshot.tables.feature_rows)
+    if json:
+        console.print_json({"words": words, "photos": photos, "threshold": collection.threshold})
+        return
+    console.say(f"{name}: {words:,} visual words and the calibration learned from {console.count(photos, 'photo')}")
 
 
 def label(
@@ -181,9 +204,12 @@ def _add(collection: Collection, found: Scan, *, json: bool, **how: Any) -> None
 
 def _print_report(collection: Collection, report: Report, json: bool) -> None:
     if json:
-        counts = {key: getattr(report, key) for key in ("added", "updated", "unchanged", "skipped", "interrupted")}
+        counts = {
+            key: getattr(report, key) for key in ("added", "updated", "moved", "unchanged", "skipped", "interrupted")
+        }
         problems = [_problem(problem) for problem in report.problems]
-        console.print_json({"collection": str(collection.path), **counts, "problems": problems})
+        notes = {"problems": problems, "notes": report.notes}
+        console.print_json({"collection": str(collection.path), **counts, **notes})
         return
     if report.problems:
         rows = [(problem.kind, problem.message) for problem in report.problems[:PROBLEMS]]
@@ -192,8 +218,11 @@ def _print_report(collection: Collection, report: Report, json: bool) -> None:
             console.say(f"... and {len(report.problems) - len(rows)} more: --json lists them all")
     console.say(
         f"{collection.path.name}: {console.count(len(collection.snapshot.tables.feature_rows), 'photo')} searchable "
-        f"({report.added} added, {report.updated} updated, {report.unchanged} unchanged, {report.skipped} skipped)"
+        f"({report.added} added, {report.updated} updated, {report.moved} moved, {report.unchanged} unchanged, "
+        f"{report.skipped} skipped)"
     )
+    for note in report.notes:
+        console.warn(note)
 
 
 def _problem(problem: Any) -> dict[str, str]:

@@ -65,7 +65,7 @@ def whitening(
         use_whitening(collection, fitted, progress=progress)
     if out is not None:
         fitted.save(out)
-    _print_facts(name, {"dim": fitted.dim, **fitted.provenance}, json)
+    _print_facts(name, {**fitted.provenance, "dim": fitted.dim}, json)
 
 
 @app.command()

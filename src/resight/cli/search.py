@@ -39,7 +39,7 @@ def search(
 
         need_folder(report)
         collection = options.opened(name)
-        _check_recipe(recipe)
+        _check_recipe(collection, recipe, chosen)
         say(console.first_word("searching"))
         answer = collection.search(image, _part(box), top, where, recipe, **chosen)
         if report is not None:
@@ -75,7 +75,7 @@ def explain(
 
         need_folder(out)
         collection = options.opened(name)
-        _check_recipe(recipe)
+        _check_recipe(collection, recipe, chosen)
         say(console.first_word("searching"))
         explanation = collection.explain(image, result_id, _part(box), recipe, **chosen)
         if out is not None:
@@ -95,10 +95,11 @@ def _part(box: str | None) -> Any:
     return None if box is None else Box.parse(box)
 
 
-def _check_recipe(recipe: str | None) -> None:
-    from resight.recipes.catalogue import RECIPES
+def _check_recipe(collection: Collection, recipe: str | None, chosen: dict[str, Any]) -> None:
+    """Options of the recipe alone are set: what the search itself takes has an option of the command."""
+    from resight.recipes.catalogue import RECIPES, check_recipe
 
-    options.checked_recipe(recipe, RECIPES)
+    check_recipe(options.checked_recipe(recipe, RECIPES) or collection.snapshot.stamp.recipe, chosen)
 
 
 def _write(path: Path, collection: Collection, answer: Answer, recipe: str | None, chosen: dict[str, Any]) -> None:
@@ -121,6 +122,11 @@ def _print_answer(answer: Answer) -> None:
     verdict = console.count(matches, "match") if matches else "no confident match"
     took = f"{1000 * answer.seconds[0]:.0f} ms to read the query, {1000 * answer.seconds[1]:.0f} ms to search"
     console.say(f"{verdict} ({answer.rule}); {took}")
+    if not answer.calibrated:
+        console.warn(
+            "it is not known what unrelated photos score, as a run over this collection was stopped: matches rest on "
+            "geometry alone; run the same command again, or resight check --repair, to finish"
+        )
     if answer.pending:
         console.warn(
             f"{console.count(answer.pending, 'photo')} stored but not searchable yet: run resight index again to finish"

@@ -28,6 +28,11 @@ class Query:
     vector: Float32 | None = None
     copies: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
 
+    @property
+    def empty(self) -> bool:
+        """Whether it has neither local features nor a global descriptor to compare."""
+        return not len(self.local) and (self.vector is None or not self.vector.any()) and not len(self.copies)
+
     def queries(self) -> Queries:
         """As stages take it; a photo of the collection neither enriches itself nor is its own neighbour."""
         vectors = None if self.vector is None else self.vector[None]

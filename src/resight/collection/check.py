@@ -54,6 +54,8 @@ def _check_index(collection: Collection) -> Finding:
             return Finding("index", False, f"{behind} photos differ between index and features", REBUILD)
         if not snapshot.calibrated:
             return Finding("index", False, "its calibration is missing, since a run was stopped", "learn it again")
+        if not snapshot.finished:
+            return Finding("index", False, "a run was stopped before its end, or is at work", "finish it")
         if snapshot.settings.vector is not None and snapshot.descriptors is not None:
             return Finding("index", True, f"{len(snapshot.descriptors.rows)} photos have a global descriptor")
     except CollectionError as error:

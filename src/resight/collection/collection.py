@@ -15,9 +15,8 @@ from resight.collection.answer import Answer, Explanation, Info, MatchRule, Quer
 from resight.collection.ingest import Report, ingest, missing_files
 from resight.collection.query import identical_first, judge, read_query
 from resight.collection.snapshot import DESCRIPTOR, LOCAL, Snapshot
-from resight.collection.update import bring_up_to_date
+from resight.collection.update import begin, bring_up_to_date
 from resight.errors import StampMismatch, UsageError
-from resight.features.whitening import Whitening
 from resight.images.scan import Scan, scan
 from resight.index.asmk import Codebook
 from resight.progress import Progress, silent
@@ -69,6 +68,7 @@ class Collection:
         found = paths if isinstance(paths, Scan) else scan(paths)
         with writing(self.path, "add") as writer:
             _ = self.snapshot.network, self.snapshot.encoder  # before any work: they must be those that made it
+            begin(writer)
             report = ingest(writer, found, self.settings, jobs=jobs, progress=progress)
             report.notes += self.update(writer, codebook=codebook, progress=progress)
         return report
@@ -86,20 +86,28 @@ class Collection:
             rows = [row for row in known.values() if row is not None]
         gone = np.unique(np.array(rows, np.int64))
         with writing(self.path, "remove") as writer:
+            begin(writer)
             writer.remove_rows(gone)
             self.update(writer, progress=progress)
         return len(gone)
 
-    def update(
-        self,
-        writer: Writer,
-        *,
-        codebook: Codebook | None = None,
-        whitening: Whitening | None = None,
-        progress: Progress = silent,
-    ) -> list[str]:
-        """Bring every artifact up to the tables, and this object with it; see `resight.collection.update`."""
-        notes = bring_up_to_date(writer, self.snapshot, codebook=codebook, whitening=whitening, progress=progress)
+    def relearn(self, *, progress: Progress = silent) -> None:
+        """Learn codebook and calibration anew from the photos as they are now; a collection that grows does so by
+        itself when it has half as many photos again. Raises `UsageError` in recipes without local features.
+        """
+        if self.settings.local is None:
+            raise UsageError(
+                f"{self.path} has no codebook: recipe {self.snapshot.stamp.recipe} keeps no local features"
+            )
+        with writing(self.path, "relearn") as writer:
+            begin(writer)
+            self.update(writer, relearn=True, progress=progress)
+
+    def update(self, writer: Writer, *, progress: Progress = silent, **how: Any) -> list[str]:
+        """Bring every artifact up to the tables, and this object with it; `how`: as for
+        `resight.collection.update.bring_up_to_date`.
+        """
+        notes = bring_up_to_date(writer, self.snapshot, progress=progress, **how)
         self.snapshot = Snapshot(writer.tables, self.snapshot.stamp)
         return notes
 
@@ -110,7 +118,7 @@ class Collection:
         """
         return read_query(self.snapshot, image, box)
 
-    def pipeline(self, where: str | None = None, recipe: str | None = None, **options: Any) -> Pipeline:
+    def pipeline(self, /, where: str | None = None, recipe: str | None = None, **options: Any) -> Pipeline:
         """The stages of a recipe, the collection's own when it is None; raises as `Snapshot.pipeline` does."""
         return self.snapshot.pipeline(where, recipe, options)
 
@@ -124,6 +132,7 @@ class Collection:
 
     def search(
         self,
+        /,
         image: str | os.PathLike[str] | Query,
         box: Box | None = None,
         top: int = 20,
@@ -145,6 +154,8 @@ class Collection:
         query = image if isinstance(image, Query) else read_query(snapshot, image, box)
         read = time.perf_counter()
         ids, scores = _ranked(query, pipeline(query.queries()))
+        if query.empty:
+            ids, scores = ids[:0], scores[:0]  # nothing can be compared: any order would be made up
         rule = self.match_rule(recipe)
         results = judge(snapshot, rule, query, ids[:top], scores[:top], options.get("verify", VERIFIED))
         seconds = (read - started, time.perf_counter() - read)
@@ -152,6 +163,7 @@ class Collection:
 
     def explain(
         self,
+        /,
         image: str | os.PathLike[str] | Query,
         id: str,
         box: Box | None = None,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from resight.errors import ImageError
 from resight.features.global_descriptor import GlobalDescriptor, batches
@@ -28,7 +32,7 @@ BATCH_PHOTOS = 64
 BATCH_SECONDS = 10.0
 DESCRIBED = 16  # photos that wait decoded for the network, which takes those of one size together
 NOTHING = pack(empty_features(0))  # the local features of recipes that have none
-RETRIED = "unreadable"  # a file that could not be opened may open next time without having changed
+RETRIED = ("unreadable", "reader-missing")  # files that may be read next time without having changed
 
 
 @dataclass
@@ -41,6 +45,7 @@ class Report:
 
     added: int = 0
     updated: int = 0
+    moved: int = 0
     unchanged: int = 0
     skipped: int = 0
     problems: list[Problem] = field(default_factory=list)
@@ -52,6 +57,7 @@ class Report:
 class _Known:
     """What the collection knows of a file."""
 
+    row: int
     id: str
     sha256: str
     size: int
@@ -80,8 +86,12 @@ def ingest(writer: Writer, scan: Scan, settings: Settings, *, jobs: int = 0, pro
     An interrupt (Ctrl-C) stores what is read already and ends the run with `interrupted` set.
     """
     known = _known_files(writer.tables)
+    moved = _follow_moved(writer, scan, known)
+    known = _known_files(writer.tables) if moved else known
     work = [photo for photo in scan.photos if _changed(photo, known.get(photo.path))]
-    report = Report(unchanged=len(scan.photos) - len(work), skipped=scan.skipped, problems=list(scan.problems))
+    report = Report(
+        moved=moved, unchanged=len(scan.photos) - len(work) - moved, skipped=scan.skipped, problems=list(scan.problems)
+    )
     ids = _ids(work, known)
     batch: list[_Read] = []
     started = time.monotonic()
@@ -109,6 +119,69 @@ def ingest(writer: Writer, scan: Scan, settings: Settings, *, jobs: int = 0, pro
     return report
 
 
+def _follow_moved(writer: Writer, scan: Scan, known: Mapping[str, _Known]) -> int:
+    """Give photos whose file was moved or renamed their new place, by content; ids and features stay. How many."""
+    vanished: dict[int, list[tuple[str, _Known]]] = {}
+    for path, file in known.items():
+        vanished.setdefault(file.size, []).append((path, file))
+    found: list[tuple[disk.Photo, _Known]] = []
+    for photo in scan.photos:
+        candidates = [(path, file) for path, file in vanished.get(photo.size, ()) if not os.path.lexists(path)]
+        if photo.path in known or not candidates:
+            continue
+        same = _same_content(photo, candidates)
+        if same is not None:
+            vanished[photo.size].remove(same)
+            found.append((photo, same[1]))
+    for start in range(0, len(found), BATCH_PHOTOS):
+        _move(writer, found[start : start + BATCH_PHOTOS])
+    return len(found)
+
+
+def _same_content(photo: disk.Photo, candidates: list[tuple[str, _Known]]) -> tuple[str, _Known] | None:
+    try:
+        sha256 = content_hash(photo.path)
+    except ImageError:
+        return None  # it is read, and reported, as any other
+    return next((candidate for candidate in candidates if candidate[1].sha256 == sha256), None)
+
+
+def _move(writer: Writer, pairs: list[tuple[disk.Photo, _Known]]) -> None:
+    """Store known photos again under their new paths, in one commit."""
+    tables, first = writer.tables, writer.next_row
+    records = {r["row"]: r for r in tables.find("row", [file.row for _, file in pairs]).to_pylist()}
+    photos = []
+    for number, (photo, file) in enumerate(pairs):
+        kept: dict[str, Any] = {
+            name: records[file.row][name] for name in ("width", "height", "taken_at", "error_kind", "error")
+        }
+        photos.append(
+            Photo(
+                row=first + number,
+                id=file.id,
+                path=photo.path,
+                root=photo.root,
+                sha256=file.sha256,
+                size=photo.size,
+                mtime_ns=photo.mtime_ns,
+                **kept,
+            )
+        )
+    decoded = [number for number, photo in enumerate(photos) if photo.error_kind is None]
+    old = np.array([pairs[number][1].row for number in decoded], np.int64)
+    local = local_batch([photos[number].row for number in decoded], tables.counts(old).tolist(), tables.local(old))
+    writer.append_photos(images_batch(photos, _vectors(tables, [file.row for _, file in pairs]), tables.dim), local)
+
+
+def _vectors(tables: Tables, rows: list[int]) -> list[Float32 | None]:
+    """The stored global descriptor of each row, None where there is none."""
+    if tables.dim is None:
+        return [None] * len(rows)
+    known, vectors = tables.vectors()
+    place = {row: number for number, row in enumerate(known.tolist())}
+    return [vectors[place[row]] if row in place else None for row in rows]
+
+
 def missing_files(tables: Tables) -> list[str]:
     """Ids of photos whose file is gone from the disk."""
     table = tables.images(["id", "path_bytes"])
@@ -116,14 +189,20 @@ def missing_files(tables: Tables) -> list[str]:
     return [id_ for id_, path in zip(table["id"].to_pylist(), paths, strict=True) if not os.path.exists(path)]
 
 
+def absent_roots(tables: Tables) -> dict[str, int]:
+    """Folders that photos came from and that are not there, an unplugged disk say, and their numbers of photos."""
+    counts = Counter(tables.images(["root"])["root"].to_pylist())
+    return {root: count for root, count in counts.items() if "%" not in root and not os.path.isdir(root)}
+
+
 def _known_files(tables: Tables) -> dict[str, _Known]:
-    table = tables.images(["path_bytes", "id", "sha256", "size", "mtime_ns", "error_kind"])
+    table = tables.images(["path_bytes", "row", "id", "sha256", "size", "mtime_ns", "error_kind"])
     columns = [table[name].to_pylist() for name in table.schema.names]
     return {os.fsdecode(path): _Known(*rest) for path, *rest in zip(*columns, strict=True)}
 
 
 def _changed(photo: disk.Photo, known: _Known | None) -> bool:
-    return known is None or (known.size, known.mtime_ns) != (photo.size, photo.mtime_ns) or known.error_kind == RETRIED
+    return known is None or (known.size, known.mtime_ns) != (photo.size, photo.mtime_ns) or known.error_kind in RETRIED
 
 
 def _ids(work: list[disk.Photo], known: dict[str, _Known]) -> dict[str, str]:
@@ -135,7 +214,9 @@ def _ids(work: list[disk.Photo], known: dict[str, _Known]) -> dict[str, str]:
             ids[photo.path] = known[photo.path].id
             continue
         root = escape_path(photo.root)
-        candidates = (photo.id, f"{os.path.basename(root)}/{photo.id}", escape_path(photo.path))
+        whole = escape_path(photo.path)
+        numbered = (f"{whole} ({number})" for number in itertools.count(2))
+        candidates = itertools.chain((photo.id, f"{os.path.basename(root)}/{photo.id}", whole), numbered)
         ids[photo.path] = next(id_ for id_ in candidates if id_ not in taken)
         taken.add(ids[photo.path])
     return ids
@@ -147,7 +228,7 @@ def _read(photo: disk.Photo, id_: str, known: _Known | None, settings: Settings)
     error: ImageError | None = None
     try:
         sha256 = content_hash(photo.path)
-        if known is not None and known.sha256 == sha256 and known.error_kind != RETRIED:
+        if known is not None and known.sha256 == sha256 and known.error_kind not in RETRIED:
             return None
         decoded = decode(photo.path, max_side=settings.max_side)
         width, height, taken_at = decoded.width, decoded.height, decoded.taken_at

@@ -193,8 +193,9 @@ class Snapshot:
 
     @property
     def finished(self) -> bool:
-        """Whether every run over the collection came to its end."""
-        return self.calibrated and not any(len(rows) for rows in self.differences)
+        """Whether every run over the collection came to its end; not so while one is at work."""
+        stopped = files.UNFINISHED.exists(self.path) or not self.calibrated
+        return not stopped and not any(len(rows) for rows in self.differences)
 
     # Searching
 

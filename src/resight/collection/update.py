@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from resight.artifacts import files
 from resight.artifacts.descriptors import Descriptors, follow_descriptors
 from resight.artifacts.inverted_file import follow_inverted_file
 from resight.artifacts.neighbours import follow_graphs
@@ -19,28 +20,38 @@ from resight.store.writer import Writer
 from resight.types import Float32, Int64
 
 
+def begin(writer: Writer) -> None:
+    """Note that the tables are about to change, before they do: until `bring_up_to_date` has come to its end, every
+    reader knows that a run was stopped, wherever it was.
+    """
+    files.write_json(writer, files.UNFINISHED, {})
+
+
 def bring_up_to_date(
     writer: Writer,
     snapshot: Snapshot,
     *,
     codebook: Codebook | None = None,
     whitening: Whitening | None = None,
+    relearn: bool = False,
     progress: Progress = silent,
 ) -> list[str]:
     """Bring the artifacts of `snapshot` up to the tables as they are now, with a codebook or whitening to use from now
-    on. Damaged files that can be made again are; returns a sentence for each other one that stays behind.
+    on; `relearn`: learn codebook and calibration anew. Damaged files that can be made again are; returns a sentence for each other one that stays behind.
     """
     problems: list[str] = []
     descriptors = _follow_descriptors(writer, snapshot, whitening, problems, progress)
     if snapshot.settings.local is not None:
         own = None if snapshot.settings.vector is None else descriptors
         bonus = None if own is None else similarity_bonus(own)
-        follow_inverted_file(writer, snapshot.settings.local, codebook=codebook, bonus=bonus, progress=progress)
+        given = {"codebook": codebook, "relearn": relearn, "bonus": bonus}
+        follow_inverted_file(writer, snapshot.settings.local, **given, progress=progress)
     if descriptors is not None:
         try:
             follow_graphs(writer, descriptors)
         except CollectionError as error:
             problems.append(str(error))
+    files.remove(writer, files.UNFINISHED)
     return problems
 
 

@@ -86,8 +86,8 @@ def fit_similarity(
     """Train DeepCosine, DeepSim and DeepSimH on the collection's photos and keep the best for searching.
 
     `pairs` or `groups`: a CSV file (`resight.fitting.examples`). Neither: `verified_groups` of `photos`
-    photos. Of the last two stages the one that puts more pairs of unseen photos in the right order is kept, in the
-    derived file `similarity.safetensors`. `checkpoints`: a folder, to continue a stopped training. Raises `UsageError`
+    photos. Of the last two stages the one that puts more pairs of unseen photos in the right order is kept for
+    searching. `checkpoints`: a folder, to continue a stopped training. Raises `UsageError`
     when both or too few pairs are given, and as `descriptors_of` and `learn_deep_similarity` do.
     """
     if pairs is not None and groups is not None:

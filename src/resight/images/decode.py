@@ -32,6 +32,7 @@ from resight.errors import (
     EmptyFile,
     ImageTooLarge,
     NotAnImage,
+    ReaderMissing,
     TruncatedImage,
     UsageError,
     ZeroPixels,
@@ -184,7 +185,7 @@ def _heic_reader(name: str) -> Reader:
     try:
         from pillow_heif.as_plugin import HeifImageFile
     except ImportError as error:
-        raise NotAnImage(f"{name} is a HEIC photo, which needs an extra: pip install 'resight[heif]'") from error
+        raise ReaderMissing(f"{name} is a HEIC photo, which needs an extra: pip install 'resight[heif]'") from error
     reader: Reader = HeifImageFile
     return reader
 

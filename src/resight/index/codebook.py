@@ -16,7 +16,7 @@ import numpy as np
 
 from resight.arrays import finite_array, finite_rows
 from resight.errors import ArrayError, UsageError
-from resight.index.binarisation import random_rotation
+from resight.index.binarisation import whitened_rotation
 from resight.index.kmeans import kmeans, nearest
 from resight.store.tensor_file import read_tensors, write_tensors
 from resight.types import Float32, Int64, as_array
@@ -41,10 +41,10 @@ def words_for(descriptor_count: int) -> int:
 class Codebook:
     """W visual words over D dimensions; immutable.
 
-    `centroids` (W, D) float32. `rotation` (D, D) float32 orthogonal, or None: turns an aggregated residual before it is
-    binarised, so that every bit carries a like share of the variance. Without it a bit is the sign of the aggregated
-    residual, as in the authors' program. Centring the descriptors would change nothing, since a residual is a
-    difference; nor do thresholds other than 0, such as per-word medians, help. Full precision uses the centroids only.
+    `centroids` (W, D) float32. `rotation` (D, D) float32, or None: whitens and turns an aggregated residual before it
+    is binarised, so that every bit says as much as another. Without it a bit is the sign of the aggregated residual, in
+    the authors' program too. Centring the descriptors would change nothing, since a residual is a difference. Full
+    precision uses the centroids only.
     Raises `ArrayError` on other shapes and on values that are not finite.
     """
 
@@ -88,11 +88,11 @@ class Codebook:
         points_per_word: int = 64,
         rotate: bool = True,
     ) -> Codebook:
-        """Learn a codebook from `descriptors` (n, D): k-means and a random rotation.
+        """Learn a codebook from `descriptors` (n, D): k-means, and a random rotation that whitens.
 
         `words` None asks `words_for(n)`; where the descriptors are a sample, give `words_for` of the whole instead.
         At most `points_per_word` descriptors per word, drawn with `seed`, are used.
-        `rotate=False` leaves the rotation out. Peak memory: the sample, at D = 128 half a kilobyte
+        `rotate=False` leaves the rotation out. Peak memory: twice the sample, at D = 128 a kilobyte
         a descriptor, beside the argument.
         Raises `UsageError` when there are fewer descriptors than words, `ArrayError` on a bad array.
         """
@@ -109,11 +109,13 @@ class Codebook:
             points = points[np.sort(rng.choice(len(points), words * points_per_word, replace=False))]
         points = finite_rows("descriptors", points)
         codebook = Codebook(kmeans(points, words, seed=seed, iterations=iterations))
-        return codebook.with_rotation(rng) if rotate else codebook
+        return codebook.with_rotation(points, rng) if rotate else codebook
 
-    def with_rotation(self, rng: np.random.Generator) -> Codebook:
-        """This codebook with a random rotation."""
-        return Codebook(self.centroids, random_rotation(self.dim, rng))
+    def with_rotation(self, descriptors: Any, rng: np.random.Generator) -> Codebook:
+        """This codebook with a random rotation that whitens the residuals of `descriptors` (n, D)."""
+        points = self.check(descriptors)
+        residuals = points - self.centroids[self.assign(points)[:, 0]]
+        return Codebook(self.centroids, whitened_rotation(residuals, rng))
 
     def check(self, descriptors: Any) -> Float32:
         """`descriptors` as (n, D) float32. Raises `ArrayError` when they are not, or not finite."""

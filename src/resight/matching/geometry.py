@@ -174,30 +174,17 @@ def verify_many(
 
     query = query if words is not None else compact(query)
 
-    def some(share: range) -> list[Verification]:
-        results = []
-        for i in share:
-            found = _matched(query, candidates[i], ratio, None if words is None else (words[0], words[1][i]))
-            results.append(
-                verify_correspondences(
-                    query,
-                    candidates[i],
-                    found,
-                    model,
-                    threshold=threshold,
-                    min_inliers=min_inliers,
-                    use_frames=use_frames,
-                )
-            )
-        return results
+    def one(i: int) -> Verification:
+        found = _matched(query, candidates[i], ratio, None if words is None else (words[0], words[1][i]))
+        return verify_correspondences(
+            query, candidates[i], found, model, threshold=threshold, min_inliers=min_inliers, use_frames=use_frames
+        )
 
     workers = max(1, min(jobs or os.cpu_count() or 1, len(candidates)))
     shares = [range(start, len(candidates), workers) for start in range(workers)]
-    verified: list[Verification | None] = [None] * len(candidates)
     with ThreadPoolExecutor(workers) as pool:
-        for share, results in zip(shares, pool.map(some, shares), strict=True):
-            verified[share.start :: workers] = results
-    return [result for result in verified if result is not None]
+        parts = list(pool.map(lambda share: [one(i) for i in share], shares))
+    return [parts[i % workers][i // workers] for i in range(len(candidates))]
 
 
 def _matched(

@@ -77,20 +77,28 @@ def _hamming(a: UInt64, b: UInt64, start: int, block: Any, rows: Any, columns: A
     m = b.shape[1]
     for r in range(min(len(block), a.shape[1] - start)):
         distance = block[r]
-        distance[:m] = 0
-        for word in range(len(a)):
-            bits, others = a[word, start + r], b[word]
-            for j in range(m):
-                distance[j] += _popcount(bits ^ others[j])
-        least = distance[0]
+        rows[start + r] = hamming_row(a[:, start + r], b, distance)
         for j in range(m):
-            least = distance[j] if distance[j] < least else least
             columns[j] = distance[j] if distance[j] < columns[j] else columns[j]
-        rows[start + r] = least
 
 
 @numba.njit(cache=True, nogil=True)
-def _mark(distance: Any, row_limit: Any, column_limits: Any, near: UInt8) -> None:
+def hamming_row(bits: UInt64, others: UInt64, distance: Any) -> Any:
+    """Write the Hamming distances of one signature to all `others` (words, m) into `distance`; gives the least."""
+    m = others.shape[1]
+    distance[:m] = 0
+    for word in range(len(bits)):
+        mine, theirs = bits[word], others[word]
+        for j in range(m):
+            distance[j] += _popcount(mine ^ theirs[j])
+    least = distance[0]
+    for j in range(m):
+        least = distance[j] if distance[j] < least else least
+    return least
+
+
+@numba.njit(cache=True, nogil=True)
+def mark(distance: Any, row_limit: Any, column_limits: Any, near: UInt8) -> None:
     """near[j] = 1 where the Hamming distance to j is within the limit of the row or of the column, else 0."""
     for j in range(len(near)):
         limit = column_limits[j] if column_limits[j] > row_limit else row_limit
@@ -98,7 +106,7 @@ def _mark(distance: Any, row_limit: Any, column_limits: Any, near: UInt8) -> Non
 
 
 @numba.njit(cache=True, nogil=True)
-def _collect(near: UInt8, chosen: Int32) -> int:
+def collect(near: UInt8, chosen: Int32) -> int:
     """Write the places where `near` (m,) is set into `chosen`, and give their number."""
     count = 0
     eights = near.view(np.uint64)
@@ -111,7 +119,7 @@ def _collect(near: UInt8, chosen: Int32) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def _products(a: UInt8, b: UInt8, chosen: Int32, products: Int32) -> None:
+def products(a: UInt8, b: UInt8, chosen: Int32, products: Int32) -> None:
     """Inner products of one descriptor `a` (d,) with rows `chosen` (c,) of `b`, exact up to 33 000 components."""
     for c in range(len(chosen)):
         other = b[chosen[c]]
@@ -165,17 +173,17 @@ def _compare(
     """Compute the distances of shortlisted pairs, and let each compete for the two nearest of both features."""
     width, dim = len(columns), a.shape[1]
     row_limits, column_limits = _limits(rows, dim, slack), _limits(columns, dim, slack)
-    near, chosen, products = np.empty(width, np.uint8), np.empty(width + 8, np.int32), np.empty(width, np.int32)
+    near, chosen, inner = np.empty(width, np.uint8), np.empty(width + 8, np.int32), np.empty(width, np.int32)
     for r in range(min(len(block), len(a) - start)):
         i = start + r
-        _mark(block[r], row_limits[i], column_limits, near)
-        count = _collect(near, chosen)
-        _products(a[i], b, chosen[:count], products)
+        mark(block[r], row_limits[i], column_limits, near)
+        count = collect(near, chosen)
+        products(a[i], b, chosen[:count], inner)
         for c in range(count):
             j = chosen[c]
             crossed = a_low * (b_step * b_sum[j]) + b_low * (a_step * a_sum[i])
-            inner = dim * (a_low * b_low) + crossed + (a_step * b_step) * products[c]
-            squared = max(0.0, a_square[i] + b_square[j] - 2 * inner)
+            product = dim * (a_low * b_low) + crossed + (a_step * b_step) * inner[c]
+            squared = max(0.0, a_square[i] + b_square[j] - 2 * product)
             _update(a_first, a_second, a_row, i, j, squared)
             _update(b_first, b_second, b_row, j, i, squared)
 

@@ -1,7 +1,8 @@
 """What unrelated photos of a collection score against each other, and from which score on a result is a match.
 
-Learnt without labels from random pairs of the collection. Pairs that geometry proves to show one thing are left out, so
-that a collection full of copies still knows what chance looks like.
+Learned without labels from random pairs of the collection. Pairs that geometry proves to show one thing, directly or
+through other photos, are left out, so that a collection full of copies still knows what chance looks like. Where too
+few unrelated photos are left, as in a dozen photos or in views of one object, geometry alone says what is a match.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.arrays import Bool
+from resight.graph.components import components
 from resight.index.asmk import Asmk
 from resight.matching.geometry import Verification
 from resight.ranking.search import stack
-from resight.ranking.verification import Verifier, evidence
+from resight.ranking.verification import MOST_EVIDENCE, Verifier, evidence
 from resight.types import Float32, Int64
 
 Bonus: TypeAlias = Callable[[Int64, Int64], Float32]
@@ -25,8 +28,11 @@ SAMPLED = 1000  # vectors whose pairs are looked at
 QUERIES = 32  # random photos that are searched for
 PAIRS = 300  # of their pairs that are verified
 FEWEST = 20  # pairs below which their statistics are not worth using
+THINGS = 12  # different things below which photos do not tell what chance looks like
+CROWDED = 0.05  # share of related pairs beyond which pairs that were not verified may be related, too
 PROVEN = 5.0  # significance from which a pair surely shows one thing
 LEAST_THRESHOLD = 24.0  # geometry of which chance gives one in 100, or a similarity that no chance reaches
+MOST_THRESHOLD = MOST_EVIDENCE  # a full proof is a match where the similarity is not below that of unrelated photos
 CHANGE = 0.1  # share of photos that may come or go before it is learnt anew
 FALSE_RATE = 1e-4  # unrelated pairs that may pass the threshold
 
@@ -62,25 +68,34 @@ def calibrate(index: Asmk, verifier: Verifier, *, seed: int = 0, bonus: Bonus | 
     """Learn the `Confidence` of a collection from random pairs of its photos.
 
     `bonus` gives what else than local features adds to their standardised similarity: of query rows (n,) and all rows
-    of the index (N,), (n, N) float32. Peak memory: 32 similarities per photo. With fewer than 20 unrelated pairs only
-    the scale of all pairs is used, and the threshold is the least one, which asks for geometric proof.
+    of the index (N,), (n, N) float32. Peak memory: 32 similarities per photo. Where fewer than 20 unrelated pairs, or
+    12 unrelated things, are found, only the scale of all pairs is used, and the threshold is the least one, which asks
+    for geometric proof.
     """
     rng = np.random.default_rng(seed)
     rows = index.rows
+    known = replace(UNKNOWN, photos=len(rows), made_from=index.codebook.fingerprint)
     if len(rows) < 2:
-        return replace(UNKNOWN, photos=len(rows), made_from=index.codebook.fingerprint)
+        return known
     queries = np.sort(rng.choice(len(rows), min(QUERIES, len(rows)), replace=False))
     similarity, first, second = _similarities(index, verifier, rows, queries)
     more = np.zeros(len(similarity))
     if bonus is not None:
         more = bonus(rows[queries], rows)[np.searchsorted(queries, first), second].astype(np.float64)
     strongest = np.argsort(-similarity, kind="stable")[:PAIRS]
-    chosen = np.union1d(strongest, rng.choice(len(similarity), min(PAIRS, len(similarity)), replace=False))
+    drawn = rng.choice(len(similarity), min(PAIRS, len(similarity)), replace=False)
+    chosen = np.union1d(strongest, drawn)
     proofs = _verify(verifier, rows, first[chosen], second[chosen])
-    proven = np.zeros(len(similarity), bool)
-    proven[chosen] = [proof.significance > PROVEN for proof in proofs]
     more[chosen] += [evidence(proof) for proof in proofs]
-    return replace(_fit(similarity, more, proven), photos=len(rows), made_from=index.codebook.fingerprint)
+    proven = chosen[[proof.significance > PROVEN for proof in proofs]]
+    thing = components(np.stack((first[proven], second[proven]), axis=1), len(rows))
+    unrelated = _unrelated(thing[first] == thing[second], drawn)
+    if unrelated.sum() < FEWEST or len(np.union1d(thing[first[unrelated]], thing[second[unrelated]])) < THINGS:
+        return replace(known, scale=float(similarity.mean()) or 1.0, pairs=int(unrelated.sum()))
+    location, scale = _location_and_scale(similarity[unrelated])
+    tail = _tail((similarity[unrelated] - location) / scale + more[unrelated])
+    threshold = min(max(LEAST_THRESHOLD, tail), MOST_THRESHOLD)
+    return replace(known, location=location, scale=scale, threshold=threshold, pairs=int(unrelated.sum()))
 
 
 def calibrate_vectors(vectors: Float32, made_from: str = "", *, seed: int = 0) -> Confidence:
@@ -120,14 +135,15 @@ def _verify(verifier: Verifier, rows: Int64, first: Int64, second: Int64) -> lis
     return [proofs[i] for i in range(len(first))]
 
 
-def _fit(similarity: Float32, more: NDArray[np.float64], proven: NDArray[np.bool_]) -> Confidence:
-    unrelated = similarity[~proven]
-    if len(unrelated) < FEWEST:
-        scale = float(similarity.mean())
-        return Confidence(0.0, scale if scale > 0 else 1.0, LEAST_THRESHOLD, len(unrelated))
-    location, scale = _location_and_scale(unrelated)
-    scores = (unrelated - location) / scale + more[~proven]
-    return Confidence(location, scale, max(LEAST_THRESHOLD, _tail(scores)), len(unrelated))
+def _unrelated(related: Bool, drawn: Int64) -> Bool:
+    """Pairs (P,) to take for unrelated, of `related` ones that were proven. Where the random pairs `drawn` hold many of
+    these, others than they may be related without anyone having looked.
+    """
+    if related[drawn].mean() <= CROWDED:
+        return ~related
+    looked_at = np.zeros_like(related)
+    looked_at[drawn] = True
+    return looked_at & ~related
 
 
 def _location_and_scale(values: NDArray[Any]) -> tuple[float, float]:

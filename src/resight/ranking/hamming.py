@@ -14,7 +14,8 @@ from resight.errors import UsageError
 from resight.index.asmk import Asmk
 from resight.matching.geometry import Verification
 from resight.ranking.pipeline import Composable, need, reorder
-from resight.ranking.search import local_features, restrict, stack, words_of
+from resight.ranking.query_words import words_of
+from resight.ranking.search import local_features, restrict, stack
 from resight.ranking.verification import VERIFIED, Verifier
 from resight.types import Evidence, Float32, Int64, LocalFeatures, Queries, Ranking
 
@@ -53,8 +54,9 @@ class HammingExpansion(Composable):
         find themselves."""
         photos = (query, *(features for _, features in sources))
         owner, descriptors = stack(photos, self.index.codebook.dim)
-        known = [words_of(self.index, photo) for photo in photos if len(photo)]
-        words = np.concatenate(known) if known else self.index.query_words(descriptors)
+        multiple = min(self.index.kernel.query_multiple, len(self.index.codebook))
+        known = [words_of(self.index.codebook, photo, multiple) for photo in photos if len(photo)]
+        words = np.concatenate(known) if known else np.empty((0, multiple), np.int64)
         aggregated = self.index.aggregate_query(np.zeros(len(owner), np.int64), descriptors, words)
         ranking = self.index.search_aggregated(aggregated, queries=1)
         ids, scores = ranking.ids[0], ranking.scores[0].copy()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from resight.errors import UsageError
-from resight.index.asmk import Aggregated, Asmk, Codebook
+from resight.index.asmk import Asmk
 from resight.ranking.pipeline import Composable, explain, need
+from resight.ranking.query_words import bags
 from resight.types import Evidence, Float32, Int64, LocalFeatures, Queries, Ranking, Stage
 
 
@@ -154,28 +154,6 @@ def local_features(queries: Queries) -> tuple[LocalFeatures, ...]:
     if queries.local is None:
         raise UsageError("these queries carry no local features: extract them with the collection's encoder first")
     return queries.local
-
-
-_WORDS: WeakKeyDictionary[LocalFeatures, tuple[Codebook, Int64]] = WeakKeyDictionary()
-
-
-def bags(index: Asmk, images: Sequence[LocalFeatures], owners: Sequence[int]) -> Aggregated:
-    """Queries of `index`: the features of `images` (n) aggregated by word and query, whose number `owners` (n) give."""
-    numbers, descriptors = stack(tuple(images), index.codebook.dim)
-    multiple = min(index.kernel.query_multiple, len(index.codebook))
-    words = [np.empty((0, multiple), np.int64), *(words_of(index, image) for image in images if len(image))]
-    rows = np.asarray(owners, np.int64)[numbers]
-    return index.aggregate_query(rows, descriptors, np.concatenate(words))
-
-
-def words_of(index: Asmk, features: LocalFeatures) -> Int64:
-    """The words of every feature of a query, nearest first, (n, m) int64; remembered as long as `features` live, since
-    the first search and its expansion ask for the same, and that takes longer than the search itself."""
-    known, words = _WORDS.get(features, (None, None))
-    if known is not index.codebook or words is None:
-        words = index.query_words(features.descriptors)
-        _WORDS[features] = index.codebook, words
-    return words
 
 
 def stack(local: tuple[LocalFeatures, ...], dim: int) -> tuple[Int64, np.ndarray]:

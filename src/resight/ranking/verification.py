@@ -26,6 +26,7 @@ VERIFIED = 100  # candidates that geometry looks at, unless a recipe is told oth
 WEIGHT = 4.0  # standard deviations of similarity that a factor of 10 in improbability is worth
 ONSET = -4.0  # significance from which geometry counts; of unrelated candidates on Holidays, 1 in 160 passes it
 CEILING = 8.0  # beyond, more inliers say no more about being the same thing
+MOST_EVIDENCE = WEIGHT * (CEILING - ONSET)
 REMEMBERED = 64  # queries whose verifications are kept: some 30 MB
 HOT_BYTES = 256 << 20  # of photos kept ready to be matched: some 1500 of 1000 features
 

@@ -21,6 +21,7 @@ from resight.ranking.pipeline import Pipeline
 from resight.ranking.propagation import ExploreExploit, SemiSupervised
 from resight.ranking.search import Filter, GlobalSearch
 from resight.ranking.vector_database import VectorDatabase
+from resight.recipes.options import check_verify
 from resight.recipes.resources import (
     GAMMA,
     Resources,
@@ -55,15 +56,18 @@ def verified_expansion(
     resources: Resources,
     allowed: Int64 | None = None,
     *,
-    top: int = 10,
+    verify: int = 10,
     least: int = 20,
     most: int = 2,
     limit: int | None = None,
 ) -> Pipeline:
-    """Expansion with the most reliable verified results (QE-SV). Online; needs local features."""
+    """Expansion with those `most` of the first `verify` results that have the most inliers, `least` or more (QE-SV).
+    Online; needs local features.
+    """
+    check_verify(verify)
     database, verifier = need_database(resources), need_verifier(resources)
     return _spread(
-        resources, allowed, limit, lambda cut_: VerifiedExpansion(database, verifier, top, least, most, cut_)
+        resources, allowed, limit, lambda cut_: VerifiedExpansion(database, verifier, verify, least, most, cut_)
     )
 
 
@@ -203,29 +207,30 @@ def manifold_embedding(
     embedding = iterative_embedding(database.vectors, components, k, rounds)
     if allowed is None:
         return Pipeline((ManifoldSearch(database, embedding, limit=limit),))
-    return ManifoldSearch(database, embedding) >> Filter(allowed)
+    found: Pipeline = ManifoldSearch(database, embedding) >> Filter(allowed)
+    return found if limit is None else found % limit
 
 
 def k_reciprocal(
     resources: Resources,
     allowed: Int64 | None = None,
     *,
-    top: int = 400,
+    rerank: int = 400,
     k1: int = 20,
     k2: int = 6,
     original_weight: float = 0.3,
 ) -> Pipeline:
-    """Re-ranking by k-reciprocal neighbours (Zhong et al., CVPR 2017). Online."""
+    """Re-ranking of the first `rerank` by k-reciprocal neighbours (Zhong et al., CVPR 2017). Online."""
     database = need_database(resources)
-    return GlobalSearch(database.index, allowed=allowed) >> KReciprocal(database, top, k1, k2, original_weight)
+    return GlobalSearch(database.index, allowed=allowed) >> KReciprocal(database, rerank, k1, k2, original_weight)
 
 
 def super_global(
-    resources: Resources, allowed: Int64 | None = None, *, top: int = 400, k: int = 9, beta: float = 0.15
+    resources: Resources, allowed: Int64 | None = None, *, rerank: int = 400, k: int = 9, beta: float = 0.15
 ) -> Pipeline:
-    """Re-ranking by refined descriptors (Shao et al., ICCV 2023). Online."""
+    """Re-ranking of the first `rerank` by refined descriptors (Shao et al., ICCV 2023). Online."""
     database = need_database(resources)
-    return GlobalSearch(database.index, allowed=allowed) >> SuperGlobal(database, top, k, beta)
+    return GlobalSearch(database.index, allowed=allowed) >> SuperGlobal(database, rerank, k, beta)
 
 
 def landmark2019(
@@ -260,7 +265,8 @@ def _spread(
     search = GlobalSearch(need_database(resources).index)
     if allowed is None:
         return search >> stage(limit)
-    return search >> stage(None) >> Filter(allowed)
+    found: Pipeline = search >> stage(None) >> Filter(allowed)
+    return found if limit is None else found % limit
 
 
 def _edges(resources: Resources, k: int) -> Adjacency:

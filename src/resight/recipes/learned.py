@@ -15,8 +15,8 @@ def separation(resources: Resources, allowed: Int64 | None = None, *, limit: int
     return Pipeline((separated.stage(limit, allowed), Standardise(separated.confidence)))
 
 
-def deep_similarity(resources: Resources, allowed: Int64 | None = None, *, top: int = 1000) -> Pipeline:
-    """Search, and order the first `top` by what `resight fit similarity` learned (Garcia and Vogiatzis, 2019)."""
+def deep_similarity(resources: Resources, allowed: Int64 | None = None, *, rerank: int = 1000) -> Pipeline:
+    """Search, and order the first `rerank` by what `resight fit similarity` learned (Garcia and Vogiatzis, 2019)."""
     database = need_database(resources)
     similarity = need_similarity(resources)
-    return learned_order(database.index, similarity, database.rows, database.vectors, top=top, allowed=allowed)
+    return learned_order(database.index, similarity, database.rows, database.vectors, top=rerank, allowed=allowed)

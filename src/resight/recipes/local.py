@@ -10,6 +10,7 @@ from resight.ranking.hamming import HammingExpansion
 from resight.ranking.pipeline import Fusion, Pipeline
 from resight.ranking.search import AsmkSearch, GlobalSearch, SearchAgain, Standardise
 from resight.ranking.verification import VERIFIED, SpatialRerank
+from resight.recipes.options import check_verify
 from resight.recipes.resources import Resources, need_database, need_index, need_verifier
 from resight.types import Int64
 
@@ -30,6 +31,7 @@ def classic(
     photos, and verification of what that brought up. `strict`: order the verified ones by their inliers alone.
     `allowed`: rows that may be returned, ascending; None for all.
     """
+    check_verify(verify)
     index, verifier = need_index(resources), need_verifier(resources)
     rerank = SpatialRerank(verifier, resources.confidence, verify, strict)
     search: Pipeline = AsmkSearch(index, allowed) >> rerank
@@ -53,6 +55,7 @@ def hybrid(
     Both are in standard deviations above unrelated photos; `weight`: what one of the global descriptor is worth, None
     for what `resight fit fusion` learned, else 2.
     """
+    check_verify(verify)
     weight = _weight(resources, weight)
     index, verifier, database = need_index(resources), need_verifier(resources), need_database(resources)
     descriptors = GlobalSearch(database.index, resources.vector_confidence, allowed)

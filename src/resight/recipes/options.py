@@ -37,6 +37,12 @@ def check_values(what: str, given: Mapping[str, Any], defaults: Mapping[str, Any
             raise UsageError(f"{name}={shown} is not {_said(hints[name])}: its default is {defaults[name]!r}")
 
 
+def check_verify(verify: int) -> None:
+    """Raises `UsageError` unless `verify`, the number of results that geometry looks at, is one."""
+    if verify < 1:
+        raise UsageError(f"verify={verify}: at least 1 result must be verified")
+
+
 @cache
 def _hints(recipe: Callable[..., Any]) -> Mapping[str, Any]:
     return get_type_hints(recipe)

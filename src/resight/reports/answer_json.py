@@ -16,6 +16,8 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "confident": answer.confident,
         "threshold": answer.rule.threshold,
         "rule": str(answer.rule),
+        "calibrated": answer.calibrated,
+        "pending": answer.pending,
         "seconds": {"read": answer.seconds[0], "search": answer.seconds[1]},
         "results": [result_json(result) for result in answer.results],
     }

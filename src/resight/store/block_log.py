@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from resight.errors import CollectionError
 from resight.store.folder import faults
 
 _RECORD = struct.Struct("<QQI")  # block, bytes of content, crc32 of both and the content
 _MAGIC = b"resight blocks 1 "
+LONGEST_START = 4096  # bytes of the line that says what the work is
 
 
 class BlockLog:
@@ -64,6 +66,24 @@ class BlockLog:
             while _read(file, size - end) is not None:
                 end = file.tell()
         return end
+
+
+def check_blocks(path: str | os.PathLike[str]) -> None:
+    """Raises `CollectionError` when the file is not one of `BlockLog`, or a record is not what was written; a last one
+    that a kill cut short is none.
+    """
+    with faults("read", Path(path)), open(path, "rb") as file:
+        size = os.path.getsize(path)
+        sound = file.readline(LONGEST_START).startswith(_MAGIC)
+        end = file.tell()
+        while sound and _read(file, size - end) is not None:
+            end = file.tell()
+        file.seek(end)
+        head = file.read(_RECORD.size)
+        if sound and len(head) == _RECORD.size:  # a record that could not be read, although it may be there whole
+            sound = _RECORD.unpack(head)[1] > size - file.tell()
+    if not sound:
+        raise CollectionError(f"{path} is damaged (it holds a record that was never written)")
 
 
 def _read(file: BinaryIO, left: int) -> tuple[int, bytes] | None:

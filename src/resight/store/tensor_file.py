@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zlib
 from collections.abc import Callable
@@ -28,7 +29,8 @@ def write_tensors(path: str | Path, kind: str, tensors: dict[str, Any], metadata
         try:
             partial.touch()
             mode = partial.stat().st_mode
-            save_file(tensors, partial, {"format": kind, CRC: str(_checksum(tensors)), **metadata})
+            written = {"format": kind, **metadata}
+            save_file(tensors, partial, {**written, CRC: str(_checksum(tensors, written))})
             partial.chmod(mode)  # safetensors closes its files to other users
             os.replace(partial, target)
         except SafetensorError as error:
@@ -60,24 +62,24 @@ def read_tensors(path: str | Path, kind: str, build: Callable[[dict[str, Any], d
 
 
 def check_tensors(path: str | Path) -> None:
-    """Read a safetensors file whole. Raises `CollectionError` when it is damaged, or not the bytes that were written,
-    as far as it carries the checksum of `write_tensors`.
-    """
+    """Read a safetensors file whole. Raises `CollectionError` when it is damaged, or not what `write_tensors` wrote."""
     try:
         with safe_open(Path(path), "numpy") as file:
-            metadata = file.metadata() or {}
+            metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except OSError as error:
         raise CollectionError(f"{path} cannot be read: {error}") from error
-    except SafetensorError as error:
+    except (SafetensorError, TypeError, ValueError) as error:  # of a kind of number that numpy does not have
         raise CollectionError(f"{path} is damaged ({error})") from error
-    if CRC in metadata and metadata[CRC] != str(_checksum(tensors)):
+    if metadata.pop(CRC, None) != str(_checksum(tensors, metadata)):
         raise CollectionError(f"{path} is damaged (its checksum is wrong)")
 
 
-def _checksum(tensors: dict[str, Any]) -> int:
-    total = 0
+def _checksum(tensors: dict[str, Any], metadata: dict[str, str]) -> int:
+    """CRC-32 of everything in a file: what the tensors are called and are like, their bytes, and the metadata."""
+    total = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
-        total = zlib.crc32(array.reshape(-1).view(np.uint8).data, zlib.crc32(name.encode(), total))
+        total = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), total)
+        total = zlib.crc32(array.reshape(-1).view(np.uint8).data, total)
     return total

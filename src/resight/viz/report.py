@@ -52,7 +52,8 @@ class ReportQuery:
     `image`: pixels or encoded bytes, None where the file is gone. `box`: the part that was searched for, in original
     pixels of a photo of `size` (width, height); without `size` the pixels of `image` are the original ones.
     `confident`: whether any result is a match; False shows the banner "No confident match", None no banner. `note`: a
-    sentence for the banner. `ap`: average precision, where the answer is known. Raises `UsageError` when `confident` contradicts the results.
+    sentence for the banner. `ap`: average precision, where the answer is known. Raises `UsageError` when `confident`
+    contradicts the results.
     """
 
     title: str

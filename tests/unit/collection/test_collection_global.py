@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from onnx_factory import write_network
-from photo_factory import SMALL, make_photos
+from photo_factory import picture, save
 from resight.artifacts.files import FUSION, VECTOR_LISTS, WHITENING
 from resight.cli import app
 from resight.collection import create_collection, open_collection, open_or_create
@@ -23,34 +23,22 @@ from resight.fitting.whitening import fit_whitening_to, use_whitening
 from resight.index.approximate import ApproximateIndex
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Photos of 6 objects, and a collection of each kind over them."""
-    base = tmp_path_factory.mktemp("global")
-    photos = make_photos(base / "photos", objects=6)
-    network = write_network(base / "net.onnx", channels=24)
-    gem = create_collection(base / "gem.resight", "gem", {"backbone": str(network), "max_side": 256})
-    gem.add([photos.folder])
-    both = create_collection(
-        base / "both.resight", "hybrid", {**SMALL, "backbone": str(network), "scales": [1.0], "whiten": "none"}
-    )
-    both.add([photos.folder])
-    return base, photos, network
+@pytest.fixture
+def gem(world, tmp_path):
+    return world.copy("gem", tmp_path).path
 
 
 @pytest.fixture
-def gem(made, tmp_path):
-    base, _, _ = made
-    shutil.copytree(base / "gem.resight", tmp_path / "gem.resight")
-    return tmp_path / "gem.resight"
+def both(world, tmp_path):
+    return world.copy("hybrid", tmp_path)
 
 
-def test_a_photo_finds_itself_first_and_rows_fit_vectors(made, gem):
+def test_a_photo_finds_itself_first_and_rows_fit_vectors(world, gem):
     collection = open_collection(gem)
     rows, vectors = collection.vectors()
     assert len(rows) == len(collection.snapshot.tables) == len(vectors)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    _, photos, _ = made
+    photos = world.photos
     query = collection.query(photos.folder / sorted(collection.ids)[0])
     ranking = collection.pipeline()(query.queries())
     assert ranking.ids[0, 0] == collection.snapshot.row_of(sorted(collection.ids)[0])
@@ -101,10 +89,8 @@ def test_removed_and_changed_photos(gem, tmp_path):
         after.search(extra / "thin.png")
 
 
-def test_hybrid_keeps_both_and_thin_photos_their_local_features(made, tmp_path):
-    base, _, _ = made
-    shutil.copytree(base / "both.resight", tmp_path / "both.resight")
-    collection = open_collection(tmp_path / "both.resight")
+def test_hybrid_keeps_both_and_thin_photos_their_local_features(both, tmp_path):
+    collection = both
     stages = [item.stage for item in collection.explain(*sorted(collection.ids)[:2]).evidence]
     assert stages[:3] == ["AsmkSearch", "GlobalSearch", "SpatialRerank"]
     answer = collection.search(sorted(collection.ids)[0], top=3)
@@ -118,9 +104,7 @@ def test_hybrid_keeps_both_and_thin_photos_their_local_features(made, tmp_path):
     assert len(collection.search(thin, top=3).results) > 0
 
 
-def test_weight_zero_is_classic_before_verification(made):
-    base, _, _ = made
-    both = open_collection(base / "both.resight")
+def test_weight_zero_is_classic_before_verification(both):
     query = both.query(sorted(both.ids)[4]).queries()
     fused = both.pipeline(weight=0.0, expand=False)(query)
     whole = both.pipeline(weight=50.0, expand=False)(query)
@@ -139,7 +123,7 @@ def test_a_whitening_given_is_used_and_kept(gem):
     np.testing.assert_allclose(again.vectors()[1], whitening.apply(raw), atol=1e-6)
     assert (again.info().whitening, again.info().dim, again.info().vectors) == ("pca", 4, len(raw))
     first = sorted(again.ids)[0]
-    path = again.photo(again.snapshot.row_of(first))["path"]
+    path = again.snapshot.photo(again.snapshot.row_of(first))["path"]
     np.testing.assert_allclose(again.query(path).vector, again.query(first).vector, atol=1e-4)
     again.remove([first])
     assert open_collection(gem).info().dim == 4
@@ -155,19 +139,19 @@ def test_a_damaged_whitening_is_named_and_repaired(gem):
     assert open_collection(gem).info().whitening == "none"
 
 
-def test_another_network_is_refused_and_a_moved_one_followed(gem, made, tmp_path):
-    _, photos, network = made
+def test_another_network_is_refused_and_a_moved_one_followed(gem, world, tmp_path):
+    network = world.network
     other = write_network(tmp_path / "other.onnx", channels=24, seed=1)
     with pytest.raises(StampMismatch, match="another network"):
         open_or_create(gem, "gem", {"backbone": str(other)})
     moved = tmp_path / "moved.onnx"
     shutil.copy(network, moved)
-    assert open_or_create(gem, "gem", {"backbone": str(moved)}).stamp.parameters["backbone"] == str(moved)
+    assert open_or_create(gem, "gem", {"backbone": str(moved)}).snapshot.stamp.parameters["backbone"] == str(moved)
     moved.unlink()
     collection = open_collection(gem)
     assert collection.search(sorted(collection.ids)[0]).results  # a stored vector needs no network
     with pytest.raises(UsageError, match=r"there is no backbone .*moved\.onnx"):
-        collection.search(photos.folder / sorted(collection.ids)[0])
+        collection.search(save(tmp_path / "outside.jpg", picture(77)))
 
 
 def test_a_large_collection_keeps_its_lists_and_follows_changes(gem, monkeypatch):
@@ -191,19 +175,19 @@ def test_a_large_collection_keeps_its_lists_and_follows_changes(gem, monkeypatch
     assert not VECTOR_LISTS.path(gem).exists()
 
 
-def test_networks_that_do_not_fit_the_recipe(made, tmp_path):
+def test_networks_that_do_not_fit_the_recipe(world, tmp_path):
     with pytest.raises(UsageError, match="recipe gem needs a network"):
         create_collection(tmp_path / "a.resight", "gem")
     with pytest.raises(UsageError, match="solar is a trained network"):
-        create_collection(tmp_path / "a.resight", "solar", {"backbone": str(made[2])})
+        create_collection(tmp_path / "a.resight", "solar", {"backbone": str(world.network)})
     with pytest.raises(UsageError, match="there is no backbone"):
         create_collection(tmp_path / "a.resight", "gem", {"backbone": "nowhere.onnx"})
     assert not (tmp_path / "a.resight").exists()
 
 
-def test_whitening_is_fitted_by_itself_when_there_are_enough_photos(made, tmp_path, monkeypatch):
+def test_whitening_is_fitted_by_itself_when_there_are_enough_photos(world, tmp_path, monkeypatch):
     monkeypatch.setattr("resight.artifacts.descriptors.FEWEST", 10)
-    _, photos, network = made
+    photos, network = world.photos, world.network
     collection = create_collection(tmp_path / "c.resight", "gem", {"backbone": str(network), "whiten": "zca"})
     collection.add([photos.folder])
     assert collection.info().whitening == "zca"
@@ -222,14 +206,12 @@ def test_whitening_that_cannot_be_fitted(gem, options, message):
         fit_whitening_to(open_collection(gem), **options)
 
 
-def test_the_weight_of_the_descriptor_is_learnt(made, tmp_path):
-    base, _, _ = made
-    shutil.copytree(base / "both.resight", tmp_path / "both.resight")
-    collection = open_collection(tmp_path / "both.resight")
-    learnt = fit_fusion(collection)
-    assert learnt.weight >= 0
-    assert learnt.matches >= learnt.queries >= 5
-    assert open_collection(collection.path).pipeline().stages[0].terms[1][0] == learnt.weight
+def test_the_weight_of_the_descriptor_is_learned(both, gem, tmp_path):
+    collection = both
+    learned = fit_fusion(collection)
+    assert learned.weight >= 0
+    assert learned.matches >= learned.queries >= 5
+    assert open_collection(collection.path).pipeline().stages[0].terms[1][0] == learned.weight
     ids = sorted(collection.ids)
     pairs = tmp_path / "pairs.csv"
     same = [(a, b) for a in ids for b in ids if a < b and a[:3] == b[:3]]
@@ -242,11 +224,11 @@ def test_the_weight_of_the_descriptor_is_learnt(made, tmp_path):
     with pytest.raises(CollectionError, match="resight fit fusion"):
         open_collection(collection.path).pipeline()
     with pytest.raises(UsageError, match="does not keep both"):
-        fit_fusion(open_collection(base / "gem.resight"))
+        fit_fusion(open_collection(gem))
 
 
-def test_commands(made, gem, tmp_path):
-    _, photos, network = made
+def test_commands(world, gem, tmp_path):
+    photos, network = world.photos, world.network
     run = CliRunner()
     path = str(tmp_path / "new.resight")
     made_now = run.invoke(
@@ -268,7 +250,7 @@ def test_commands(made, gem, tmp_path):
     assert run.invoke(app, ["fit", "whitening", str(gem), "--from", file]).exit_code == 0
     assert open_collection(gem).info().dim == 6
     found = run.invoke(app, ["search", path, ids[0]])
-    assert "without saying what is a match" in found.stdout
+    assert "there are no local features for proof" in found.stdout
     assert "inliers" not in found.stdout
     pairs.write_text(f"left,right\n{ids[0]},nobody\n")
     refused = run.invoke(app, learned)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 
 import numpy as np
@@ -11,11 +12,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from onnx_factory import write_network
-from photo_factory import SMALL, make_photos
+from photo_factory import make_photos
 from resight.artifacts.files import GRAPH, OFFLINE, TUNED
 from resight.cli import app
-from resight.collection.collection import create_collection, open_collection
+from resight.collection.collection import open_collection
 from resight.errors import CollectionError, UsageError
 from resight.fitting.graphs import build_graph, tune
 from resight.fitting.labels import label
@@ -25,19 +25,16 @@ from resight.reports.graph_figure import graph_figure
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
+def base(world, tmp_path_factory):
     """A hybrid collection with every graph, and labels for its photos."""
     folder = tmp_path_factory.mktemp("graphs")
-    photos = make_photos(folder / "photos", objects=6)
-    network = write_network(folder / "net.onnx", channels=24)
-    parameters = {**SMALL, "backbone": str(network), "scales": [1.0], "whiten": "none"}
-    collection = create_collection(folder / "c.resight", "hybrid", parameters)
-    collection.add([photos.folder])
+    collection = world.copy("hybrid", folder)
+    os.rename(collection.path, folder / "c.resight")
+    collection = open_collection(folder / "c.resight")
     reports = build_graph(collection, 8, verified=True, offline=True)
     assert [report.kind for report in reports] == ["similarity", "verified", "off-line diffusion"]
-    lines = ["photo,label"]
-    lines += [f"{path},{path.stem[:3]}" for path in sorted(photos.folder.rglob("*")) if path.is_file()]
-    (folder / "labels.csv").write_text("\n".join(lines))
+    lines = [f"{path},{path.stem[:3]}" for path in sorted(world.photos.folder.iterdir())]
+    (folder / "labels.csv").write_text("\n".join(["photo,label", *lines]))
     label(collection, folder / "labels.csv")
     return folder
 
@@ -118,7 +115,7 @@ def test_where_holds_for_graph_recipes_too(base):
     assert {result.row for result in found} <= set(range(5))
 
 
-def test_what_is_missing_is_said(base, tmp_path):
+def test_what_is_missing_is_said(base, world, tmp_path):
     collection = open_collection(base / "c.resight")
     first = sorted(collection.ids)[0]
     with pytest.raises(UsageError, match="recipe 'best' is unknown"):
@@ -127,9 +124,7 @@ def test_what_is_missing_is_said(base, tmp_path):
         collection.search(first, recipe="explore-exploit", treshold=3)
     with pytest.raises(UsageError, match="--k 20"):
         collection.search(first, recipe="diffusion", k=20)
-    photos = make_photos(tmp_path / "photos", objects=2)
-    gem = create_collection(tmp_path / "g.resight", "gem", {"backbone": str(base / "net.onnx")})
-    gem.add([photos.folder])
+    gem = world.copy("gem", tmp_path)
     first = sorted(gem.ids)[0]
     for recipe, missing in (
         ("diffusion", "graph build"),
@@ -139,16 +134,13 @@ def test_what_is_missing_is_said(base, tmp_path):
         with pytest.raises(UsageError, match=missing):
             gem.search(first, recipe=recipe)
     assert gem.search(first, recipe="alpha-expansion", n=1).results
-    classic = create_collection(tmp_path / "c.resight", "classic", SMALL)
-    classic.add([photos.folder])
+    classic = world.copy("classic", tmp_path)
     with pytest.raises(UsageError, match="needs global descriptors"):
         classic.search(sorted(classic.ids)[0], recipe="diffusion")
 
 
-def test_a_classic_collection_has_graphs_of_vlad(tmp_path):
-    photos = make_photos(tmp_path / "photos", objects=6)
-    collection = create_collection(tmp_path / "c.resight", "classic", SMALL)
-    collection.add([photos.folder])
+def test_a_classic_collection_has_graphs_of_vlad(world, tmp_path):
+    photos, collection = world.photos, world.copy("classic", tmp_path)
     reports = build_graph(collection, 4, verified=True)
     assert [report.nodes for report in reports] == [len(collection.snapshot.index)] * 2
     first = sorted(collection.ids)[0]
@@ -201,8 +193,8 @@ def test_the_report_shows_how_results_hang_together(base, tmp_path):
     assert min(picture.size) > 100
 
 
-def test_commands(base, tmp_path):
-    run, network = CliRunner(), str(base / "net.onnx")
+def test_commands(world, tmp_path):
+    run, network = CliRunner(), str(world.network)
     photos = make_photos(tmp_path / "photos", objects=3)
     labels = tmp_path / "labels.csv"
     paths = [path for path in sorted(photos.folder.rglob("*")) if path.is_file()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -22,9 +23,13 @@ SETTINGS = ("--set", "words=64", "--set", "count=60", "--set", "enlarge_below=0"
 HARMLESS = {"leftovers", "index"}
 
 
+def command_line(*arguments):
+    return [sys.executable, "-c", "from resight.cli import main; main()", *map(str, arguments), "--json"]
+
+
 def command(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-c", "from resight.cli import main; main()", *map(str, arguments), "--json"],
+        command_line(*arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -111,7 +116,8 @@ def survive(world, folder, step, rng, kills):
         now = stored(name)
         assert now <= before if step == "remove" else now >= before  # what was stored stays stored
         before = now
-    finished = step == "remove" and not open_collection(name).stale and GONE[0] not in open_collection(name).ids
+    collection = open_collection(name)
+    finished = step == "remove" and collection.snapshot.finished and GONE[0] not in collection.ids
     if not finished:
         report, _ = finish(*arguments)
         if step == "remove":
@@ -140,10 +146,61 @@ def test_twenty_kills(world, tmp_path):
     assert hits >= 15  # of 24: some runs are done before they are killed
 
 
+STOPS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+
+
+def stopped_after(seconds, stop, *arguments):
+    """Run the command and send it a signal; its exit code and what it said on standard error."""
+    process = command(*arguments)
+    time.sleep(seconds)
+    process.send_signal(stop)
+    _, said = process.communicate(timeout=120)
+    return process.returncode, said
+
+
+def has_work_left(name):
+    """Whether the collection knows that a run was stopped; `check` and `search` must then say so."""
+    snapshot = open_collection(name).snapshot
+    findings = {finding.name: finding for finding in check_collection(name)}
+    assert findings["index"].ok == snapshot.finished, findings["index"]
+    found, _ = finish("search", name, "001.jpg", "--top", 3)
+    assert found["calibrated"] == snapshot.calibrated
+    return not snapshot.finished
+
+
+@pytest.mark.slow
+def test_a_stopped_removal_is_finished_by_the_same_command(world, tmp_path):
+    base, seconds = world
+    rng, whole = random.Random(5), answers(base / "after-remove.resight")
+    arguments = steps(base, name := tmp_path / "c.resight")["remove"]
+    stopped = repaired = 0
+    for number in range(36):
+        shutil.rmtree(name, ignore_errors=True)
+        shutil.copytree(base / "after-add.resight", name)
+        code, said = stopped_after(rng.uniform(0.4, 1.05) * seconds["remove"], STOPS[number % 3], *arguments)
+        if code == 0:
+            continue
+        assert code in (-signal.SIGKILL, -signal.SIGTERM, 130, -signal.SIGINT), said
+        assert code != 130 or "stopping: what was done so far is kept" in said
+        stopped += 1
+        gone = GONE[0] not in open_collection(name).ids
+        if has_work_left(name) and gone and number % 2:
+            subprocess.run(command_line("check", name, "--repair"), check=True, capture_output=True)
+            repaired += 1
+        elif not gone or has_work_left(name):
+            report, _ = finish(*arguments)
+            assert report["removed"] in (0, len(GONE))
+        assert not [finding for finding in check_collection(name) if not finding.ok]
+        assert answers(name) == whole
+    print(f"{stopped} of 36 runs were stopped, {repaired} of them repaired by check")
+    assert stopped >= 20
+
+
 def test_no_scratch_is_left_for_long(world):
     base, _ = world
     assert sorted(path.name for path in (base / "whole.resight" / "derived").iterdir()) == [
         "asmk.safetensors",
+        "codebook.json",
         "codebook.safetensors",
         "confidence.json",
     ]

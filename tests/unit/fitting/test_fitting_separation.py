@@ -1,57 +1,39 @@
-"""Refined descriptors of a collection: training, storing, new photos, the command."""
+"""Separated descriptors of a collection: training, storing, new photos, the command."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
-from resight.fitting.improve import use_whitening
-from resight.fitting.separation_graph import listed_pairs, standing_out, verified_graph
 from typer.testing import CliRunner
 
-from onnx_factory import write_network
-from photo_factory import SMALL, make_photos
+from resight.artifacts.files import SEPARATED, SEPARATION, SEPARATION_TRAINING
+from resight.artifacts.separation import drift, load_separated
 from resight.cli import app
-from resight.collection import create_collection, open_collection
+from resight.collection import open_collection
 from resight.errors import CollectionError, StampMismatch, UsageError
 from resight.features.whitening import fit_pca
-from resight.fitting.separation import (
-    CHECKPOINT,
-    MODEL,
-    REFINED,
-    drift,
-    extend_refinement,
-    load_refinement,
-    refine,
-    refined_pipeline,
-)
+from resight.fitting.separation import extend_separation, fit_separation_to
+from resight.fitting.whitening import use_whitening
 from resight.graph.knn_graph import build_knn_graph
+from resight.graph.listed import listed_pairs, standing_out
 from resight.ranking.separation import centred
-from resight.store.folder import derived_path
-from resight.types import KnnGraph, Queries
+from resight.types import Queries
 
 torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    base = tmp_path_factory.mktemp("refine")
-    photos = make_photos(base / "photos", objects=8)
-    network = write_network(base / "net.onnx", channels=24)
-    settings = {**SMALL, "backbone": str(network), "scales": [1.0], "whiten": "none"}
-    collection = create_collection(base / "c.resight", "hybrid", settings)
-    collection.add([photos.folder])
-    return base, photos
-
-
 @pytest.fixture
-def collection(made, tmp_path):
-    shutil.copytree(made[0] / "c.resight", tmp_path / "c.resight")
-    return open_collection(tmp_path / "c.resight")
+def collection(world, tmp_path):
+    return world.copy("hybrid", tmp_path)
+
+
+def loaded(collection):
+    """What the collection has stored, read again."""
+    return load_separated(collection.path, open_collection(collection.path).snapshot.descriptors)
 
 
 def run(*arguments):
@@ -60,19 +42,20 @@ def run(*arguments):
 
 def test_what_is_stored_is_what_was_trained(collection):
     epochs = []
-    made = refine(collection, epochs=5, on_epoch=epochs.append)
+    assert loaded(collection) is None
+    made = fit_separation_to(collection, epochs=5, on_epoch=epochs.append)
     rows, vectors = collection.vectors()
     np.testing.assert_array_equal(made.rows, rows)
     assert made.vectors.shape == vectors.shape
     assert len(epochs) == made.facts["epochs"][-1]["number"] == 5
-    assert not derived_path(collection.path, CHECKPOINT).exists()
-    read = load_refinement(open_collection(collection.path))
+    assert not SEPARATION_TRAINING.exists(collection.path)
+    read = loaded(collection)
     np.testing.assert_array_equal(read.vectors, made.vectors)
     assert read.facts == made.facts
     asked = Queries(vectors=vectors[:3], rows=rows[:3])
     np.testing.assert_array_equal(read.stage()(asked).ids, made.stage()(asked).ids)
     np.testing.assert_array_equal(collection.vectors()[1], vectors)  # the originals stay
-    scored = refined_pipeline(read)(asked)
+    scored = collection.pipeline(None, "separation")(asked)
     np.testing.assert_array_equal(scored.ids, read.stage()(asked).ids)
     assert 0.5 < scored.scores[0, 0] - scored.scores[0].mean() < 20  # standard deviations
 
@@ -83,66 +66,67 @@ def test_a_training_that_was_stopped_goes_on(collection):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        refine(collection, k=2, on_epoch=stop)
-    assert derived_path(collection.path, CHECKPOINT).exists()
+        fit_separation_to(collection, k=2, on_epoch=stop)
+    assert SEPARATION_TRAINING.exists(collection.path)
     seen = []
-    refine(collection, k=2, epochs=14, on_epoch=seen.append)
+    fit_separation_to(collection, k=2, epochs=14, on_epoch=seen.append)
     assert [epoch.number for epoch in seen] == [11, 12, 13, 14]
     with pytest.raises(KeyboardInterrupt):
-        refine(collection, k=2, on_epoch=stop)
+        fit_separation_to(collection, k=2, on_epoch=stop)
     seen.clear()
-    refine(collection, k=1, epochs=2, on_epoch=seen.append)  # of another graph: anew
+    fit_separation_to(collection, k=1, epochs=2, on_epoch=seen.append)  # of another graph: anew
     assert [epoch.number for epoch in seen] == [1, 2]
 
 
-def test_new_photos_are_embedded_without_training(made, collection):
+def test_new_photos_are_embedded_without_training(world, collection):
     rows, _ = collection.vectors()
-    gone = sorted(collection.ids)[:3]
-    collection.remove(gone)
+    collection.remove(sorted(collection.ids)[:3])
     small = open_collection(collection.path)
-    stored = refine(small, epochs=3)
-    assert drift(small, stored).retrain == ""
-    small.add([made[1].folder])
+    assert extend_separation(small) is None  # nothing was trained
+    stored = fit_separation_to(small, epochs=3)
+    assert drift(stored, small.snapshot.descriptors).retrain == ""
+    small.add([world.photos.folder])
     grown = open_collection(collection.path)
-    extended = extend_refinement(grown, load_refinement(grown))
+    assert len(loaded(grown).rows) == len(rows) - 3
+    extended = extend_separation(grown)
     assert len(extended.rows) == len(rows)
     old = np.isin(extended.rows, stored.rows)
     np.testing.assert_array_equal(extended.vectors[old], stored.vectors)
     np.testing.assert_allclose(np.linalg.norm(extended.vectors, axis=1), 1, atol=1e-5)
-    moved = drift(grown, extended)
+    moved = drift(extended, grown.snapshot.descriptors)
     assert (moved.new, moved.gone) == (3, 0)
-    again = load_refinement(grown)
+    again = loaded(grown)
     np.testing.assert_array_equal(again.rows, extended.rows)
-    assert extend_refinement(grown, again) is again
+    before = SEPARATED.path(grown.path).stat().st_mtime_ns
+    assert len(extend_separation(grown).rows) == len(rows)
+    assert SEPARATED.path(grown.path).stat().st_mtime_ns == before  # nothing new: nothing written
     asked = Queries(vectors=grown.vectors()[1][~old])
     assert (again.stage()(asked).scores[:, 0] > 0.9).all()  # they find themselves
 
 
 def test_removed_photos_are_not_found(collection):
-    refine(collection, epochs=1)
+    fit_separation_to(collection, epochs=1)
     id_ = sorted(collection.ids)[4]
-    row = collection.row_of(id_)
+    row = collection.snapshot.row_of(id_)
     vectors = collection.vectors()[1]
     collection.remove([id_])
-    left = open_collection(collection.path)
-    stored = load_refinement(left)
+    stored = loaded(collection)
     assert row not in stored.rows
     assert row not in stored.stage()(Queries(vectors=vectors[:2])).ids
-    assert drift(left, stored).gone == 1
+    assert drift(stored, collection.snapshot.descriptors).gone == 1
 
 
-def test_drift_names_its_reason(collection, monkeypatch):
-    stored = refine(collection, epochs=0)
+def test_drift_names_its_reason(collection):
+    stored = fit_separation_to(collection, epochs=0)
 
     @dataclass
     class Grown:
         rows: np.ndarray
-        vectors: np.ndarray
+        matrix: np.ndarray
 
-    monkeypatch.setattr("resight.fitting.separation.describe_collection", lambda grown: grown)
     rows, vectors = collection.vectors()
     more = np.concatenate([rows, rows.max() + 1 + np.arange(len(rows))])
-    moved = drift(Grown(more, np.concatenate([vectors, vectors])), stored)
+    moved = drift(stored, Grown(more, np.concatenate([vectors, vectors])))
     assert moved.share == pytest.approx(0.5)
     assert "50% of the photos" in moved.retrain
     rng = np.random.default_rng(0)
@@ -152,49 +136,44 @@ def test_drift_names_its_reason(collection, monkeypatch):
     known = type(stored)(stored.rows, stored.vectors, np.arange(len(many)), stored.mean, stored.model, stored.facts)
     known.model.embed(centred(many, stored.mean), build_knn_graph(centred(many, stored.mean), 6))
     both = Grown(np.arange(len(many) + 40), np.concatenate([many, strange]))
-    assert "less like the old ones" in drift(both, known).retrain
+    assert "distributed differently from the old ones (distance 1.00)" in drift(known, both).retrain
 
 
 def test_descriptors_of_another_whitening(collection):
-    refine(collection, epochs=1)
+    fit_separation_to(collection, epochs=1)
     use_whitening(collection, fit_pca(collection.vectors()[1], 8))
-    changed = open_collection(collection.path)
-    with pytest.raises(StampMismatch, match="--retrain"):
-        load_refinement(changed)
-    refine(changed, epochs=1)
-    assert load_refinement(changed).vectors.shape[1] == 8
+    for ask in (loaded, extend_separation):
+        with pytest.raises(StampMismatch, match="run resight fit separation on it again"):
+            ask(collection)
+    fit_separation_to(collection, epochs=1)
+    assert loaded(collection).vectors.shape[1] == 8
 
 
-@pytest.mark.parametrize("name", [MODEL, REFINED])
-def test_damaged_and_missing_files(collection, name):
-    with pytest.raises(CollectionError, match="resight fit separation"):
-        load_refinement(collection)
-    refine(collection, epochs=1)
-    path = derived_path(collection.path, name)
+@pytest.mark.parametrize("artifact", [SEPARATION, SEPARATED])
+def test_damaged_files(collection, artifact):
+    fit_separation_to(collection, epochs=1)
+    path = artifact.path(collection.path)
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(CollectionError, match="damaged"):
-        load_refinement(collection)
+    with pytest.raises(CollectionError, match=r"damaged.*run resight fit separation"):
+        loaded(collection)
 
 
 def test_too_few_photos(collection):
     collection.remove(sorted(collection.ids)[5:])
     with pytest.raises(UsageError, match="at least 10"):
-        refine(open_collection(collection.path))
+        fit_separation_to(open_collection(collection.path))
 
 
 def test_a_verified_graph_joins_photos_of_one_object(collection):
-    graph = verified_graph(collection)
+    stored = fit_separation_to(collection, verified=True, epochs=3)
+    assert stored.facts["verified"]
+    graph = collection.snapshot.verified_graph  # it was stored
     rows, _ = collection.vectors()
     by_row = {row: id_ for id_, row in collection.ids.items()}
-    objects = [by_row[row].split("/")[-1].split("-")[0] for row in rows.tolist()]
-    np.testing.assert_array_equal(verified_graph(open_collection(collection.path)).ids, graph.ids)  # it was stored
+    objects = [by_row[row].split("-")[0] for row in rows.tolist()]
     pairs = listed_pairs(graph)
     assert len(pairs) > 3
     assert np.mean([objects[a] == objects[b] for a, b in pairs]) > 0.9
-    stored = refine(collection, verified=graph, epochs=3)
-    assert stored.facts["verified"]
-    with pytest.raises(UsageError, match="nodes for"):
-        refine(collection, verified=KnnGraph(graph.ids[:5, :2] * 0, np.ones((5, 2))))
 
 
 def test_how_many_photos_stand_out():
@@ -216,18 +195,24 @@ def test_the_command(collection, tmp_path):
     text = page.read_text()
     assert text.count("<figure>") == 6
     assert "http:" not in text
-    before = derived_path(collection.path, REFINED).stat().st_mtime_ns
+    before = SEPARATED.path(collection.path).stat().st_mtime_ns
     again = run("fit", "separation", collection.path, "--json")
     facts = json.loads(again.stdout)
     assert facts["photos"] == len(collection.vectors()[0])
     assert facts["drift"] == {"new": 0, "gone": 0, "share": 0.0, "shift": 0.0, "retrain": ""}
-    assert derived_path(collection.path, REFINED).stat().st_mtime_ns == before
+    assert SEPARATED.path(collection.path).stat().st_mtime_ns == before
     proven = run("fit", "separation", collection.path, "--retrain", "--verified", "--epochs", 1, "--json")
     assert json.loads(proven.stdout)["verified"]
 
 
-def test_a_classic_collection_is_refined_by_its_local_features(copied):
-    asked = run("fit", "separation", copied.path, "--epochs", "1")
-    assert asked.exit_code == 0, asked.output
-    asked = run("fit", "separation", copied.path, "--retrain", "--verified")
-    assert asked.exit_code == 2
+def test_a_classic_collection_is_separated_by_its_local_features(copied):
+    for more in ((), ("--retrain", "--verified")):
+        told = run("fit", "separation", copied.path, "--epochs", 1, "--json", *more)
+        assert told.exit_code == 0, told.output
+        assert json.loads(told.stdout)["verified"] == bool(more)
+
+
+def test_a_verified_graph_needs_local_features(world, tmp_path):
+    refused = run("fit", "separation", world.copy("gem", tmp_path).path, "--verified")
+    assert refused.exit_code == 2
+    assert "keeps no local features to verify" in refused.output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 
@@ -11,127 +10,134 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from photo_factory import SMALL, make_photos
-from resight.artifacts.similarity import VLAD, describe_collection, search_by_similarity, trained_similarity
+from resight.artifacts.files import SIMILARITY, VLAD
+from resight.artifacts.similarity import load_learned_similarity
 from resight.cli import app
-from resight.collection import create_collection, open_collection
+from resight.collection import open_collection
 from resight.errors import StampMismatch, UsageError
-from resight.fitting.similarity import right_order, train_similarity, verified_groups
+from resight.fitting.graphs import descriptors_of
+from resight.fitting.similarity import fit_similarity, right_order, verified_groups
 from resight.matching.oasis import Oasis
-from resight.store.folder import derived_path
+from resight.store.writer import writing
 from resight.training.similarity import Options, Pairs
 
 QUICK = {"hidden": (16, 8), "cosine": Options(epochs=1), "options": Options(epochs=2)}
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    base = tmp_path_factory.mktemp("similarity")
-    photos = make_photos(base / "photos", objects=9)
-    create_collection(base / "c.resight", "classic", SMALL).add([photos.folder])
-    return base / "c.resight", photos
+@pytest.fixture
+def collection(world, tmp_path):
+    return world.copy("classic", tmp_path)
 
 
 @pytest.fixture
-def collection(made, tmp_path):
-    shutil.copytree(made[0], tmp_path / "c.resight")
-    return open_collection(tmp_path / "c.resight")
+def groups(world):
+    """Names of the photos of each object."""
+    return world.photos.groups
 
 
-def group_file(path, photos):
-    lines = [f"{name},{number}" for number, group in enumerate(photos.groups) for name in group]
+def described(collection):
+    """The descriptors of the collection, made where it has none yet."""
+    with writing(collection.path, "test") as writer:
+        return descriptors_of(collection, writer)
+
+
+def search(collection, name, top):
+    """Ids and scores of the first `top` results of recipe deep-similarity, read from the disk."""
+    answer = open_collection(collection.path).search(name, top=top, recipe="deep-similarity")
+    return [(result.id, result.score) for result in answer.results]
+
+
+def group_file(path, groups):
+    lines = [f"{name},{number}" for number, group in enumerate(groups) for name in group]
     path.write_text("\n".join(["id,group", *lines]) + "\n")
     return path
 
 
-def test_pairs_that_geometry_proves_need_no_labels(collection, made):
-    described = describe_collection(collection)
-    groups = verified_groups(collection, described.rows)
+def test_pairs_that_geometry_proves_need_no_labels(collection, groups):
+    rows = collection.snapshot.tables.feature_rows
+    proven = verified_groups(collection, rows)
     names = {row: id_ for id_, row in collection.ids.items()}
     found = {}
-    for row, group in zip(described.rows.tolist(), groups.tolist(), strict=True):
+    for row, group in zip(rows.tolist(), proven.tolist(), strict=True):
         found.setdefault(group, set()).add(names[row])
-    assert {frozenset(names) for group, names in found.items() if group >= 0} == set(map(frozenset, made[1].groups))
-    few = verified_groups(collection, described.rows, photos=2)
-    assert 2 <= (few >= 0).sum() < (groups >= 0).sum()
+    assert {frozenset(names) for group, names in found.items() if group >= 0} == set(map(frozenset, groups))
+    few = verified_groups(collection, rows, photos=2)
+    assert 2 <= (few >= 0).sum() < (proven >= 0).sum()
 
 
-def test_train_and_search(collection, made):
+def test_train_and_search(world, collection, groups):
     told = []
-    training = train_similarity(collection, **QUICK, progress=lambda *step: told.append(step[0]))
-    assert list(dict.fromkeys(told)) == ["describing", "proving pairs", "DeepCosine", "DeepSim", "DeepSimH"]
+    training = fit_similarity(collection, **QUICK, progress=lambda *step: told.append(step[0]))
+    assert list(dict.fromkeys(told)) == ["describing photos", "proving pairs", "DeepCosine", "DeepSim", "DeepSimH"]
     assert list(training.order) == ["cosine", "DeepCosine", "DeepSim", "DeepSimH"]
     assert training.order[training.kept] == max(training.order["DeepSim"], training.order["DeepSimH"])
-    described = describe_collection(collection)
-    assert trained_similarity(collection, described).fingerprint == training.similarity.fingerprint
-    assert training.similarity.model == described.fingerprint
-    name = made[1].groups[0][0]
-    found = search_by_similarity(collection, name, top=5)
+    descriptors = open_collection(collection.path).snapshot.descriptors
+    stored = load_learned_similarity(collection.path, descriptors)
+    assert stored.fingerprint == training.similarity.fingerprint
+    assert training.similarity.model == descriptors.fingerprint
+    name = groups[0][0]
+    row = collection.snapshot.row_of(name)
+    found = search(collection, name, top=5)
     assert len(found) == 5
     assert name not in dict(found)
-    scores = training.similarity.score(described.vectors[[collection.snapshot.row_of(name)]], described.vectors)[0]
-    assert found[0][1] == pytest.approx(np.delete(scores, collection.snapshot.row_of(name)).max(), abs=1e-5)
-    path = str(made[1].folder / name)
-    assert search_by_similarity(collection, path, top=1)[0][0] == name or scores.argmax() != collection.snapshot.row_of(
-        name
-    )
+    scores = training.similarity.score(descriptors.matrix[[row]], descriptors.matrix)[0]
+    assert found[0][1] == pytest.approx(np.delete(scores, row).max(), abs=1e-5)
+    assert search(collection, str(world.photos.folder / name), top=1)[0][0] == name  # the very photo
 
 
-def test_searching_answers_as_its_own_scores_say(collection, made):
-    described = describe_collection(collection)
-    Oasis.identity(described.vectors.shape[1], described.fingerprint).save(
-        derived_path(collection.path, "similarity.safetensors")
-    )
-    for group in made[1].groups[:3]:
-        found = [id_ for id_, _ in search_by_similarity(collection, group[0], top=2)]
-        assert set(found) & set(group)
+def test_searching_answers_as_its_own_scores_say(collection, groups):
+    descriptors = described(collection)
+    oasis = Oasis.identity(descriptors.matrix.shape[1], descriptors.fingerprint)
+    oasis.save(SIMILARITY.path(collection.path))
+    for group in groups[:3]:
+        assert {id_ for id_, _ in search(collection, group[0], top=2)} & set(group)
     with pytest.raises(UsageError, match="0 results"):
-        search_by_similarity(collection, made[1].groups[0][0], top=0)
+        search(collection, groups[0][0], top=0)
 
 
-def test_groups_from_a_file(collection, made, tmp_path):
-    file = group_file(tmp_path / "groups.csv", made[1])
-    training = train_similarity(collection, groups=file, **QUICK)
-    sizes = [len(group) for group in made[1].groups]
-    assert training.pairs.matching.sum() == sum(size * (size - 1) for size in sizes)
+def test_groups_from_a_file(collection, groups, tmp_path):
+    file = group_file(tmp_path / "groups.csv", groups)
+    training = fit_similarity(collection, groups=file, **QUICK)
+    assert training.pairs.matching.sum() == sum(len(group) * (len(group) - 1) for group in groups)
     file.write_text("id,group\nnobody.jpg,1\n")
     with pytest.raises(UsageError, match=r"nobody\.jpg"):
-        train_similarity(collection, groups=file, **QUICK)
+        fit_similarity(collection, groups=file, **QUICK)
     file.write_text("id,kind\n")
     with pytest.raises(UsageError, match="must name the columns, id,group"):
-        train_similarity(collection, groups=file, **QUICK)
+        fit_similarity(collection, groups=file, **QUICK)
     with pytest.raises(UsageError, match="cannot be read"):
-        train_similarity(collection, groups=tmp_path / "none.csv", **QUICK)
+        fit_similarity(collection, groups=tmp_path / "none.csv", **QUICK)
 
 
-def test_pairs_from_a_file(collection, made, tmp_path):
-    file, groups = tmp_path / "pairs.csv", made[1].groups
+def test_pairs_from_a_file(collection, groups, tmp_path):
+    file = tmp_path / "pairs.csv"
     lines = [f"{group[0]},{group[1]},1" for group in groups]
     lines += [f"{a[0]},{b[1]},0" for a in groups for b in groups if a is not b]
     file.write_text("\n".join(["left,right,matching", *lines]) + "\n")
-    assert len(train_similarity(collection, pairs=file, **QUICK).pairs) == len(lines)
+    assert len(fit_similarity(collection, pairs=file, **QUICK).pairs) == len(lines)
     with pytest.raises(UsageError, match="not both"):
-        train_similarity(collection, pairs=file, groups=file, **QUICK)
+        fit_similarity(collection, pairs=file, groups=file, **QUICK)
     file.write_text("\n".join(["left,right,matching", *lines[:3]]) + "\n")
     with pytest.raises(UsageError, match="3 matching and 0 non-matching pairs cannot train"):
-        train_similarity(collection, pairs=file, **QUICK)
+        fit_similarity(collection, pairs=file, **QUICK)
 
 
-def test_descriptors_of_another_model_are_refused(collection, made, tmp_path):
-    train_similarity(collection, groups=group_file(tmp_path / "groups.csv", made[1]), **QUICK)
-    derived_path(collection.path, VLAD).unlink()
-    again = open_collection(collection.path)
-    described = describe_collection(again)  # learnt again from the same photos: the same model
-    trained_similarity(again, described)
-    again.remove([made[1].groups[0][0]])
-    derived_path(collection.path, VLAD).unlink()
+def test_descriptors_of_another_model_are_refused(collection, groups, tmp_path):
+    fit_similarity(collection, groups=group_file(tmp_path / "groups.csv", groups), **QUICK)
+    VLAD.path(collection.path).unlink()
+    described(collection)  # learnt again from the same photos: the same model
+    assert search(collection, groups[1][0], top=1)
+    collection.remove([groups[0][0]])
+    VLAD.path(collection.path).unlink()
+    described(collection)
     with pytest.raises(StampMismatch, match="train a similarity on these"):
-        search_by_similarity(again, made[1].groups[1][0])
+        search(collection, groups[1][0], top=1)
 
 
-def test_searching_untrained_says_what_to_do(collection, made):
-    with pytest.raises(UsageError, match="run resight fit similarity"):
-        search_by_similarity(collection, made[1].groups[0][0])
+def test_searching_untrained_says_what_to_do(collection, groups):
+    described(collection)
+    with pytest.raises(UsageError, match="resight fit similarity makes it"):
+        search(collection, groups[0][0], top=1)
 
 
 def test_right_order():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from resight.index.asmk import Asmk, Codebook
-from resight.index.binarisation import PLANES, STEP, binarise, levels, pack, random_rotation, turn
+from resight.index.binarisation import PLANES, STEP, binarise, levels, pack, random_rotation, turn, whitened_rotation
 
 RNG = np.random.default_rng(3)
 RESIDUALS = RNG.standard_normal((500, 40)).astype(np.float32)
@@ -21,6 +21,33 @@ def test_rotations_keep_lengths_and_differ_by_seed(dim):
     np.testing.assert_allclose(a @ a.T, np.eye(dim), atol=1e-4)
     assert dim == 1 or not np.array_equal(a, b)
     np.testing.assert_array_equal(a * 2**20, np.rint(a * 2**20))
+
+
+def spread(values):
+    """Largest over smallest variance of the directions of `values`."""
+    unit = values / np.linalg.norm(values, axis=1, keepdims=True)
+    variances = np.linalg.eigvalsh(unit.T.astype(np.float64) @ unit)
+    return variances[-1] / variances[0]
+
+
+def test_whitening_narrows_the_spread_of_variances():
+    uneven = RESIDUALS * np.geomspace(1, 5, 40, dtype=np.float32)
+    matrix = whitened_rotation(uneven, np.random.default_rng(0))
+    assert spread(uneven @ matrix) < 0.4 * spread(uneven)
+    assert spread(uneven @ random_rotation(40, np.random.default_rng(0))) == pytest.approx(spread(uneven), rel=1e-3)
+    np.testing.assert_array_equal(matrix * 2**20, np.rint(matrix * 2**20))
+    assert np.abs(matrix).max() <= 1
+
+
+def test_whitening_needs_neither_order_nor_length_nor_full_rank():
+    matrix = whitened_rotation(RESIDUALS, np.random.default_rng(0))
+    lengths = np.ldexp(np.float32(1), RNG.integers(-9, 9, (500, 1)))
+    shuffled = (RESIDUALS * lengths)[RNG.permutation(500)]
+    np.testing.assert_array_equal(whitened_rotation(shuffled, np.random.default_rng(0)), matrix)
+    for few in (RESIDUALS[:3], np.zeros((5, 40), np.float32), RESIDUALS[:0]):
+        found = whitened_rotation(few, np.random.default_rng(0))
+        assert np.isfinite(found).all()
+        assert np.linalg.matrix_rank(found) == 40
 
 
 def test_turned_sums_are_exact_in_any_order():
@@ -63,7 +90,7 @@ def test_levels_are_the_nearest_of_eight():
 
 def test_asymmetric_comparison_is_closer_to_the_cosine_than_signatures():
     dim = 128
-    codebook = Codebook(np.zeros((1, dim))).with_rotation(np.random.default_rng(2))
+    codebook = Codebook(np.zeros((1, dim)), random_rotation(dim, np.random.default_rng(2)))
     query = RNG.standard_normal(dim).astype(np.float32)
     images = (query + 2 * RNG.standard_normal((4000, dim))).astype(np.float32)
     cosine = images @ query / np.linalg.norm(images, axis=1) / np.linalg.norm(query)

@@ -11,7 +11,8 @@ from resight.index.asmk import Asmk, Codebook
 from resight.matching.geometry import verify
 from resight.ranking.confidence import UNKNOWN, Confidence
 from resight.ranking.hamming import HammingExpansion, within
-from resight.ranking.search import AsmkSearch, local_features, restrict, stack, words_of
+from resight.ranking.query_words import words_of
+from resight.ranking.search import AsmkSearch, local_features, restrict, stack
 from resight.ranking.vector_database import VectorDatabase
 from resight.ranking.verification import CEILING, ONSET, WEIGHT, SpatialRerank, Verifier, describe, evidence
 from resight.recipes.catalogue import Settings, settings_of
@@ -165,9 +166,9 @@ def test_words_of_a_query_are_sought_once(world, monkeypatch):
         np.testing.assert_array_equal(found.ids, expected.ids)
         np.testing.assert_array_equal(found.scores, expected.scores)
     assert searched == [60]
-    other = Asmk(Codebook.fit(same.descriptors, 7), binary=False, query_multiple=2)
-    assert words_of(other, same).max() < 7
-    assert searched[1:] == [60, 60]  # medians of the other codebook, then its words
+    other = Codebook(index.codebook.centroids[:7])
+    assert words_of(other, same, 2).max() < 7
+    assert searched == [60, 60]
 
 
 def test_evidence_is_bounded(verifier, world):
@@ -327,8 +328,8 @@ def test_settings_come_from_the_recipe():
 @pytest.mark.parametrize(
     ("recipe", "parameters", "message"),
     [
-        ("nosuch", {}, "recipe 'nosuch' is unknown: choose one of classic"),
-        ("classic", {"cuont": 3}, "no setting 'cuont'"),
+        ("nosuch", {}, "recipe 'nosuch' cannot index photos: choose one of classic"),
+        ("classic", {"cuont": 3}, "no option 'cuont'"),
         ("classic", {"count": "3"}, "count='3'"),
         ("classic", {"count": True}, "count=True"),
         ("classic", {"binary": 1}, "binary=1"),
@@ -338,8 +339,8 @@ def test_settings_come_from_the_recipe():
         ("classic", {"query_multiple": 0}, "query_multiple=0"),
         ("classic", {"count": 0}, "count=0"),
         ("classic", {"contrast": None}, "contrast=None"),
-        ("classic", {"backbone": "net.onnx"}, "no setting 'backbone'"),
-        ("gem", {"words": 3}, "no setting 'words'"),
+        ("classic", {"backbone": "net.onnx"}, "no option 'backbone'"),
+        ("gem", {"words": 3}, "no option 'words'"),
         ("gem", {"scales": [1, "2"]}, "scales="),
         ("gem", {"scales": [0]}, "scales=.*positive"),
         ("gem", {"pool": "best"}, "pool='best'"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
-from resight.fitting.improve import use_whitening
 from typer.testing import CliRunner
 
 from onnx_factory import write_network
@@ -16,7 +15,7 @@ from resight.errors import ImageError, UsageError
 from resight.features.global_descriptor import GlobalDescriptor, TooSmall
 from resight.features.networks.open import open_backbone
 from resight.features.pooling import class_token, gem, normalise
-from resight.fitting.whitening import fit_for
+from resight.fitting.whitening import fit_whitening_to, use_whitening
 from resight.images.decode import decode
 from resight.reports.pictures import match_picture
 from resight.types import Box
@@ -25,15 +24,12 @@ from resight.viz import activations
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    return make_photos(tmp_path_factory.mktemp("answers") / "photos", objects=3)
+    return make_photos(tmp_path_factory.mktemp("reports") / "photos", objects=3)
 
 
 @pytest.fixture
-def collection(photos, tmp_path):
-    network = write_network(tmp_path / "net.onnx", channels=24)
-    made = create_collection(tmp_path / "gem.resight", "gem", {"backbone": str(network), "max_side": 256})
-    made.add([photos.folder])
-    return made
+def collection(world, tmp_path):
+    return world.copy("gem", tmp_path)
 
 
 def drawn(monkeypatch, collection, *args) -> activations.Contributions:
@@ -60,7 +56,7 @@ def test_the_picture_adds_up_to_the_cosine_of_the_search(collection, monkeypatch
 
 
 def test_a_whitening_is_part_of_the_picture(collection, monkeypatch):
-    use_whitening(collection, fit_for(collection, "zca"))
+    use_whitening(collection, fit_whitening_to(collection, "zca"))
     ids = sorted(collection.ids)
     _, vectors = collection.vectors()
     found = drawn(monkeypatch, collection, ids[1], ids[2])
@@ -111,7 +107,9 @@ def test_spoc_of_tokens_is_drawn(photos, tmp_path, monkeypatch):
     _, vectors = made.vectors()
     found = drawn(monkeypatch, made, ids[0], ids[3])
     assert found.query.shape == (8, 8)
-    assert found.result.sum() == pytest.approx(vectors[made.row_of(ids[0])] @ vectors[made.row_of(ids[3])], abs=1e-4)
+    assert found.result.sum() == pytest.approx(
+        vectors[made.snapshot.row_of(ids[0])] @ vectors[made.snapshot.row_of(ids[3])], abs=1e-4
+    )
 
 
 def test_maps_are_what_is_pooled(photos, tmp_path):

@@ -16,12 +16,12 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.arrays import Float64
 from resight.errors import ArrayError
 from resight.types import Float32, LocalFeatures, as_array
 
 UInt8 = NDArray[np.uint8]
 UInt64 = NDArray[np.uint64]
-Float64 = NDArray[np.float64]
 
 LEVELS = 255
 
@@ -96,25 +96,26 @@ class Compact(Layout):
     @cached_property
     def signatures(self) -> UInt64:
         """One bit per component, (ceil(d / 64), n) uint64."""
-        return self._summary[0]
+        count = max(len(self), 1)
+        means = (self.codes.sum(axis=0, dtype=np.int64) // count).astype(np.uint8)
+        return np.asarray(signatures(self.codes, means))
 
     @cached_property
     def sums(self) -> Float64:
         """Sum of the descriptor's codes, (n,) float64."""
-        return self._summary[1]
+        return self._moments[0]
 
     @cached_property
     def squares(self) -> Float64:
         """Squared Euclidean norm of the descriptors that the codes stand for, (n,) float64."""
         low, step = self.low, self.step
-        return np.asarray(self.dim * low * low + 2 * low * step * self.sums + step * step * self._summary[2])
+        return np.asarray(self.dim * low * low + 2 * low * step * self.sums + step * step * self._moments[1])
 
     @cached_property
-    def _summary(self) -> tuple[UInt64, Float64, Float64]:
-        signatures = np.zeros((-(-self.dim // 64), len(self)), np.uint64)
+    def _moments(self) -> tuple[Float64, Float64]:
         sums, squares = np.empty(len(self)), np.empty(len(self))
-        _summarise(self.codes, signatures, sums, squares)
-        return signatures, sums, squares
+        _sum(self.codes, sums, squares)
+        return sums, squares
 
 
 def layout(features: LocalFeatures | Layout) -> Layout:
@@ -155,23 +156,25 @@ def _extent(values: Float32) -> tuple[float, float]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _summarise(codes: UInt8, signatures: UInt64, sums: Float64, squares: Float64) -> None:
+def signatures(codes: UInt8, thresholds: UInt8) -> UInt64:
+    """A bit for every component of `codes` (n, d) that exceeds its threshold (d,): (ceil(d / 64), n) uint64."""
     n, dim = codes.shape
-    means = np.zeros(dim, np.int64)
+    bits = np.zeros((-(-dim // 64), n), np.uint64)
     for i in range(n):
-        total, square = np.int64(0), np.int64(0)
-        for k in range(dim):
-            code = np.int64(codes[i, k])
-            total += code
-            square += code * code
-            means[k] += code
-        sums[i], squares[i] = total, square
-    thresholds = np.zeros(dim, np.uint8)
-    for k in range(dim if n else 0):
-        thresholds[k] = means[k] // n
-    for i in range(n):
-        for word in range(len(signatures)):
-            bits = np.uint64(0)
+        for word in range(len(bits)):
+            total = np.uint64(0)
             for k in range(64 * word, min(64 * word + 64, dim)):
-                bits |= np.uint64(codes[i, k] > thresholds[k]) << np.uint64(k & 63)
-            signatures[word, i] = bits
+                total |= np.uint64(codes[i, k] > thresholds[k]) << np.uint64(k & 63)
+            bits[word, i] = total
+    return bits
+
+
+@numba.njit(cache=True, nogil=True)
+def _sum(codes: UInt8, sums: Float64, squares: Float64) -> None:
+    """Sum, and sum of squares, of the codes of every descriptor."""
+    for i in range(len(codes)):
+        total, square = np.int64(0), np.int64(0)
+        for k in range(codes.shape[1]):
+            total += np.int64(codes[i, k])
+            square += np.int64(codes[i, k]) * np.int64(codes[i, k])
+        sums[i], squares[i] = total, square
