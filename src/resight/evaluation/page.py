@@ -211,7 +211,8 @@ def _strip(
     image = ranked_strip(_read(path, asked.box), items, caption=asked.name, cell=CELL, columns=SHOWN)
     words = ", ".join(("wrong", "right", "junk")[verdict] for verdict in verdicts)
     alt = f"Query {asked.name}; results: {words or 'none'}"
-    ap = f"{scores.metric} {_value(scores, scores.ap[query])}, {_where(judged(benchmark, level, query, ranking.ids[query]))}"
+    where = _where(judged(benchmark, level, query, ranking.ids[query]))
+    ap = f"{scores.metric} {_value(scores, scores.ap[query])}, {where}"
     encoded = encode_jpeg(image, STRIP_WIDTH, STRIP_HEIGHT)
     return f"""<figure class="strip"><figcaption><b>{text(asked.name)}</b> {text(ap)}</figcaption>
 <div class="scroll">{picture(encoded, alt, STRIP_WIDTH, STRIP_HEIGHT)}</div></figure>"""

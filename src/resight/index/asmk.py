@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 
 from resight.arrays import Float64
 from resight.errors import ArrayError, StampMismatch, UsageError
-        multiple, planes = min(self.kernel.query_multiple, len(self.codebook)), self.kernel.planes
-        if words is None:
-            return self._aggregate(query_rows, descriptors, multiple, planes)
-        return aggregate(self.codebook, query_rows, words, descriptors, binary=planes > 0, planes=planes)
+from resight.index.aggregation import Aggregated, aggregate, image_blocks, join, value_kind
+from resight.index.asmk_scoring import Kernel, Snapshot, best, score_blocks, score_image
 from resight.index.codebook import Codebook, words_for
 from resight.index.inverted import Segment, build, merge_small
 from resight.store.tensor_file import read_tensors, write_tensors
@@ -126,14 +124,10 @@ class Asmk:
         Descriptors of several photos under one query row enrich its words: Hamming query expansion. `words`: what
         `query_words` gives for them, where that is known.
         """
-<<<<<<< HEAD
-        if words is not None:
-            return aggregate(self.codebook, query_rows, words, descriptors, binary=self.kernel.binary)
-        return self._aggregate(query_rows, descriptors, min(self.kernel.query_multiple, len(self.codebook)))
-=======
-        multiple = min(self.kernel.query_multiple, len(self.codebook))
-        return self._aggregate(query_rows, descriptors, multiple, self.kernel.planes)
->>>>>>> main
+        multiple, planes = min(self.kernel.query_multiple, len(self.codebook)), self.kernel.planes
+        if words is None:
+            return self._aggregate(query_rows, descriptors, multiple, planes)
+        return aggregate(self.codebook, query_rows, words, descriptors, binary=planes > 0, planes=planes)
 
     def search(self, query_rows: Any, descriptors: Any, k: int | None = None, *, queries: int | None = None) -> Ranking:
         """Rank the index for every query: the `k` best (all by default), equal scores by row number.

@@ -21,7 +21,7 @@ from threadpoolctl import ThreadpoolController
 
 from resight.arrays import Bool, Float64
 from resight.errors import UsageError
-from resight.matching.checks import aligned, hull_area, once_per_place, plausible, share
+from resight.matching.checks import aligned, hull_area, once_per_place, places, plausible, share
 from resight.matching.correspond import Correspondences, Int32, correspond
 from resight.matching.frames import Frames, similarities
 from resight.types import LocalFeatures, as_array
@@ -46,7 +46,9 @@ class Verification:
     `residual`: root mean square transfer error of the inliers, pixels of b, inf without inliers. `coverage`: area that
     the inliers span in a and in b, as a share of the area that all features span. `significance`: -log10 of the number
     of sets of so many inliers that chance alone would give (`significance`); above 0 is rarer than one per pair.
-    `aligned`: all inliers but one lie on a line, which is a hint but no proof.
+    `aligned`: all inliers but one lie on a line, which is a hint but no proof. `places`: at how many separate places
+    the inliers lie, in the image where they are fewer (`resight.matching.checks.places`); 0 where the significance is
+    not above 0, as for nearly all unrelated photos.
     """
 
     model: Model
@@ -58,6 +60,7 @@ class Verification:
     coverage: tuple[float, float]
     significance: float
     aligned: bool = False
+    places: int = 0
 
     @property
     def inliers(self) -> int:
@@ -71,8 +74,8 @@ class Verification:
 
     @property
     def verified(self) -> bool:
-        """Enough inliers, more than chance would give, and not all but one on a line."""
-        enough = self.transform is not None and self.inliers >= self.min_inliers
+        """Inliers at enough places, more than chance would give, and not all but one on a line."""
+        enough = self.transform is not None and self.places >= self.min_inliers
         return enough and self.significance > 0 and not self.aligned
 
 
@@ -127,6 +130,7 @@ def verify_correspondences(
             transform, mask = None, np.zeros_like(mask)
     inliers = frames.select(mask)
     spans = hull_area(a.xy), hull_area(b.xy)
+    rare = significance(len(inliers), len(pairs), _chance(frames, threshold, spans[1]), model)
     return Verification(
         model=model,
         transform=transform,
@@ -135,8 +139,9 @@ def verify_correspondences(
         min_inliers=min_inliers,
         residual=math.inf if transform is None else math.sqrt(inliers.errors(transform).mean()),
         coverage=(share(hull_area(inliers.src), spans[0]), share(hull_area(inliers.dst), spans[1])),
-        significance=significance(len(inliers), len(pairs), _chance(frames, threshold, spans[1]), model),
+        significance=rare,
         aligned=transform is not None and aligned(inliers, threshold),
+        places=min(places(inliers.src, spans[0]), places(inliers.dst, spans[1])) if rare > 0 else 0,
     )
 
 

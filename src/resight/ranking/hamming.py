@@ -66,7 +66,8 @@ class HammingExpansion(Composable):
         """The rows whose features enriched the query; nothing when there were none."""
         ranking = need(before, "HammingExpansion")
         rows = [
-            row for row, _ in self._sources(local_features(queries)[query], ranking.ids[query], _own_rows(queries)[query])
+            row
+            for row, _ in self._sources(local_features(queries)[query], ranking.ids[query], _own_rows(queries)[query])
         ]
         if not rows:
             return ()

@@ -108,9 +108,7 @@ def render(page: ReportPage) -> str:
     return document(page.title, "\n".join(part for part in parts if part))
 
 
-def header(
-    title: str, subtitle: str = "", summary: Sequence[tuple[str, str]] = (), legend: Sequence[str] = ()
-) -> str:
+def header(title: str, subtitle: str = "", summary: Sequence[tuple[str, str]] = (), legend: Sequence[str] = ()) -> str:
     """The head of a page: its title, what it is about, its numbers, and what they mean."""
     about = f'<p class="subtitle">{text(subtitle)}</p>' if subtitle else ""
     rows = "".join(f"<div><dt>{text(label)}</dt><dd>{text(value)}</dd></div>" for label, value in summary)
