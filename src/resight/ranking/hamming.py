@@ -65,10 +65,8 @@ class HammingExpansion(Composable):
     def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
         """The rows whose features enriched the query; nothing when there were none."""
         ranking = need(before, "HammingExpansion")
-        rows = [
-            row
-            for row, _ in self._sources(local_features(queries)[query], ranking.ids[query], _own_rows(queries)[query])
-        ]
+        local, own_row = local_features(queries)[query], _own_rows(queries)[query]
+        rows = [row for row, _ in self._sources(local, ranking.ids[query], own_row)]
         if not rows:
             return ()
         kind = "verified" if self.verified else "first"

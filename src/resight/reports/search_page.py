@@ -29,9 +29,7 @@ def legend(rule: MatchRule) -> list[str]:
     """What score, inliers and match mean on a page of answers judged by `rule`, in sentences."""
     sentences = ["The score counts standard deviations above what unrelated photos of the collection show."]
     if rule.proof:
-        sentences.append(
-            "Inliers are features that one and the same change of view carries from the query to the photo."
-        )
+        sentences.append("Inliers are features that one change of view carries from the query to the photo.")
     needed = [] if rule.threshold is None else [f"a score of {rule.threshold:.1f} or more"]
     needed += ["proof by its inliers"] if rule.proof else []
     if needed:

@@ -55,10 +55,11 @@ class ReportResult:
 class ReportQuery:
     """One query with its results, best first.
 
-    `image`: pixels or encoded bytes, None where the file is gone. `box`: the part that was searched for, in original pixels of a photo of `size`
-    (width, height); without `size` the pixels of `image` are the original ones. `confident`: whether any result is a
-    match; False shows the banner "No confident match", None no banner. `note`: a sentence for the banner. `ap`:
-    average precision, where the answer is known. Raises `UsageError` when `confident` contradicts the results.
+    `image`: pixels or encoded bytes, None where the file is gone. `box`: the part that was searched for, in original
+    pixels of a photo of `size` (width, height); without `size` the pixels of `image` are the original ones.
+    `confident`: whether any result is a match; False shows the banner "No confident match", None no banner. `note`: a
+    sentence for the banner. `ap`: average precision, where the answer is known. Raises `UsageError` when `confident`
+    contradicts the results.
     """
 
     title: str

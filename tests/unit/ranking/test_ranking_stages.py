@@ -304,7 +304,7 @@ def test_own_scores_are_those_before_expansion(world, verifier, queries):
 
 
 def test_a_match_needs_its_own_proof(world, verifier):
-    """Whatever expansion adds: the score without it, or the geometry of the result, must reach the threshold as well."""
+    """Whatever expansion adds: the score without it, or the geometry of the result, must reach the threshold too."""
     proof, rule = verifier(world[0], [0])[0], MatchRule(60.0, proof=True)
     assert evidence(proof) == 48
     assert rule(500.0, proof, own=61.0)
@@ -328,8 +328,8 @@ def test_settings_come_from_the_recipe():
 @pytest.mark.parametrize(
     ("recipe", "parameters", "message"),
     [
-        ("nosuch", {}, "recipe 'nosuch' is unknown: choose one of classic"),
-        ("classic", {"cuont": 3}, "no setting 'cuont'"),
+        ("nosuch", {}, "'nosuch'"),
+        ("classic", {"cuont": 3}, "no option 'cuont'"),
         ("classic", {"count": "3"}, "count='3'"),
         ("classic", {"count": True}, "count=True"),
         ("classic", {"binary": 1}, "binary=1"),
@@ -339,8 +339,8 @@ def test_settings_come_from_the_recipe():
         ("classic", {"query_multiple": 0}, "query_multiple=0"),
         ("classic", {"count": 0}, "count=0"),
         ("classic", {"contrast": None}, "contrast=None"),
-        ("classic", {"backbone": "net.onnx"}, "no setting 'backbone'"),
-        ("gem", {"words": 3}, "no setting 'words'"),
+        ("classic", {"backbone": "net.onnx"}, "no option 'backbone'"),
+        ("gem", {"words": 3}, "no option 'words'"),
         ("gem", {"scales": [1, "2"]}, "scales="),
         ("gem", {"scales": [0]}, "scales=.*positive"),
         ("gem", {"pool": "best"}, "pool='best'"),
