@@ -21,7 +21,7 @@ from resight.images.scan import Scan, scan
 from resight.index.asmk import Codebook
 from resight.progress import Progress, silent
 from resight.ranking.pipeline import Pipeline
-from resight.ranking.verification import VERIFIED
+from resight.ranking.verification import VERIFIED, with_own_scores
 from resight.recipes.catalogue import DEFAULT, Settings, settings_of, with_absolute_paths
 from resight.recipes.resources import need_database
 from resight.recipes.settings import MODEL_FILES
@@ -153,11 +153,12 @@ class Collection:
         pipeline = self.pipeline(where, recipe, **options)
         query = image if isinstance(image, Query) else read_query(snapshot, image, box)
         read = time.perf_counter()
-        ids, scores = _ranked(query, pipeline(query.queries()))
+        ranking, own = with_own_scores(pipeline, query.queries())
+        ids, scores = _ranked(query, ranking)
         if query.empty:
             ids, scores = ids[:0], scores[:0]  # nothing can be compared: any order would be made up
         rule = self.match_rule(recipe)
-        results = judge(snapshot, rule, query, ids[:top], scores[:top], options.get("verify", VERIFIED))
+        results = judge(snapshot, rule, query, ids[:top], scores[:top], options.get("verify", VERIFIED), own=own)
         seconds = (read - started, time.perf_counter() - read)
         return Answer(query, results, rule, self.pending, snapshot.calibrated, seconds)
 
@@ -181,11 +182,12 @@ class Collection:
         row = snapshot.row_of(id)
         if row not in snapshot.tables.feature_rows:
             raise UsageError(f"{id} could not be read when it was indexed ({snapshot.photo(row)['error']})")
-        ids, scores = _ranked(query, pipeline(query.queries()))
+        ranking, own = with_own_scores(pipeline, query.queries())
+        ids, scores = _ranked(query, ranking)
         place = np.flatnonzero(ids == row)
         score, rank = (scores[place], 1 + int(place[0])) if len(place) else (np.zeros(1, np.float32), 0)
         verify = 1 if rank <= options.get("verify", VERIFIED) else 0
-        (result,) = judge(snapshot, self.match_rule(recipe), query, np.array([row]), score, verify, first=rank)
+        (result,) = judge(snapshot, self.match_rule(recipe), query, np.array([row]), score, verify, own=own, first=rank)
         return Explanation(query, result, pipeline.explain(query.queries(), 0, row))
 
     @property
