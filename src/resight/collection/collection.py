@@ -19,7 +19,7 @@ from resight.collection.update import begin, bring_up_to_date
 from resight.errors import UsageError
 from resight.images.scan import Scan, scan
 from resight.progress import Progress, silent
-from resight.ranking.verification import VERIFIED
+from resight.ranking.verification import VERIFIED, with_own_scores
 from resight.recipes.resources import need_database
 from resight.store.writer import Writer, writing
 
@@ -152,11 +152,12 @@ class Collection:
         pipeline = self.pipeline(where, recipe, **options)
         query = image if isinstance(image, Query) else read_query(snapshot, image, box)
         read = time.perf_counter()
-        ids, scores = _ranked(query, pipeline(query.queries()))
+        ranking, own = with_own_scores(pipeline, query.queries())
+        ids, scores = _ranked(query, ranking)
         if query.empty:
             ids, scores = ids[:0], scores[:0]  # nothing can be compared: any order would be made up
         rule = self.match_rule(recipe)
-        results = judge(snapshot, rule, query, ids[:top], scores[:top], options.get("verify", VERIFIED))
+        results = judge(snapshot, rule, query, ids[:top], scores[:top], options.get("verify", VERIFIED), own=own)
         seconds = (read - started, time.perf_counter() - read)
         return Answer(query, results, rule, self.pending, snapshot.calibrated, seconds)
 
@@ -180,11 +181,12 @@ class Collection:
         row = snapshot.row_of(id)
         if row not in snapshot.tables.feature_rows:
             raise UsageError(f"{id} could not be read when it was indexed ({snapshot.photo(row)['error']})")
-        ids, scores = _ranked(query, pipeline(query.queries()))
+        ranking, own = with_own_scores(pipeline, query.queries())
+        ids, scores = _ranked(query, ranking)
         place = np.flatnonzero(ids == row)
         score, rank = (scores[place], 1 + int(place[0])) if len(place) else (np.zeros(1, np.float32), 0)
         verify = 1 if rank <= options.get("verify", VERIFIED) else 0
-        (result,) = judge(snapshot, self.match_rule(recipe), query, np.array([row]), score, verify, first=rank)
+        (result,) = judge(snapshot, self.match_rule(recipe), query, np.array([row]), score, verify, own=own, first=rank)
         return Explanation(query, result, pipeline.explain(query.queries(), 0, row))
 
     @property
