@@ -26,7 +26,8 @@ class HammingExpansion(Composable):
 
     `verified`: only results that geometry proves are used, and of these only the features that lie within the query's
     frame; else the first `sources` results as they are (average expansion). Looks at the first `top` results; queries
-    without a source keep their descriptors. Scores are similarities again, so let `SpatialRerank` follow.
+    without a source keep their descriptors. A source is scored by the query and the other sources alone: its own
+    features would find themselves, however wrong it is. Scores are similarities again, so let `SpatialRerank` follow.
     Online: the features of at most `sources` photos, and one more search.
     """
 
@@ -50,8 +51,7 @@ class HammingExpansion(Composable):
         return restrict(Ranking.from_lists([ids for ids, _ in found], [scores for _, scores in found]), self.allowed)
 
     def _search(self, query: LocalFeatures, sources: list[tuple[int, LocalFeatures]]) -> tuple[Int64, Float32]:
-        """Rows and scores (N,) of the query with its sources. A source is scored without its own features, which would
-        find themselves."""
+        """Rows and scores (N,) of the query with its sources, each of these without its own features."""
         photos = (query, *(features for _, features in sources))
         owner, descriptors = stack(photos, self.index.codebook.dim)
         multiple = min(self.index.kernel.query_multiple, len(self.index.codebook))
@@ -62,17 +62,16 @@ class HammingExpansion(Composable):
         ids, scores = ranking.ids[0], ranking.scores[0].copy()
         for number, (row, _) in enumerate(sources, 1):
             others = owner != number
-            scores[ids == row] = self.index.score(row, descriptors[others], words[others])
+            if row in ids:  # not so for one that a stopped run left out of the index
+                scores[ids == row] = self.index.score(row, descriptors[others], words[others])
         rows, levels = reorder(ids, scores)
         return rows, levels
 
     def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
         """The rows whose features enriched the query; nothing when there were none."""
         ranking = need(before, "HammingExpansion")
-        rows = [
-            row
-            for row, _ in self._sources(local_features(queries)[query], ranking.ids[query], _own_rows(queries)[query])
-        ]
+        local, own_row = local_features(queries)[query], _own_rows(queries)[query]
+        rows = [row for row, _ in self._sources(local, ranking.ids[query], own_row)]
         if not rows:
             return ()
         kind = "verified" if self.verified else "first"

@@ -29,6 +29,7 @@ COMMANDS = [
     "info",
     "check",
     "duplicates",
+    "group",
     "demo",
     "evaluate",
     "fit",
@@ -114,6 +115,11 @@ def test_index_search_and_all_the_others(tmp_path):
         assert drawn.size[0] > 500
 
     assert run_json("duplicates", name, "--no-near") == []
+    things = run_json("group", name, "--report", tmp_path / "things.html")
+    assert all(len(thing["ids"]) == len(thing["inliers"]) >= 2 for thing in things)
+    assert "What is here?" in (tmp_path / "things.html").read_text()
+    run_json("duplicates", name, "--no-near", "--report", tmp_path / "twice.html")
+    assert "There are no duplicates." in (tmp_path / "twice.html").read_text()
     assert all(finding["state"] == "ok" for finding in run_json("check", name))
     assert run_json("remove", name, "008-1.jpg", "008-2.jpg") == {"removed": 2}
     (more.folder / "008-0.jpg").unlink()
@@ -138,6 +144,7 @@ def test_what_people_see(built, tmp_path):
     assert "recipe" in run("info", built.path)[1]
     assert "15 photos indexed" in run("check", built.path)[1]
     assert "no duplicates" in run("duplicates", built.path, "--no-near")[1]
+    assert "joined by" in run("group", built.path)[1]
     assert run("--version")[1].strip() == f"resight {resight.__version__}"
     for command in COMMANDS:
         code, out, _ = run(*command.split(), "--help")
@@ -379,6 +386,8 @@ def test_demo(tmp_path):
     outcome = run_json("demo", "--to", tmp_path)
     assert outcome["map"] > 0.95
     assert len(outcome["queries"]) == 19
+    assert outcome["without_partner"] == {"photos": 48, "matches": 0}
+    assert all(query["matches"] == query["right_matches"] for query in outcome["queries"])
     page = Path(outcome["report"]).read_text()
     assert "resight demo" in page
     again = run_json("demo", "--to", tmp_path)

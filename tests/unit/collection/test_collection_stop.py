@@ -60,9 +60,10 @@ def stop(patch, owner, name, *, after=False):
 @pytest.mark.parametrize(("place", "after"), [*((p, False) for p in PLACES), *((p, True) for p in AFTER)])
 @pytest.mark.parametrize("mend", ["again", "repair"])
 def test_a_stopped_removal_is_known_and_finished(copied, whole, answers, place, after, mend):
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch:
         stop(patch, *place, after=after)
-        open_collection(copied.path).remove(GONE)
+        with pytest.raises(KeyboardInterrupt):
+            open_collection(copied.path).remove(GONE)
     collection = open_collection(copied.path)
     assert not collection.snapshot.finished
     assert {finding.name for finding in check_collection(copied.path) if not finding.ok} == {"index"}
@@ -81,9 +82,10 @@ def test_a_stopped_removal_is_known_and_finished(copied, whole, answers, place, 
 
 
 def test_a_search_says_that_the_calibration_is_missing(copied):
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch:
         stop(patch, inverted_file, "calibrate")
-        open_collection(copied.path).remove(GONE)
+        with pytest.raises(KeyboardInterrupt):
+            open_collection(copied.path).remove(GONE)
     collection = open_collection(copied.path)
     answer = collection.search(STAYS[0])
     assert not answer.calibrated
@@ -116,11 +118,12 @@ def test_a_removal_on_a_full_disk_is_finished_when_there_is_room(copied, whole, 
     path = small_disk / "c.resight"
     shutil.copytree(copied.path, path)
     fill(small_disk / "filler", room)
+    removed, told = -1, ""
     try:
         removed = open_collection(path).remove(GONE)
     except CollectionError as error:
-        assert "the disk is full: free some space" in str(error)
-        removed = -1
+        told = str(error)
+    assert removed >= 0 or "the disk is full: free some space" in told
     (small_disk / "filler").unlink()
     collection = open_collection(path)
     if removed < 0:

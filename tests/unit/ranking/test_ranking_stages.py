@@ -5,16 +5,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from resight.collection.answer import MatchRule
 from resight.errors import UsageError
 from resight.features.local.compact import compact
 from resight.index.asmk import Asmk, Codebook
 from resight.matching.geometry import verify
 from resight.ranking.confidence import UNKNOWN, Confidence
 from resight.ranking.hamming import HammingExpansion, within
+from resight.ranking.pipeline import Pipeline
 from resight.ranking.query_words import words_of
 from resight.ranking.search import AsmkSearch, local_features, restrict, stack
 from resight.ranking.vector_database import VectorDatabase
-from resight.ranking.verification import CEILING, ONSET, WEIGHT, SpatialRerank, Verifier, describe, evidence
+from resight.ranking.verification import (
+    CEILING,
+    ONSET,
+    WEIGHT,
+    SpatialRerank,
+    Verifier,
+    describe,
+    evidence,
+    with_own_scores,
+)
 from resight.recipes.catalogue import Settings, settings_of
 from resight.recipes.local import classic
 from resight.recipes.resources import ArrayResources
@@ -206,8 +217,10 @@ def test_rerank_keeps_short_and_empty_rows(verifier, world):
 
 
 def test_expansion_finds_what_the_query_does_not_show(world, verifier, queries):
-    plain = AsmkSearch(world[2])(queries)
-    expanded = HammingExpansion(world[2], verifier)(queries, plain)
+    index = Asmk(Codebook.fit(np.concatenate([f.descriptors for f in world[1]]), 200), binary=False, query_multiple=2)
+    index.add(*stack(tuple(world[1]), DIM))
+    plain = AsmkSearch(index)(queries)
+    expanded = HammingExpansion(index, verifier)(queries, plain)
     gain = [_score(expanded, row) - _score(plain, row) for row in range(12)]
     assert gain[1] > max(0, *gain[2:])
 
@@ -303,8 +316,13 @@ def test_within_keeps_what_lies_in_the_frame(world, verifier):
         within(query, rows[5], verifier(query, [5])[0])
 
 
+def resources_of(world, verifier):
+    database = VectorDatabase.over(np.eye(2, dtype=np.float32))  # which recipe classic does not look at
+    return ArrayResources(database, index=world[2], verifier=verifier)
+
+
 def test_classic_puts_the_stages_together(world, verifier, queries):
-    resources = ArrayResources(VectorDatabase.over(np.eye(2, dtype=np.float32)), world[2], UNKNOWN, verifier)
+    resources = resources_of(world, verifier)
     names = [type(stage).__name__ for stage in classic(resources).stages]
     assert names == ["AsmkSearch", "SpatialRerank", "HammingExpansion", "SpatialRerank"]
     assert len(classic(resources, expand=False).stages) == 2
@@ -312,6 +330,26 @@ def test_classic_puts_the_stages_together(world, verifier, queries):
     assert ranking.ids[0, 0] == 0
     assert sorted(ranking.ids[0].tolist()) == list(range(12))
     assert sorted(classic(resources, allowed=np.array([2, 8]))(queries).ids[0].tolist()) == [2, 8]
+
+
+def test_own_scores_are_those_before_expansion(world, verifier, queries):
+    pipeline = classic(resources_of(world, verifier))
+    found, own = with_own_scores(pipeline, queries)
+    assert np.array_equal(found.scores, pipeline(queries).scores)
+    assert np.array_equal(own.scores, Pipeline(pipeline.stages[:2])(queries).scores)
+    search = Pipeline((AsmkSearch(world[2]),))
+    assert with_own_scores(search, queries)[1].scores.tolist() == search(queries).scores.tolist()
+
+
+def test_a_match_needs_its_own_proof(world, verifier):
+    """Whatever expansion adds: the score without it, or the geometry of the result, must reach the threshold too."""
+    proof, rule = verifier(world[0], [0])[0], MatchRule(60.0, proof=True)
+    assert evidence(proof) == 48
+    assert rule(500.0, proof, own=61.0)
+    assert not rule(500.0, proof, own=59.0)
+    assert not rule(59.0, proof, own=61.0)
+    assert MatchRule(48.0, proof=True)(500.0, proof, own=-np.inf)
+    assert not rule(500.0, verifier(world[0], [5])[0], own=500.0)
 
 
 def test_settings_come_from_the_recipe():
