@@ -158,7 +158,7 @@ def _pays(known: int, words: int, learned_from: int | None, photos: int) -> bool
     """
     if learned_from is None:
         return False
-    return words >= OUTGROWN * known or learned_from < SAMPLED_PHOTOS and photos >= GROWN * learned_from
+    return words >= OUTGROWN * known or (learned_from < SAMPLED_PHOTOS and photos >= GROWN * learned_from)
 
 
 def _learned_from(folder: Path, codebook: Codebook) -> dict[str, int]:

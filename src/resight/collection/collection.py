@@ -96,7 +96,7 @@ class Collection:
         itself when it has half as many photos again. Raises `UsageError` in recipes without local features.
         """
         if self.settings.local is None:
-            raise UsageError(f"{self.path} has no codebook: recipe {self.snapshot.stamp.recipe} keeps no local features")
+            raise UsageError(f"{self.path} keeps no local features: only recipes classic and hybrid have a codebook")
         with writing(self.path, "relearn") as writer:
             begin(writer)
             self.update(writer, relearn=True, progress=progress)

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.arrays import Bool
 from resight.graph.components import components
 from resight.index.asmk import Asmk
-from resight.arrays import Bool
 from resight.matching.geometry import Verification
 from resight.ranking.search import stack
 from resight.ranking.verification import MOST_EVIDENCE, Verifier, evidence
