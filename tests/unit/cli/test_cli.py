@@ -121,6 +121,10 @@ def test_index_search_and_all_the_others(tmp_path):
     run_json("duplicates", name, "--no-near", "--report", tmp_path / "twice.html")
     assert "There are no duplicates." in (tmp_path / "twice.html").read_text()
     assert all(finding["state"] == "ok" for finding in run_json("check", name))
+    relearned = run_json("relearn", name)
+    assert (relearned["words"], relearned["photos"]) == (64, 12)
+    assert relearned["threshold"] >= 24
+    assert run_json("search", name, "008-0.jpg")["calibrated"]
     assert run_json("remove", name, "008-1.jpg", "008-2.jpg") == {"removed": 2}
     (more.folder / "008-0.jpg").unlink()
     assert run_json("remove", name, "--missing") == {"removed": 1}
@@ -149,6 +153,18 @@ def test_what_people_see(built, tmp_path):
     for command in COMMANDS:
         code, out, _ = run(*command.split(), "--help")
         assert (code, "Usage:" in out) == (0, True)
+
+
+def test_search_says_in_a_sentence_that_the_calibration_is_missing(copied):
+    (copied.path / "derived" / "confidence.json").unlink()
+    code, out, err = run("search", copied.path, "001-0.jpg")
+    assert (code, "2 matches (proof by geometry needed)" in out) == (0, True)
+    assert "it is not known what unrelated photos score" in " ".join(err.split())
+    assert "resight check --repair" in " ".join(err.split())
+    assert run_json("search", copied.path, "001-0.jpg")["calibrated"] is False
+    assert run("check", copied.path)[0] == 1
+    assert run("check", copied.path, "--repair")[0] == 0
+    assert run_json("search", copied.path, "001-0.jpg")["calibrated"] is True
 
 
 def test_search_with_a_box_and_a_condition(built):
