@@ -31,9 +31,8 @@ DAMAGED: tuple[type[Exception], ...] = (
     EOFError,
     RuntimeError,
     MemoryError,
-    OverflowError,
 )
-DAMAGED += (zipfile.BadZipFile, zlib.error)
+DAMAGED += (OverflowError, zipfile.BadZipFile, zlib.error)
 """What the readers of these formats raise on damaged files."""
 
 

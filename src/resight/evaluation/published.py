@@ -313,7 +313,7 @@ def _text(what: str, value: Any) -> str:
 
 def _number(what: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MOST:
-        raise UsageError(f"{what} has {str(value)[:60]} where a number is needed")
+        raise UsageError(f"{what} has {repr(value)[:60]} where a number is needed")
     return float(value)
 
 
