@@ -350,9 +350,9 @@ def test_a_full_disk(small_disk, tmp_path):
 def test_a_disk_that_is_full_when_the_index_is_written(small_disk, tmp_path):
     photos = make_photos(tmp_path / "photos", 2)
     name = small_disk / "c.resight"
-    many = ["--set", "count=150", "--set", "enlarge_below=0", "--set", "words=880"]  # a codebook of 1 MB
+    many = ["--set", "count=150", "--set", "enlarge_below=0", "--set", "words=880"]  # a codebook of half a megabyte
     filler = small_disk / "filler"
-    filler.write_bytes(bytes(1_200_000))
+    filler.write_bytes(bytes(1_500_000))
     assert "the disk is full: free some space" in complaint(1, "index", photos.folder, "--to", name, *many)
     filler.unlink()
     assert run_json("index", photos.folder, "--to", name)["unchanged"] == 6
