@@ -23,6 +23,7 @@ LAYERS = (
         "ties",
         "products",
         "kernel_cache",
+        "regular_files",
     },  # single files
     {"images"},
     {"features"},

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from resight.errors import UsageError
+from resight.regular_files import open_regular
 
 
 def _reconstruct(kind: Any, shape: Any, code: Any) -> Any:
@@ -97,7 +98,7 @@ def load(path: str | os.PathLike[str], extra: Mapping[tuple[str, str], Callable[
     be opened, is no pickle, is damaged, or holds anything but plain data.
     """
     try:
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as source:
+        with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as source:
             return _Unpickler(source, extra or {}).load()
     except OSError as error:
         raise UsageError(f"cannot open {os.fspath(path)}: {error.strerror}") from error

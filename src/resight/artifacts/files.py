@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from resight.errors import CollectionError
 from resight.features.whitening import Whitening
+from resight.regular_files import read_regular
 from resight.store.block_log import check_blocks
 from resight.store.folder import DERIVED, derived_path, faults, write_atomic
 from resight.store.tensor_file import check_tensors
@@ -152,8 +153,8 @@ def write_json(writer: Writer, artifact: Artifact, content: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """What `write_json` wrote. Raises `CollectionError` when it is damaged."""
-    with faults("read", path), open(path, "rb") as file:
-        text = file.read(MOST_JSON)
+    with faults("read", path):
+        text = read_regular(path, MOST_JSON)
     try:
         whole = json.loads(text)
         content = whole["content"]

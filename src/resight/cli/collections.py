@@ -45,7 +45,7 @@ def index(
     json: options.Json = False,
 ) -> None:
     """Index photos into a collection; run it again to continue, or to take in what is new or changed."""
-    from resight.collection.collection import open_or_create
+    from resight.collection.open import open_or_create
     from resight.index.asmk import Codebook
     from resight.recipes.catalogue import INDEXING
 

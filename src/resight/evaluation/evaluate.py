@@ -26,6 +26,7 @@ from resight.evaluation.results import Table, evaluation_json, parse_evaluation,
 from resight.evaluation.sources import program_hash
 from resight.evaluation.vectors import FeatureSearch, check_feature_recipe, read_for_benchmark
 from resight.progress import Progress, silent
+from resight.regular_files import read_regular
 from resight.store.folder import write_atomic
 from resight.types import Queries
 
@@ -75,8 +76,8 @@ def evaluate_once(run: Run, *, cache: Path | None = None, progress: Progress = s
     path = folder / f"{_result_key(run)}.json"
     if path.exists():
         try:
-            return parse_evaluation(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+            return parse_evaluation(json.loads(read_regular(path)))
+        except (OSError, ValueError, RecursionError):
             path.unlink()  # torn or of an older format: it is measured again
     evaluation = evaluate(run, cache=cache, progress=progress)
     folder.mkdir(parents=True, exist_ok=True)

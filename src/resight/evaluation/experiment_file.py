@@ -8,6 +8,7 @@ from typing import Any
 
 from resight.errors import UsageError
 from resight.evaluation.experiment import Run
+from resight.regular_files import open_regular
 from resight.safe_yaml import read_yaml
 
 KEYS = {"benchmarks", "systems", "baseline"}
@@ -23,7 +24,7 @@ def read_experiment(path: Path) -> tuple[dict[str, list[Run]], str | None]:
     for anything else than such an experiment.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = read_yaml(file)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read as an experiment: {error}") from error
@@ -37,6 +38,11 @@ def read_experiment(path: Path) -> tuple[dict[str, list[Run]], str | None]:
     return runs, None if baseline is None else str(baseline)
 
 
+def named(text: str, benchmark: str) -> str:
+    """`text` with the name of a benchmark in place of `{benchmark}`, and all other braces as they are."""
+    return text.replace(BENCHMARK, benchmark)  # `str.format` would obey what stands in them
+
+
 def _run(path: Path, label: str, system: Any, benchmark: str) -> Run:
     _check_keys(path, f"system {label}", system, SYSTEM_KEYS, {"recipe"})
     name, _, place = benchmark.partition(":")
@@ -46,8 +52,7 @@ def _run(path: Path, label: str, system: Any, benchmark: str) -> Run:
         if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
             raise UsageError(f"{path}: system {label} has {key}: {value!r}, which must be {_kind(kind)}")
         if value is not None:
-            # not `str.format`, which would obey what else stands in braces
-            options[key] = value.replace(BENCHMARK, name) if isinstance(value, str) else value
+            options[key] = named(value, name) if isinstance(value, str) else value
     return Run(benchmark=name, path=place, **options)
 
 

@@ -27,9 +27,12 @@ from numpy.typing import NDArray
 from resight import safe_pickle
 from resight.arrays import finite_rows
 from resight.errors import ArrayError, UsageError
+from resight.evaluation.array_files import DAMAGED, check_unpacked, load_h5, load_mat, load_npy, load_npz, open_h5
+from resight.regular_files import check_regular
 from resight.types import Float32, Int64, as_array
 
 KEYS = {"X": ("X", "vecs"), "Q": ("Q", "qvecs"), "imids": ("imids",), "qimids": ("qimids",)}
+NAMES = tuple(name for names in KEYS.values() for name in names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +133,9 @@ def _read(path: Path) -> dict[str, Any]:
     """The arrays of a file under the names X, Q, imids, qimids; X is always there."""
     try:
         content = for_suffix(path, _READERS)(path)
-    except (OSError, ValueError, TypeError, EOFError, pyarrow.ArrowException, scipy.io.matlab.MatReadError) as error:
+    except UsageError:
+        raise
+    except (*DAMAGED, pyarrow.ArrowException, scipy.io.matlab.MatReadError) as error:
         raise UsageError(f"cannot read descriptors from {path}: {error}") from error
     arrays = {name: content[key] for name, keys in KEYS.items() for key in keys if key in content}
     if "X" not in arrays and "Q" in arrays:
@@ -147,23 +152,6 @@ def for_suffix(path: Path, table: Mapping[str, Any]) -> Any:
     return table[path.suffix]
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
-
-
-def _read_mat(path: Path) -> Mapping[str, Any]:
-    try:
-        return dict(scipy.io.loadmat(path, variable_names=[key for keys in KEYS.values() for key in keys]))
-    except NotImplementedError:  # MATLAB 7.3 files are HDF5
-        return _read_h5(path)
-
-
-def _read_h5(path: Path) -> dict[str, Any]:
-    with h5py_module().File(path, "r") as file:
-        return {key: file[key][()] for keys in KEYS.values() for key in keys if key in file}
-
-
 def _read_pkl(path: Path) -> dict[str, Any]:
     content = safe_pickle.load(path)
     if not isinstance(content, Mapping):
@@ -172,6 +160,9 @@ def _read_pkl(path: Path) -> dict[str, Any]:
 
 
 def _read_parquet(path: Path) -> dict[str, Any]:
+    size, metadata = check_regular(path), pyarrow.parquet.read_metadata(path)
+    parts = [metadata.row_group(k) for k in range(metadata.num_row_groups)]
+    check_unpacked(8 * sum(part.column(k).num_values for part in parts for k in range(part.num_columns)), size)
     table = pyarrow.parquet.read_table(path)
     if "vector" not in table.column_names:
         raise UsageError(f"{path} has the columns {', '.join(table.column_names)}, but no vector")
@@ -188,15 +179,6 @@ def parquet_vectors(column: Any, path: Path) -> NDArray[Any]:
     return np.asarray(values).reshape(n, -1)
 
 
-def h5py_module() -> Any:
-    """The h5py package, which is optional. Raises `UsageError` when it is not installed."""
-    try:
-        import h5py
-    except ImportError as error:
-        raise UsageError("HDF5 files need h5py: pip install h5py") from error
-    return h5py
-
-
 def _write_npy(path: Path, arrays: dict[str, Any]) -> None:
     _only(path, arrays, {"X"})
     np.save(path, arrays["X"])
@@ -207,7 +189,7 @@ def _write_mat(path: Path, arrays: dict[str, Any]) -> None:
 
 
 def _write_h5(path: Path, arrays: dict[str, Any]) -> None:
-    with h5py_module().File(path, "w") as file:
+    with open_h5(path, "w") as file:
         for name, array in arrays.items():
             file[name] = array
 
@@ -234,16 +216,12 @@ def _only(path: Path, arrays: dict[str, Any], allowed: set[str]) -> None:
         )
 
 
-def _read_npy(path: Path) -> dict[str, Any]:
-    return {"X": np.load(path, allow_pickle=False)}
-
-
 _READERS = {
-    ".npy": _read_npy,
-    ".npz": _read_npz,
-    ".mat": _read_mat,
-    ".h5": _read_h5,
-    ".hdf5": _read_h5,
+    ".npy": lambda path: {"X": load_npy(path)},
+    ".npz": lambda path: load_npz(path, NAMES),
+    ".mat": lambda path: load_mat(path, NAMES),
+    ".h5": lambda path: load_h5(path, NAMES),
+    ".hdf5": lambda path: load_h5(path, NAMES),
     ".pkl": _read_pkl,
     ".parquet": _read_parquet,
 }

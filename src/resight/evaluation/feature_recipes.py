@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from resight.errors import UsageError
+from resight.evaluation.array_files import DAMAGED, load_npy
 from resight.evaluation.streaming import rank_blocks, stream_vectors
 from resight.graph.knn_graph import build_knn_graph, neighbours
 from resight.graph.propagation_matrix import listed_graph
@@ -151,6 +152,6 @@ def _vectors(queries: Queries) -> Float32:
 
 def _lists(path: str) -> Any:
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        return load_npy(Path(path))
+    except DAMAGED as error:
         raise UsageError(f"{path} cannot be read as an npy file of neighbours: {error}") from error

@@ -5,13 +5,16 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from resight.errors import UsageError
 from resight.evaluation.benchmark import Benchmark
+from resight.regular_files import open_regular
 
+LONGEST_LIST = 1 << 30  # bytes of a list of names, unpacked: seven times that of GLDv2
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".ppm"))
 
 
@@ -73,7 +76,7 @@ def images_checksum(files: ImageFiles) -> str:
     digest = hashlib.sha256()
     for path in (*files.require().images, *files.queries):
         if path is not None:
-            with open(path, "rb") as file:
+            with open_regular(path) as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
@@ -103,9 +106,12 @@ def read_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
     Raises `UsageError` when it cannot be read.
     """
     try:
-        raw = gzip.decompress(Path(path).read_bytes()) if str(path).endswith(".gz") else Path(path).read_bytes()
+        with open_regular(path) as file:
+            raw = (gzip.GzipFile(fileobj=file) if str(path).endswith(".gz") else file).read(LONGEST_LIST + 1)
+        if len(raw) > LONGEST_LIST:
+            raise ValueError(f"it holds more than {LONGEST_LIST} bytes")
         text = raw.decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UsageError(f"cannot read names from {path}: {error}") from error
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 

@@ -18,12 +18,15 @@ from typing import Any, Literal
 
 from resight.errors import UsageError
 from resight.evaluation.experiment import Evaluation, Run
+from resight.evaluation.experiment_file import named
 from resight.evaluation.ground_truth import KNOWN
 from resight.evaluation.results import scaled
 from resight.recipes.settings import MODEL_FILES
+from resight.regular_files import open_regular
 from resight.safe_yaml import read_yaml
 
 FILE_SETTINGS = (*MODEL_FILES, "index_lists", "query_lists")  # settings that name a file
+MOST = 1e6  # of any number in a table
 CLOSE = 3.0  # tolerances within which a score that is not OK is close
 MEMORY = "memory"  # a column that is not a score: GB for a million photos
 Status = Literal["OK", "CLOSE", "FAIL", "MISSING"]
@@ -105,7 +108,7 @@ def read_tables(folder: Path | None = None) -> tuple[PublishedTable, ...]:
     tables = []
     for file in found:
         try:
-            with file.open("rb") as opened:
+            with open_regular(file) if isinstance(file, Path) else file.open("rb") as opened:
                 tables.append(parse_table(read_yaml(opened)))
         except (OSError, ValueError, UsageError) as error:
             raise UsageError(f"{file} is not a table to reproduce: {error}") from error
@@ -206,8 +209,7 @@ def _row(table: Any, columns: Mapping[str, dict[str, str]], sources: Mapping[str
             raise UsageError(f"{what} has a score in column {column!r}, which the table does not have")
         run = _run(what, row, columns[column])
         files_needed = (run.path, run.photos, run.features, run.query_features, run.distractors)
-        models = [str(run.settings[name]) for name in FILE_SETTINGS if name in run.settings]
-        extra = [*models, *(str(path).format(benchmark=run.benchmark) for path in row.get("needs") or ())]
+        extra = [*_files_of(run), *_needs(what, row.get("needs"), run.benchmark)]
         cells.append(
             Cell(
                 table=str(table["table"]),
@@ -228,13 +230,13 @@ def _row(table: Any, columns: Mapping[str, dict[str, str]], sources: Mapping[str
 
 
 def _run(what: str, row: Mapping[str, Any], column: Mapping[str, str]) -> Run:
-    def named(key: str) -> str | None:
-        return None if row.get(key) is None else str(row[key]).format(benchmark=column["benchmark"])
+    def at(key: str) -> str | None:
+        return None if row.get(key) is None else named(_text(f"{key} of {what}", row[key]), column["benchmark"])
 
-    features = named("features")
+    features = at("features")
     distractors = None
     if "distractors" in column:
-        distractors = column["distractors"] if features is None else named("distractors")
+        distractors = column["distractors"] if features is None else at("distractors")
     run = Run(
         benchmark=column["benchmark"],
         path=column["path"],
@@ -242,29 +244,45 @@ def _run(what: str, row: Mapping[str, Any], column: Mapping[str, str]) -> Run:
         settings=_settings(what, row.get("settings") or {}, column["benchmark"]),
         photos=column.get("photos") if features is None else None,
         features=features,
-        query_features=named("query_features"),
+        query_features=at("query_features"),
         distractors=distractors,
-        stages=None if row.get("stages") is None else int(_number(what, row["stages"])),
+        stages=None if row.get("stages") is None else _stages(what, row["stages"]),
     )
     if "distractors" in column and distractors is None:
         raise UsageError(f"{what} has a score with distractors and names no file of their descriptors")
-    models = [str(run.settings[name]) for name in FILE_SETTINGS if name in run.settings]
-    for path in (run.path, run.photos, run.features, run.query_features, run.distractors, *models):
+    for path in (run.path, run.photos, run.features, run.query_features, run.distractors, *_files_of(run)):
         _inside(what, path)
     return run
 
 
 def _settings(what: str, value: Any, benchmark: str) -> dict[str, Any]:
     """Settings of a row; `{benchmark}` in those that name a file stands for the column's benchmark."""
-    settings = _mapping(f"settings of {what}", value)
-    return {n: str(v).format(benchmark=benchmark) if n in FILE_SETTINGS else v for n, v in settings.items()}
+    settings = {str(name): setting for name, setting in _mapping(f"settings of {what}", value).items()}
+    paths = {n: named(_text(f"{n} of {what}", settings[n]), benchmark) for n in FILE_SETTINGS if n in settings}
+    return {**settings, **paths}
+
+
+def _files_of(run: Run) -> list[str]:
+    """The files that settings of a run name."""
+    return [run.settings[name] for name in FILE_SETTINGS if name in run.settings]
+
+
+def _needs(what: str, value: Any, benchmark: str) -> list[str]:
+    """What a row needs besides, below the data folder."""
+    if not isinstance(value, list | None):
+        raise UsageError(f"needs of {what} must be a list of paths")
+    paths = [named(_text(f"needs of {what}", path), benchmark) for path in value or ()]
+    for path in paths:
+        _inside(what, path)
+    return paths
 
 
 def _column(name: str, value: Any) -> dict[str, str]:
     _keys(f"column {name}", value, COLUMN_KEYS, {"benchmark", "path"})
-    if value["benchmark"] not in KNOWN:
+    if _text(f"benchmark of column {name}", value["benchmark"]) not in KNOWN:
         raise UsageError(f"column {name} is on benchmark {value['benchmark']!r}, which is not known")
-    return {"level": "plain", **{key: str(item) for key, item in value.items() if item is not None}}
+    given = {key: _text(f"{key} of column {name}", item) for key, item in value.items() if item is not None}
+    return {"level": "plain", **given}
 
 
 def _inside(what: str, path: str | None) -> None:
@@ -287,10 +305,22 @@ def _mapping(what: str, value: Any) -> Mapping[Any, Any]:
     return value
 
 
+def _text(what: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise UsageError(f"{what} is {str(value)[:60]}, which must be text, in quotes if need be")
+    return value
+
+
 def _number(what: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(f"{what} has {value!r} where a number is needed")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MOST:
+        raise UsageError(f"{what} has {repr(value)[:60]} where a number is needed")
     return float(value)
+
+
+def _stages(what: str, value: Any) -> int:
+    if int(_number(what, value)) != value or value < 1:
+        raise UsageError(f"{what} has stages {value!r}: 1 or more whole stages of its recipe count")
+    return int(value)
 
 
 def _aim(what: str, value: Any) -> Aim:

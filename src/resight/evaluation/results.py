@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from resight.errors import UsageError
 from resight.evaluation.experiment import Evaluation, Result, Run
 from resight.evaluation.metrics import Scores
 from resight.evaluation.significance import Comparison, compare
+from resight.regular_files import read_regular
 from resight.version import __version__
 
 FORMAT = 1
@@ -47,7 +47,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
 def read_evaluation(path: str | os.PathLike[str]) -> Evaluation:
     """Read what `resight evaluate --json` printed; rankings are not in it. Raises `UsageError` for anything else."""
     try:
-        return parse_evaluation(json.loads(Path(path).read_text(encoding="utf-8")))
+        return parse_evaluation(json.loads(read_regular(path)))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not a result of resight evaluate --json: {error}") from error
 
@@ -58,6 +58,8 @@ def parse_evaluation(content: Any) -> Evaluation:
         raise ValueError(f"it is not an object of format {FORMAT}")
     try:
         queries = tuple(str(name) for name in content["queries"])
+        if not content["systems"]:
+            raise ValueError("it holds no systems")
         return Evaluation(
             run=Run(**content["run"]),
             images=int(content["images"]),
@@ -69,7 +71,7 @@ def parse_evaluation(content: Any) -> Evaluation:
             seconds=float(content["seconds"]),
             peak_memory=int(content["peak_memory_bytes"]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"its fields are not those of a result ({error})") from error
 
 
@@ -84,7 +86,9 @@ def compare_evaluations(ours: Evaluation, theirs: Evaluation) -> dict[str, Compa
             f"{theirs.run.benchmark} ({theirs.protocol}), or their lists of images and judgements differ"
         )
     a, b = ours.final.scores, theirs.final.scores
-    return {level: compare(a[level].ap, b[level].ap, seed=SEED) for level in a if level in b}
+    if not (both := [level for level in a if level in b]):
+        raise UsageError(f"the two results have no level in common: {', '.join(a)} here, {', '.join(b)} there")
+    return {level: compare(a[level].ap, b[level].ap, seed=SEED) for level in both}
 
 
 @dataclass(frozen=True)
@@ -243,6 +247,8 @@ def _parse_result(content: Any, queries: int) -> Result:
 
 def _floats(values: Any, shape: tuple[int, ...]) -> Float64:
     array = np.array(values, np.float64)  # null reads as NaN
+    if np.isinf(array).any():
+        raise ValueError("a score is infinite")
     if array.size == 0 and 0 in shape:
         return array.reshape(shape)
     if array.shape != shape:

@@ -14,8 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from resight.arrays import finite_rows
 from resight.errors import ArrayError, UsageError
-from resight.evaluation.feature_files import KEYS, for_suffix, h5py_module, parquet_vectors
+from resight.evaluation.array_files import DAMAGED, h5_array, load_npy, open_h5
+from resight.evaluation.feature_files import KEYS, for_suffix, parquet_vectors
 from resight.products import lengths, longest
+from resight.regular_files import check_regular
 from resight.ties import SLACK, key_columns, key_scores, score_keys, tie_order
 from resight.types import Float32, Ranking, as_array
 
@@ -86,25 +88,28 @@ def _stream_array(array: Any, path: Path, dim: int, block: int) -> Iterator[Floa
 
 def _stream_npy(path: Path, dim: int, block: int) -> Iterator[Float32]:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array = load_npy(path, mapped=True)
+    except DAMAGED as error:
         raise UsageError(f"cannot read descriptors from {path}: {error}") from error
     yield from _stream_array(array, path, dim, block)
 
 
 def _stream_h5(path: Path, dim: int, block: int) -> Iterator[Float32]:
     try:
-        with h5py_module().File(path, "r") as file:
+        with open_h5(path) as file:
             keys = [key for key in KEYS["X"] if key in file]
             if not keys:
                 raise UsageError(f"{path} holds no X or vecs")
-            yield from _stream_array(file[keys[0]], path, dim, block)
-    except OSError as error:
+            yield from _stream_array(h5_array(file, keys[0]), path, dim, block)
+    except UsageError:
+        raise
+    except DAMAGED as error:
         raise UsageError(f"cannot read descriptors from {path}: {error}") from error
 
 
 def _stream_parquet(path: Path, dim: int, block: int) -> Iterator[Float32]:
     try:
+        check_regular(path)
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=block, columns=["vector"]):
                 yield as_array(str(path), parquet_vectors(batch.column(0), path), np.float32, (None, dim))

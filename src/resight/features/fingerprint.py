@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from resight.regular_files import open_regular
+
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

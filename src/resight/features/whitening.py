@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 from resight.arrays import Float64, check_finite
 from resight.errors import ArrayError, CollectionError, UsageError
 from resight.features.pooling import normalise
+from resight.regular_files import check_regular
 from resight.types import Float32, Int64, as_array
 
 FORMAT = "resight whitening 1"
@@ -107,6 +108,7 @@ class Whitening:
     def load(path: str | Path) -> Whitening:
         """Read what `save` wrote. Raises `CollectionError` when the file is missing, damaged or of another format."""
         try:
+            check_regular(path)
             with safe_open(Path(path), "numpy") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:

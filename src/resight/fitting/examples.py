@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from resight.errors import UsageError
+from resight.regular_files import check_regular
 from resight.training.similarity.pairs import Pairs, pairs_from_groups
 from resight.types import Int64
 
@@ -108,6 +109,7 @@ def matching_pairs(
 def _lines(path: Path, columns: Sequence[str], header: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Each line behind the header, with its place in words, as column -> text. Raises `UsageError` for other files."""
     try:
+        check_regular(path)
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = csv.reader(file)
             names = [name.strip() for name in next((line for line in lines if line), [])]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from io import BufferedReader
 
+from resight import regular_files
 from resight.errors import UnreadableFile
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -47,13 +46,8 @@ def open_regular(path: str) -> BufferedReader:
     Raises `UnreadableFile` when the file is gone, not allowed, a folder, or no regular file.
     """
     try:
-        mode = os.stat(path).st_mode
-        if stat.S_ISDIR(mode):
-            raise UnreadableFile(f"{shown(path)} is a folder: name a file in it")
-        if not stat.S_ISREG(mode):
-            raise UnreadableFile(f"{shown(path)} is a pipe, socket or device: only regular files are read")
-        return open(path, "rb")
+        return regular_files.open_regular(path)
+    except regular_files.NotRegular as error:
+        raise UnreadableFile(f"{shown(path)} cannot be read: {error}") from error
     except OSError as error:
         raise unreadable(path, error) from error
-    except ValueError as error:
-        raise UnreadableFile(f"{shown(path)} cannot be the name of a file ({error}): check the path") from error

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from resight.errors import CollectionError
+from resight.regular_files import open_regular
 from resight.store.folder import faults
 
 _RECORD = struct.Struct("<QQI")  # block, bytes of content, crc32 of both and the content
@@ -40,7 +41,7 @@ class BlockLog:
 
     def finished(self) -> Iterator[tuple[int, bytes]]:
         """The number and content of every finished block, in the order in which they were finished."""
-        with faults("read", self._path), open(self._path, "rb") as file:
+        with faults("read", self._path), open_regular(self._path) as file:
             file.seek(len(self._start))
             while (record := _read(file, os.path.getsize(self._path) - file.tell())) is not None:
                 yield record
@@ -59,7 +60,7 @@ class BlockLog:
         if not self._path.exists():
             return 0
         size = os.path.getsize(self._path)
-        with open(self._path, "rb") as file:
+        with open_regular(self._path) as file:
             if file.read(len(self._start)) != self._start:
                 return 0
             end = file.tell()
@@ -72,7 +73,7 @@ def check_blocks(path: str | os.PathLike[str]) -> None:
     """Raises `CollectionError` when the file is not one of `BlockLog`, or a record is not what was written; a last one
     that a kill cut short is none.
     """
-    with faults("read", Path(path)), open(path, "rb") as file:
+    with faults("read", Path(path)), open_regular(path) as file:
         size = os.path.getsize(path)
         sound = file.readline(LONGEST_START).startswith(_MAGIC)
         end = file.tell()

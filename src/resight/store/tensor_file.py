@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from resight.errors import ArrayError, CollectionError
+from resight.regular_files import check_regular
 from resight.store.folder import faults
 
 T = TypeVar("T")
@@ -46,6 +47,7 @@ def read_tensors(path: str | Path, kind: str, build: Callable[[dict[str, Any], d
     an `ArrayError`, `KeyError`, `TypeError` or `ValueError`.
     """
     try:
+        check_regular(path)
         with safe_open(Path(path), "numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != kind:
@@ -64,6 +66,7 @@ def read_tensors(path: str | Path, kind: str, build: Callable[[dict[str, Any], d
 def check_tensors(path: str | Path) -> None:
     """Read a safetensors file whole. Raises `CollectionError` when it is damaged, or not what `write_tensors` wrote."""
     try:
+        check_regular(path)
         with safe_open(Path(path), "numpy") as file:
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)

@@ -107,6 +107,18 @@ def test_a_table_becomes_runs() -> None:
         (lambda t: t["columns"]["Hol"].update(benchmark="mars"), "'mars', which is not known"),
         (lambda t: t.update(rows={}), "rows must be a list"),
         (lambda t: t.update(columns=[]), "columns must be a mapping"),
+        (lambda t: t["rows"][0].update(needs=["../.."]), "not inside the data folder"),
+        (lambda t: t["rows"][0].update(needs=["/etc"]), "not inside the data folder"),
+        (lambda t: t["rows"][0].update(needs="gnd.pkl"), "needs of row GeM must be a list"),
+        (lambda t: t["rows"][0].update(needs=[["gnd.pkl"]]), "needs of row GeM is .*, which must be text"),
+        (lambda t: t["rows"][0].update(features=["d"]), "features of row GeM is .*, which must be text"),
+        (lambda t: t["rows"][0].update(features=3), "features of row GeM is 3, which must be text"),
+        (lambda t: t["rows"][1].update(settings={"weights": 3}), "weights of row local is 3, which must be text"),
+        (lambda t: t["columns"]["Hol"].update(path=["x"]), "path of column Hol is .*, which must be text"),
+        (lambda t: t["columns"]["Hol"].update(benchmark=["holidays"]), "benchmark of column Hol is"),
+        (lambda t: t["rows"][1].update(stages=1.5), "has stages 1.5"),
+        (lambda t: t["rows"][1].update(stages=float("inf")), "inf where a number is needed"),
+        (lambda t: t.update(tolerance=float("nan")), "nan where a number is needed"),
     ],
 )
 def test_bad_tables_are_refused(edit: Callable[[dict[str, Any]], object], message: str, tmp_path: Path) -> None:
@@ -115,6 +127,14 @@ def test_bad_tables_are_refused(edit: Callable[[dict[str, Any]], object], messag
     (tmp_path / "z.yaml").write_text(yaml.safe_dump(changed(edit)))
     with pytest.raises(UsageError, match=r"z\.yaml is not a table to reproduce"):
         read_tables(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["d/{benchmark:>999999999999}.npy", "d/{}.npy", "d/{benchmark.x}", "{", "{0[1]}"])
+def test_only_the_name_of_the_benchmark_is_filled_in(text: str) -> None:
+    filled = parse_table(changed(lambda t: t["rows"][0].update(features=text, needs=["{benchmark}" + text])))
+    cell = filled.cells[0]
+    assert cell.run.features == text
+    assert "roxford5k" + text in cell.needs
 
 
 def test_folders_without_tables_are_refused(tmp_path: Path) -> None:

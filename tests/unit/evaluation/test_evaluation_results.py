@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,46 @@ def test_json_goes_out_and_comes_back(tmp_path: Path) -> None:
     again = read_evaluation(tmp_path / "r.json")
     assert evaluation_json(again) == content
     assert again.final.scores["medium"].empty == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("systems",), [], "no systems"),
+        (("systems", 0, "scores"), {}, "no scores"),
+        (("systems", 0, "scores", "medium", "per_query"), [0.5, float("inf"), 1.0], "infinite"),
+        (("systems", 0, "scores", "medium", "per_query"), [0.5, 1.0], "shape"),
+        (("systems", 0, "scores", "medium", "per_query"), [10**400, 0, 0], "fields|too large"),
+        (("systems", 0, "scores", "medium", "at"), [float("inf"), 1], "fields"),
+        (("images",), float("inf"), "fields"),
+        (("run",), {"nothing": 1}, "fields"),
+        (("run",), [], "fields"),
+    ],
+)
+def test_wrong_values_in_a_result_are_refused(
+    tmp_path: Path, place: tuple[str, ...], value: object, message: str
+) -> None:
+    content = evaluation_json(evaluation(0.5, np.nan, 1.0))
+    inner = content
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=f"is not a result of resight evaluate --json: .*({message})"):
+        read_evaluation(tmp_path / "r.json")
+
+
+def test_results_without_a_common_level_are_not_compared() -> None:
+    with pytest.raises(UsageError, match="no level in common"):
+        compare_evaluations(evaluation(0.5, level="easy"), evaluation(0.5, level="hard"))
+
+
+def test_a_result_is_read_from_a_file_only(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(UsageError, match="pipe, socket or device"):
+        read_evaluation(tmp_path / "pipe.json")
+    with pytest.raises(UsageError, match="folder"):
+        read_evaluation(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pyarrow
 import pyarrow.csv
 
 from resight.errors import UsageError
+from resight.regular_files import check_regular
 
 _BLOCK = 1 << 26  # bytes; a line, with its list of positives, must fit
 
@@ -19,6 +20,7 @@ def read_columns(path: Path, names: Sequence[str], optional: Sequence[str] = ())
     Raises `UsageError` when the file cannot be read or lacks a column.
     """
     try:
+        check_regular(path)
         with pyarrow.csv.open_csv(path) as reader:
             header = reader.schema.names
         wanted = [*names, *(name for name in optional if name in header)]

@@ -12,6 +12,7 @@ import scipy.io
 from resight import safe_pickle
 from resight.errors import UsageError
 from resight.evaluation.benchmark import Annotation, BenchmarkQuery
+from resight.regular_files import check_regular
 from resight.types import Box, Int64
 
 LABELS = ("easy", "hard", "ok", "junk")
@@ -74,6 +75,7 @@ def _rows(values: Any, label: str, path: Path, q: int) -> Int64:
 def _read_mat(path: Path) -> dict[str, Any]:
     """The content of a .mat file in the form of the .pkl: names as strings, indices from 0."""
     try:
+        check_regular(path)
         content = scipy.io.loadmat(path)
     except (OSError, ValueError, TypeError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
         raise UsageError(f"cannot read {path} as a MATLAB file: {error}") from error

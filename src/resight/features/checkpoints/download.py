@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from resight.errors import ResightError
 from resight.progress import Progress, silent
+from resight.regular_files import open_regular
 
 LARGEST = 4 * 2**30  # bytes of a download whose size is not known
 CHUNK = 2**20
@@ -55,7 +56,7 @@ def has_digest(path: Path, sha256: str | None) -> bool:
     """Whether the SHA-256 of the file starts with `sha256`; true where that is None."""
     if sha256 is None:
         return True
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest().startswith(sha256)
 
 

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from resight.errors import UsageError
+from resight.regular_files import open_regular
 
 TORCH_STARTS = (b"PK", b"\x80\x02")  # a zip archive; a pickle, before torch 1.6
 
@@ -71,7 +72,7 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     place = Path(path).expanduser()
     try:
-        with place.open("rb") as file:
+        with open_regular(place) as file:
             start = file.read(9)
         content = _read_torch(place) if start.startswith(TORCH_STARTS) else _read_safetensors(place, start)
     except OSError as error:

@@ -17,6 +17,7 @@ import numpy as np
 from resight.errors import UsageError
 from resight.features.fingerprint import file_sha256, fingerprint
 from resight.features.networks.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Triple
+from resight.regular_files import check_regular, read_regular
 from resight.types import Float32
 
 
@@ -64,6 +65,8 @@ def _load(folder: Path) -> tuple[Any, Any]:
         raise UsageError(f"{folder} needs transformers: pip install 'resight[transformers]'") from error
     options = {"local_files_only": True, "trust_remote_code": False}
     try:
+        for file in (*folder.glob("*.json"), *folder.glob("*.safetensors")):
+            check_regular(file)
         config = transformers.AutoConfig.from_pretrained(folder, **options)
         model = transformers.AutoModel.from_pretrained(folder, config=config, use_safetensors=True, **options)
     except (OSError, ValueError, KeyError) as error:
@@ -102,7 +105,7 @@ def _statistics(folder: Path) -> tuple[Triple, Triple]:
     if not path.exists():
         return IMAGENET_MEAN, IMAGENET_STD
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_regular(path))
         mean, std = (tuple(float(x) for x in content[key]) for key in ("image_mean", "image_std"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} does not give image_mean and image_std: {error}") from error
