@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from resight.features.local.compact import compact
 from resight.index.asmk import Asmk, Codebook
 from resight.matching.geometry import verify
 from resight.ranking.confidence import UNKNOWN, Confidence
-from resight.ranking.hamming import HammingExpansion, within
+from resight.ranking.hamming import SURE, HammingExpansion, within
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.query_words import words_of
 from resight.ranking.search import AsmkSearch, local_features, restrict, stack
@@ -255,7 +257,9 @@ def test_expansion_without_a_source_is_the_search_again(world, verifier):
 
 @pytest.mark.parametrize("verified", [True, False])
 def test_a_source_gains_nothing_from_its_own_features(world, verifier, queries, verified):
-    """It scores as if it had not been a source; all others score as the whole enriched query finds them."""
+    """It scores as if it had not been a source; all others score as the whole enriched query finds them. What unrelated
+    photos score grows with the root of the number of words, and is brought back to that of the query alone.
+    """
     index, before = world[2], AsmkSearch(world[2])(queries)
     stage = HammingExpansion(index, verifier, sources=4, verified=verified)
     sources = stage.explain(queries, 0, 0, before)[0].data["sources"]
@@ -263,10 +267,14 @@ def test_a_source_gains_nothing_from_its_own_features(world, verifier, queries, 
     found = stage(queries, before)
     scores = dict(zip(found.ids[0].tolist(), found.scores[0].tolist(), strict=True))
     features = {row: _added(world, verifier, row, verified) for row in sources}
+    first, words = _scores_and_words(index, (world[0], *features.values()))
+    query_words = _scores_and_words(index, (world[0],))[1]
+    unrelated = np.median(first)
     for row in range(12):
         parts = (world[0], *(part for source, part in features.items() if source != row))
-        alone = index.scores(np.zeros(sum(map(len, parts)), int), stack(parts, DIM)[1])[0, row]
-        assert scores[row] == pytest.approx(alone, rel=1e-5)
+        alone, count = _scores_and_words(index, parts)
+        back = unrelated * (np.sqrt(count / words) - np.sqrt(query_words / words))
+        assert scores[row] == pytest.approx(alone[row] - back, rel=1e-4)
     assert found.scores[0].tolist() == sorted(found.scores[0].tolist(), reverse=True)
 
 
@@ -276,6 +284,22 @@ def test_the_only_source_keeps_its_score(world, verifier):
     before = AsmkSearch(world[2])(queries)
     found = HammingExpansion(world[2], verifier, sources=1)(queries, before)
     assert _score(found, 0) == pytest.approx(_score(before, 0), rel=1e-5)
+
+
+def _scores_and_words(index, parts):
+    descriptors = stack(parts, DIM)[1]
+    return index.scores(np.zeros(len(descriptors), int), descriptors)[0], len(np.unique(index.query_words(descriptors)))
+
+
+def test_a_doubtful_photo_is_no_source(world, verifier, queries):
+    before = AsmkSearch(world[2])(queries)
+
+    def doubting(query, rows):
+        return [replace(proof, significance=SURE - 0.1) for proof in verifier(query, rows)]
+
+    assert verifier(world[0], [0])[0].significance > SURE
+    stage = HammingExpansion(world[2], doubting)
+    assert stage.explain(queries, 0, 0, before) == ()
 
 
 def _added(world, verifier, row, verified):
