@@ -12,7 +12,7 @@ import scipy.sparse
 from resight.artifacts import files
 from resight.artifacts.descriptors import Descriptors
 from resight.errors import UsageError
-from resight.graph.knn_graph import add_nodes, build_knn_graph, remove_nodes
+from resight.graph.knn_graph import MOST_EDGES, add_nodes, build_knn_graph, remove_nodes
 from resight.graph.stored import StoredGraph, load_graph, save_graph
 from resight.graph.verified import build_verified_graph
 from resight.progress import Progress, silent
@@ -23,7 +23,6 @@ from resight.store.writer import Writer
 from resight.types import Float32, Int64, KnnGraph
 
 OFFLINE_FORMAT = "resight offline diffusion 1"
-MOST_EDGES = 1 << 30  # 12 GB
 
 
 @dataclass(frozen=True)

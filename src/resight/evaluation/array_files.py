@@ -32,7 +32,7 @@ DAMAGED: tuple[type[Exception], ...] = (
     RuntimeError,
     MemoryError,
 )
-DAMAGED += (OverflowError, zipfile.BadZipFile, zlib.error)
+DAMAGED += (MemoryError, OverflowError, zipfile.BadZipFile, zlib.error)
 """What the readers of these formats raise on damaged files."""
 
 

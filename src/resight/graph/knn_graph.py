@@ -19,6 +19,7 @@ from resight.products import lengths, longest, pair_products
 from resight.ties import SLACK, TOLERANCE, nearest, run_ends, tie_order
 from resight.types import Float32, Int64, KnnGraph, Searcher, as_array
 
+MOST_EDGES = 1 << 30  # 12 GB
 BLOCK = 2048
 EDGE_BLOCK = 8192
 INT32_ROWS = 2**31
@@ -31,12 +32,13 @@ def build_knn_graph(vectors: Float32, k: int, searcher: Searcher | None = None) 
     Memory: 8 N (2 k + 16) bytes with the result, and 16 MiB for blocks. With `searcher`, an index over the same rows,
     the lists and the weights are what it answers; the row itself is taken out wherever it appears.
     Lists hold N - 1 entries and then -1 / -inf where k >= N. A zero vector has similarity 0 to every photo.
-    Raises `UsageError` for k < 1 and `ArrayError` for vectors that are not finite, or ids the collection lacks.
+    Raises `UsageError` for k < 1 and more than 2^30 edges, `ArrayError` for vectors that are not finite, or ids the
+    collection lacks.
     """
     vectors = finite_rows("vectors", vectors)
     if searcher is not None:
         return _searched_graph(vectors, k, searcher)
-    empty = KnnGraph(np.empty((0, _checked_k(k)), row_dtype(len(vectors))), np.empty((0, k), np.float32))
+    empty = KnnGraph(np.empty((0, _checked_k(k, len(vectors))), row_dtype(len(vectors))), np.empty((0, k), np.float32))
     return add_nodes(empty, vectors)
 
 
@@ -51,7 +53,7 @@ def neighbours(queries: Float32, vectors: Float32, k: int) -> KnnGraph:
     queries = finite_rows("queries", queries)
     if queries.shape[1] != vectors.shape[1]:
         raise ArrayError(f"queries have {queries.shape[1]} dimensions and vectors {vectors.shape[1]}: they must agree")
-    ids, _, weights = _nearest(queries, vectors, _checked_k(k))
+    ids, _, weights = _nearest(queries, vectors, _checked_k(k, len(queries)))
     return KnnGraph(ids, weights)
 
 
@@ -163,9 +165,11 @@ def row_dtype(rows: int) -> Any:
     return np.int32 if rows < INT32_ROWS else np.int64
 
 
-def _checked_k(k: int) -> int:
+def _checked_k(k: int, nodes: int) -> int:
     if k < 1:
         raise UsageError(f"a graph of {k} neighbours cannot be built: k must be at least 1")
+    if k * nodes > MOST_EDGES:
+        raise UsageError(f"k={k} for {nodes} photos: give at least 1, and at most {MOST_EDGES} edges in all")
     return k
 
 
@@ -205,7 +209,7 @@ def _touched(graph: KnnGraph, ids: NDArray[Any], weights: Float32, scale: NDArra
 
 
 def _searched_graph(vectors: Float32, k: int, searcher: Searcher) -> KnnGraph:
-    ids, weights, _ = _empty_lists(len(vectors), _checked_k(k), len(vectors))
+    ids, weights, _ = _empty_lists(len(vectors), _checked_k(k, len(vectors)), len(vectors))
     for first in range(0, len(vectors), BLOCK):
         found = searcher.search(vectors[first : first + BLOCK], k + 1)
         if found.ids.size and found.ids.max() >= len(vectors):

@@ -18,6 +18,7 @@ from resight.errors import ArrayError, UsageError
 from resight.graph.knn_graph import build_knn_graph
 from resight.types import Float32
 
+MOST_ROUNDS = 100  # two are published
 MOST_ROWS = 10_000
 
 
@@ -52,8 +53,10 @@ def iterative_embedding(
     Raises `UsageError` for arguments below 1 and for more rows, `ArrayError` for a wrong shape or values not finite.
     """
     vectors = finite_rows("vectors", vectors)
-    if min(components, k, rounds) < 1:
-        raise UsageError(f"components={components}, k={k} and rounds={rounds} must be at least 1")
+    if min(components, k, rounds) < 1 or rounds > MOST_ROUNDS:
+        raise UsageError(
+            f"components={components}, k={k} and rounds={rounds} must be at least 1, rounds at most {MOST_ROUNDS}"
+        )
     if not 2 <= len(vectors) <= MOST_ROWS:
         raise UsageError(f"{len(vectors)} rows cannot be embedded: between 2 and {MOST_ROWS} are possible")
     first = unit_rows(vectors.astype(np.float64))

@@ -123,7 +123,8 @@ def need_graph(resources: Resources, k: int) -> KnnGraph:
     if k < 1:
         raise UsageError(f"k={k}: a graph has at least 1 neighbour per photo")
     if resources.graph is None and resources.builds:
-        return build_knn_graph(need_database(resources).vectors, k)
+        vectors = need_database(resources).vectors
+        return build_knn_graph(vectors, min(k, max(len(vectors) - 1, 1)))
     graph = _need(resources.graph, "a kNN graph", "resight graph build")
     if k > graph.k and graph.k < len(graph) - 1:
         raise UsageError(

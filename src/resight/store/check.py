@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from resight.errors import CollectionError, CollectionNotFound
+from resight.store.checksums import changed_files
 from resight.store.folder import IMAGES, collection_folder, lance_faults, table_uri
-from resight.store.stamp import read_stamp
+from resight.store.stamp import check_copy, read_stamp, restorable, restore_stamp
 from resight.store.tables import Tables, snapshot
 from resight.store.writer import writing
 from resight.types import Int64
 
 BATCH = 64
+RESTORE = "write the stamp and its copy again, from the one that is whole"
 EXTRACT_AGAIN = "forget these photos; the next resight index or add of their folder extracts them again"
 
 
@@ -52,23 +55,27 @@ def check_tables(path: str | os.PathLike[str]) -> list[Finding]:
     except CollectionError as error:
         if isinstance(error, CollectionNotFound) and not os.path.exists(table_uri(folder, IMAGES)):
             raise
-        return [Finding("stamp", False, str(error))]
+        return [Finding("stamp", False, str(error), RESTORE if restorable(folder) else None)]
     findings = [Finding("stamp", True, f"format {stamp.format}, recipe {stamp.recipe}, made {stamp.created}")]
+    if problem := check_copy(folder):
+        findings.append(Finding("copy of the stamp", False, problem, RESTORE))
     try:
         tables = snapshot(folder)
-        damage = _inspect(tables)
+        damage, changed = _inspect(tables), changed_files(folder)
     except CollectionError as error:
         return [*findings, Finding("tables", False, str(error))]
     findings.append(Finding("tables", True, f"{len(tables)} photos, {len(tables.feature_rows)} with features"))
-    return findings + _report(damage)
+    return [*findings, *_report(damage), _files_finding(folder, changed)]
 
 
 def repair_tables(path: str | os.PathLike[str]) -> list[Finding]:
     """Do what `check_tables` proposes, and check again.
 
+    A stamp is restored from its copy.
     Photos whose features are lost or damaged are removed, so that the next run on their folder extracts them again.
     Raises as `writing` does.
     """
+    restore_stamp(collection_folder(path))
     with writing(path, "repair") as writer:  # opening it clears leftovers
         tables = writer.tables
         damage = _inspect(tables)
@@ -126,6 +133,16 @@ def _report(damage: _Damage) -> list[Finding]:
         _finding("content", damage.unreadable, "have features that are not what was written", EXTRACT_AGAIN),
         _finding("leftovers", damage.leftover, "are left of a write that was stopped (harmless)", "delete them"),
     ]
+
+
+def _files_finding(folder: Path, changed: list[str]) -> Finding:
+    if not changed:
+        return Finding("checksums", True, "the files of table images are what was written")
+    message = (
+        f"{len(changed)} files of table images in {folder} are not what was written ({', '.join(changed[:3])}): "
+        "what is known of some photos may be wrong; restore it from a backup, or index the photos into a new collection"
+    )
+    return Finding("checksums", False, message)
 
 
 def _finding(name: str, rows: Int64, what: str, repair: str) -> Finding:

@@ -1,7 +1,8 @@
 """Where the parts of a collection lie, how single files are written, and what failing disks are called.
 
-A collection is a folder: `stamp.json`, the tables `images.lance` and `local.lance`, `derived/` for what can be rebuilt,
-and `.lock` for the one writer. All knowledge of these names is here.
+A collection is a folder: `stamp.json` and its copy, the tables `images.lance` and `local.lance`, `checksums.json` of
+the files of the first, `derived/` for what can be rebuilt, and `.lock` for the one writer. All knowledge of these names
+is here.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import BinaryIO
 from resight.errors import CollectionError, UsageError
 
 STAMP = "stamp.json"
+STAMP_COPY = "stamp.copy.json"
+CHECKSUMS = "checksums.json"
 LOCK = ".lock"
 DERIVED = "derived"
 IMAGES = "images"

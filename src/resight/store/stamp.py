@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from resight.errors import CollectionError, CollectionNotFound, StampMismatch, UsageError
-from resight.store.folder import STAMP, collection_folder, faults, write_atomic
+from resight.regular_files import NotRegular, read_regular
+from resight.store.folder import STAMP, STAMP_COPY, collection_folder, faults, write_atomic
 from resight.store.lock import write_lock
 from resight.version import __version__
 
@@ -51,8 +53,35 @@ def new_stamp(recipe: str, parameters: Mapping[str, Any], models: Mapping[str, s
 
 
 def write_stamp(path: str | Path, stamp: Stamp) -> None:
-    """Write the stamp of the collection folder `path`, atomically. Raises `CollectionError` when the disk refuses."""
+    """Write the stamp of the collection folder `path` and its copy. Raises `CollectionError` when the disk refuses."""
     _write_json(collection_folder(path), asdict(stamp))
+
+
+def restorable(path: str | Path) -> bool:
+    """Whether the copy of the stamp is whole, so that `restore_stamp` can do without the stamp."""
+    return _read_copy(collection_folder(path)) is not None
+
+
+def check_copy(path: str | Path) -> str | None:
+    """What is wrong with the copy of a stamp that can be read, or with the stamp; None when nothing is."""
+    folder = collection_folder(path)
+    copy = _read_copy(folder)
+    if copy is None:
+        return f"{folder / STAMP_COPY}, from which a damaged stamp is restored, is missing or damaged itself"
+    return None if copy == _read_json(folder) else f"{folder / STAMP} is not what was written: its copy differs"
+
+
+def restore_stamp(path: str | Path) -> None:
+    """Write stamp and copy anew: from the copy where it is sound, since it is written first, else from the stamp.
+
+    Raises as `read_stamp` when neither can be read, and as `write_lock`.
+    """
+    folder = collection_folder(path)
+    if _read_copy(folder) is None:
+        read_stamp(folder)
+    with write_lock(folder, "repair"):
+        copy = _read_copy(folder)
+        _write_json(folder, _read_json(folder) if copy is None else copy)
 
 
 def read_stamp(path: str | Path) -> Stamp:
@@ -107,8 +136,13 @@ def _mismatch(path: str | Path, made: str, asked: str) -> StampMismatch:
 
 
 def _damaged(folder: Path, why: str) -> CollectionError:
+    if _read_copy(folder) is not None:
+        return CollectionError(
+            f"{folder / STAMP} is damaged ({why}): resight check --repair {folder} restores it from its copy"
+        )
     return CollectionError(
-        f"{folder / STAMP} is damaged ({why}): restore it from a backup, or index the photos into a new collection"
+        f"{folder / STAMP} is damaged ({why}), and so is its copy: restore it from a backup, or index the photos into "
+        "a new collection"
     )
 
 
@@ -118,15 +152,16 @@ def _read_json(folder: Path) -> dict[str, Any]:
         raise CollectionNotFound(f"{folder} {what}: make a collection with resight index PHOTOS --to NAME.resight")
     with faults("read", folder / STAMP):
         try:
-            with open(folder / STAMP, "rb") as file:
-                text = file.read(MAX_STAMP_BYTES + 1)
+            text = read_regular(folder / STAMP, MAX_STAMP_BYTES)
+        except NotRegular as error:
+            raise _damaged(folder, str(error)) from error
         except FileNotFoundError as error:
+            if _read_copy(folder) is not None:
+                raise _damaged(folder, "it is gone") from error
             raise CollectionNotFound(
                 f"{folder} is a folder but not a collection (it holds no {STAMP}): "
                 "make one with resight index PHOTOS --to NAME.resight"
             ) from error
-    if len(text) > MAX_STAMP_BYTES:
-        raise _damaged(folder, "it is larger than any stamp")
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -134,6 +169,20 @@ def _read_json(folder: Path) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise _damaged(folder, "it is not a JSON object")
     return fields
+
+
+def _read_copy(folder: Path) -> dict[str, Any] | None:
+    """The fields in the copy, None when it is missing or not what was written."""
+    try:
+        whole = json.loads(read_regular(folder / STAMP_COPY, MAX_STAMP_BYTES))
+        sound = whole["crc32"] == _checksum(whole["stamp"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return dict(whole["stamp"]) if sound and isinstance(whole["stamp"], dict) else None
+
+
+def _checksum(fields: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
 
 
 def _migrate(folder: Path) -> dict[str, Any]:
@@ -155,7 +204,9 @@ def _require_migration(folder: Path, version: int) -> None:
 
 
 def _write_json(folder: Path, fields: Mapping[str, Any]) -> None:
-    write_atomic(folder / STAMP, (json.dumps(fields, indent=2, sort_keys=True) + "\n").encode())
+    copy = {"crc32": _checksum(fields), "stamp": fields}
+    for name, content in ((STAMP_COPY, copy), (STAMP, fields)):  # one of them is whole, whenever this is stopped
+        write_atomic(folder / name, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
 
 
 def _parse(folder: Path, fields: Mapping[str, Any]) -> Stamp:

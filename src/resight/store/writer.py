@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from resight.errors import ArrayError, UsageError
+from resight.store.checksums import record
 from resight.store.folder import collection_folder, lance_faults, remove_stale_scratch
 from resight.store.lock import write_lock
 from resight.store.records import IMAGES_SCHEMA, LOCAL_SCHEMA
@@ -101,6 +102,7 @@ class Writer:
         self._recover()
         self._clean = False
         yield snapshot(self.folder)
+        record(self.folder)
         self._clean = True
 
     def _recover(self) -> None:
@@ -115,6 +117,7 @@ class Writer:
         table = tables.images(["id", "row"])
         self._row_of = dict(zip(table["id"].to_pylist(), table["row"].to_pylist(), strict=True))
         self._next_row = tables.next_row
+        record(self.folder)
         self._clean = True
 
     def _append(self, tables: Tables, images: pa.Table, local: pa.Table) -> None:

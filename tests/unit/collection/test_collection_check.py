@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import lance
 import pytest
@@ -10,6 +11,7 @@ from resight.collection import open_collection
 from resight.collection.check import check_collection, repair_collection
 from resight.errors import CollectionError, CollectionNotFound
 from resight.store.folder import LOCAL, table_uri
+from resight.store.stamp import read_stamp, write_stamp
 from resight.store.writer import writing
 
 NAMES = ("000-0.jpg", "003-2.jpg")
@@ -29,7 +31,7 @@ def test_a_whole_collection(built):
     findings = check_collection(built.path)
     assert not broken(findings)
     names = [finding.name for finding in findings]
-    assert names == ["stamp", "tables", "ids", "features", "content", "leftovers", "index", "files"]
+    assert names == ["stamp", "tables", "ids", "features", "content", "leftovers", "checksums", "index", "files"]
     assert next(f for f in findings if f.name == "index").message == "15 photos indexed"
 
 
@@ -82,8 +84,8 @@ def test_a_deleted_folder_of_derived_files(copied, answers):
 
 
 def test_an_index_with_other_settings_than_the_stamp(copied):
-    stamp = copied.path / "stamp.json"
-    stamp.write_text(stamp.read_text().replace('"count"', '"binary": false, "count"'))
+    stamp = read_stamp(copied.path)
+    write_stamp(copied.path, replace(stamp, parameters={**stamp.parameters, "binary": False}))
     assert broken(check_collection(copied.path)) == {"index"}
     with pytest.raises(CollectionError, match="other settings than its stamp"):
         open_collection(copied.path).search(NAMES[0])
@@ -134,7 +136,12 @@ def test_a_stamp_that_cannot_be_read(copied):
     (copied.path / "stamp.json").write_text("{")
     (finding,) = check_collection(copied.path)
     assert (finding.name, finding.ok) == ("stamp", False)
-    with pytest.raises(CollectionError, match=r"stamp\.json is damaged"):
+    with pytest.raises(CollectionError, match=r"stamp\.json is damaged .*: resight check --repair .* restores it"):
+        open_collection(copied.path)
+    assert not broken(repair_collection(copied.path))
+    (copied.path / "stamp.json").write_text("{")
+    (copied.path / "stamp.copy.json").write_text("{")
+    with pytest.raises(CollectionError, match=r"stamp\.json is damaged .*, and so is its copy"):
         repair_collection(copied.path)
 
 

@@ -5,6 +5,7 @@ import pytest
 from store_samples import append, packed_of, photo_of
 
 from resight.errors import CollectionNotFound
+from resight.store import writer as writer_module
 from resight.store.check import check_tables, repair_tables
 from resight.store.records import images_batch, local_batch
 from resight.store.tables import open_tables
@@ -25,7 +26,15 @@ def folder(make):
 
 def test_a_whole_collection(folder):
     findings = check_tables(folder)
-    assert [finding.name for finding in findings] == ["stamp", "tables", "ids", "features", "content", "leftovers"]
+    assert [finding.name for finding in findings] == [
+        "stamp",
+        "tables",
+        "ids",
+        "features",
+        "content",
+        "leftovers",
+        "checksums",
+    ]
     assert all(finding.ok and finding.repair is None for finding in findings)
     assert findings[1].message == "7 photos, 6 with features"
 
@@ -112,8 +121,17 @@ def test_a_bad_stamp_is_a_finding_and_a_missing_collection_an_error(folder, tmp_
     (finding,) = check_tables(folder)
     assert not finding.ok
     assert "damaged" in finding.message
+    assert "from the one that is whole" in finding.repair
     (folder / "stamp.json").unlink()
     assert [finding.name for finding in check_tables(folder)] == ["stamp"]
+    assert all(finding.ok for finding in repair_tables(folder))
+    (folder / "stamp.copy.json").unlink()
+    assert list(wrong(folder)) == ["copy of the stamp"]
+    assert all(finding.ok for finding in repair_tables(folder))
+    for name in ("stamp.json", "stamp.copy.json"):
+        (folder / name).write_text("{")
+    (finding,) = check_tables(folder)
+    assert finding.repair is None
     with pytest.raises(CollectionNotFound):
         check_tables(tmp_path)
 
@@ -130,3 +148,62 @@ def test_a_writer_that_was_stopped_between_two_commits(folder):
     with writing(folder, "test"):
         pass
     assert wrong(folder) == {}
+
+
+def flip(file, byte):
+    content = bytearray(file.read_bytes())
+    content[byte % len(content)] ^= 4
+    file.write_bytes(bytes(content))
+
+
+def test_a_bit_that_flips_in_the_images_table_is_found(folder):
+    """Anywhere in any file of the table, as Lance itself notices few of them."""
+    with writing(folder, "test") as writer:
+        writer.remove_rows([1])
+    table = folder / "images.lance"
+    files = [file for part in ("data/*", "_deletions/*", "_versions/*.manifest") for file in table.glob(part)]
+    assert {file.parent.name for file in files} == {"data", "_deletions", "_versions"}
+    for file in files:
+        before = file.read_bytes()
+        for byte in range(0, len(before), max(len(before) // 7, 1)):
+            flip(file, byte)
+            assert {"checksums", "tables"} & set(wrong(folder)), (file, byte)
+            file.write_bytes(before)
+    assert not wrong(folder)
+
+
+def test_the_finding_says_what_to_do_and_stays(folder):
+    (data, *_) = (folder / "images.lance" / "data").iterdir()
+    flip(data, data.read_bytes().index(b"/photos/") + 3)
+    finding = wrong(folder)["checksums"]
+    assert data.name in finding.message
+    assert "restore it from a backup" in finding.message
+    assert finding.repair is None
+    assert "checksums" in {one.name for one in repair_tables(folder) if not one.ok}
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{", '{"data/x": 1}'])
+def test_a_lost_list_of_checksums_is_no_damage_and_is_made_again(folder, content):
+    checksums = folder / "checksums.json"
+    checksums.unlink() if content is None else checksums.write_text(content)
+    assert not wrong(folder)
+    with writing(folder, "test"):
+        pass
+    (data, *_) = (folder / "images.lance" / "data").iterdir()
+    flip(data, 50)
+    assert "checksums" in wrong(folder) or "tables" in wrong(folder)
+
+
+def test_a_writer_that_was_stopped_before_the_checksums_causes_no_alarm(folder, monkeypatch):
+    monkeypatch.setattr(writer_module, "record", interrupt)
+    with pytest.raises(KeyboardInterrupt), writing(folder, "test") as writer:
+        append(writer, ["new"])
+    monkeypatch.undo()
+    assert not wrong(folder)
+    with writing(folder, "test") as writer:
+        writer.tidy()
+    assert not wrong(folder)
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
 
 from resight.errors import CollectionError, CollectionNotFound, StampMismatch, UsageError
 from resight.store import stamp as stamps
-from resight.store.stamp import check_stamp, new_stamp, read_stamp, write_stamp
+from resight.store.stamp import check_copy, check_stamp, new_stamp, read_stamp, restore_stamp, write_stamp
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_stamp_comes_back_as_written(folder, stamp):
 def test_rewriting_leaves_one_file(folder, stamp):
     write_stamp(folder, replace(stamp, recipe="other"))
     assert read_stamp(folder).recipe == "other"
-    assert [path.name for path in folder.iterdir()] == ["stamp.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["stamp.copy.json", "stamp.json"]
 
 
 def test_parameters_must_be_json():
@@ -60,10 +61,18 @@ def test_folder_that_is_no_collection(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "[1]", "\0", "{}", '{"format": true}', '{"format": 1}'])
-def test_damaged(folder, text):
+def test_damaged(folder, stamp, text):
     (folder / "stamp.json").write_text(text)
-    with pytest.raises(CollectionError, match=r"stamp\.json is damaged \(.*restore it from a backup"):
+    with pytest.raises(CollectionError, match=r"stamp\.json is damaged \(.*\): resight check --repair .* restores it"):
         read_stamp(folder)
+    restore_stamp(folder)
+    assert read_stamp(folder) == stamp
+    (folder / "stamp.json").write_text(text)
+    (folder / "stamp.copy.json").write_text(text)
+    with pytest.raises(CollectionError, match=r"stamp\.json is damaged \(.*so is its copy: restore it from a backup"):
+        read_stamp(folder)
+    with pytest.raises(CollectionError, match="so is its copy"):
+        restore_stamp(folder)
 
 
 @pytest.mark.parametrize("changes", [{"recipe": 3}, {"models": {"a": 1}}, {"parameters": None}, {"created": []}])
@@ -75,8 +84,52 @@ def test_damaged_field(folder, changes):
 
 def test_huge_stamp_is_not_read(folder):
     (folder / "stamp.json").write_text(" " * (stamps.MAX_STAMP_BYTES + 1))
-    with pytest.raises(CollectionError, match="larger than any stamp"):
+    with pytest.raises(CollectionError, match="larger than 1048576 bytes"):
         read_stamp(folder)
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: (path.unlink(), os.mkfifo(path))])
+@pytest.mark.parametrize("name", ["stamp.json", "stamp.copy.json"])
+def test_one_of_the_two_is_enough(folder, stamp, name, spoil):
+    spoil(folder / name)
+    if name == "stamp.json":
+        with pytest.raises(CollectionError, match=r"damaged \(it is (gone|a pipe).*check --repair"):
+            read_stamp(folder)
+    else:
+        assert read_stamp(folder) == stamp
+        assert "is missing or damaged itself" in check_copy(folder)
+    restore_stamp(folder)
+    assert read_stamp(folder) == stamp
+    assert check_copy(folder) is None
+
+
+def test_a_value_that_changed_is_noticed_and_restored(folder, stamp):
+    edit(folder, recipe="clissac")
+    assert "is not what was written: its copy differs" in check_copy(folder)
+    restore_stamp(folder)
+    assert read_stamp(folder) == stamp
+
+
+@pytest.mark.parametrize("writes", [0, 1])
+def test_a_write_that_is_stopped_leaves_a_good_stamp(folder, stamp, monkeypatch, writes):
+    """At whichever file it stops, even tearing that one: the other is whole, and repair brings one of two states."""
+    real, done = stamps.write_atomic, []
+
+    def stopping(path, content):
+        if len(done) == writes:
+            path.write_bytes(content[:10])
+            raise KeyboardInterrupt
+        done.append(path)
+        real(path, content)
+
+    new = replace(stamp, recipe="other")
+    monkeypatch.setattr(stamps, "write_atomic", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        write_stamp(folder, new)
+    monkeypatch.undo()
+    restore_stamp(folder)
+    assert read_stamp(folder) == (new if writes else stamp)
+    assert check_copy(folder) is None
 
 
 def test_newer_format_says_upgrade(folder):

@@ -23,7 +23,7 @@ def test_new_collection_is_empty(make, stamp):
     assert read_stamp(folder) == stamp
     assert (len(tables), tables.next_row, tables.local([]), tables.feature_rows.tolist()) == (0, 0, [], [])
     assert tables.images().schema == IMAGES_SCHEMA
-    assert sorted(os.listdir(folder)) == ["derived", "images.lance", "local.lance", "stamp.json"]
+    assert sorted(os.listdir(folder)) == ["derived", "images.lance", "local.lance", "stamp.copy.json", "stamp.json"]
     assert os.listdir(folder.parent) == [folder.name]
 
 

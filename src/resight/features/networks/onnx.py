@@ -13,6 +13,7 @@ from resight.arrays import Float32
 from resight.errors import UsageError
 from resight.features.fingerprint import file_sha256
 from resight.features.networks.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Output, Triple
+from resight.regular_files import check_regular
 
 PROBE = 128  # pixels of the square that a network of free input size is asked about itself with
 
@@ -62,26 +63,27 @@ def _session(path: Path) -> Any:
         import onnxruntime
     except ImportError as error:
         raise UsageError(f"{path} needs onnxruntime: pip install 'resight[onnx]'") from error
-    faults = onnxruntime.capi.onnxruntime_pybind11_state
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors come as exceptions; warnings about the graph are of no use to the caller
     try:
+        check_regular(path)
         return onnxruntime.InferenceSession(os.fspath(path), options, providers=onnxruntime.get_available_providers())
-    except (
-        faults.Fail,
-        faults.InvalidProtobuf,
-        faults.InvalidGraph,
-        faults.NoSuchFile,
-        faults.NotImplemented,
-    ) as error:
+    except Exception as error:
+        if not (isinstance(error, OSError) or _of_onnxruntime(error)):
+            raise
         raise UsageError(f"{path} cannot be opened as an ONNX network: {str(error).splitlines()[0]}") from error
+
+
+def _of_onnxruntime(error: Exception) -> bool:
+    """Whether onnxruntime says what is wrong with a file: its classes have no parent of their own."""
+    return type(error).__module__.partition(".")[0] == "onnxruntime"
 
 
 def _trial(path: Path, forward: Callable[[Float32], Float32], side: int) -> Float32:
     try:
         found = forward(np.zeros((1, 3, side, side), np.float32))
     except Exception as error:
-        if type(error).__module__.partition(".")[0] != "onnxruntime":
+        if not _of_onnxruntime(error):
             raise
         raise UsageError(f"{path} does not run on an image of {side} x {side} pixels: {error}") from error
     shape = getattr(found, "shape", None)

@@ -10,6 +10,8 @@ from resight.errors import UsageError
 from resight.graph.separation import Precision
 from resight.training.separation.loss import check_beta
 
+MOST_LAYERS = 64  # two are published
+
 
 @dataclass(frozen=True)
 class SeparationSettings:
@@ -36,6 +38,10 @@ class SeparationSettings:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
+        if not 1 <= self.layers <= MOST_LAYERS:
+            raise UsageError(f"layers={self.layers}: a network has 1 to {MOST_LAYERS}")
+        if self.seed < 0:
+            raise UsageError(f"seed={self.seed}: give 0 or more")
         if self.beta is not None:
             check_beta(self.beta)
         if not 0 <= self.beta_percentile <= 100:

@@ -1,0 +1,61 @@
+"""Checksums of the files of table `images`, which Lance reads without one of its own.
+
+Lance never changes a file that it has written, so the writer adds the new ones behind each commit. What a killed writer
+had not added is added by the next; until then it is not checked, and a file that is gone is Lance's to miss.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from resight.regular_files import open_regular, read_regular
+from resight.store.folder import CHECKSUMS, IMAGES, faults, table_uri, write_atomic
+
+FINAL = ("data/*.lance", "_deletions/*", "_versions/*.manifest")  # what is never written twice
+CHUNK = 1 << 20
+
+
+def record(folder: Path) -> None:
+    """Add the checksums of new files and drop those of files that are gone; for the one writer.
+
+    Raises `CollectionError` when the disk refuses.
+    """
+    known = _recorded(folder)
+    with faults("read", folder):
+        sums = {name: known[name] if name in known else _checksum(file) for name, file in _files(folder)}
+    if sums != known:
+        write_atomic(folder / CHECKSUMS, json.dumps(sums, indent=0, sort_keys=True).encode())
+
+
+def changed_files(folder: Path) -> list[str]:
+    """The files of table `images` that are not what was written. Raises `CollectionError` when one cannot be read."""
+    known = _recorded(folder)
+    with faults("read", folder):
+        return [name for name, file in _files(folder) if name in known and _checksum(file) != known[name]]
+
+
+def _recorded(folder: Path) -> dict[str, int]:
+    """File -> checksum; nothing where the list is missing or damaged, as it is made again from the files."""
+    try:
+        content = json.loads(read_regular(folder / CHECKSUMS))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    table = Path(table_uri(folder, IMAGES))
+    for pattern in FINAL:
+        for file in sorted(table.glob(pattern)):
+            yield file.relative_to(table).as_posix(), file
+
+
+def _checksum(path: Path) -> int:
+    total = 0
+    with open_regular(path) as file:
+        while chunk := file.read(CHUNK):
+            total = zlib.crc32(chunk, total)
+    return total
