@@ -58,9 +58,7 @@ def test_json_goes_out_and_comes_back(tmp_path: Path) -> None:
         (("run",), [], "fields"),
     ],
 )
-def test_wrong_values_are_refused(
-    tmp_path: Path, place: tuple[str, ...], value: object, message: str
-) -> None:
+def test_wrong_values_are_refused(tmp_path: Path, place: tuple[str, ...], value: object, message: str) -> None:
     content = evaluation_json(evaluation(0.5, np.nan, 1.0))
     inner = content
     for key in place[:-1]:
