@@ -17,6 +17,6 @@ choose_kernel_cache()  # before the first kernel is loaded
 
 def open(path: str) -> Collection:
     """Open the collection at `path`. Raises `CollectionNotFound` when there is none; see `resight.collection`."""
-    from resight.collection.collection import open_collection  # lazy: `import resight` must stay light
+    from resight.collection.open import open_collection  # lazy: `import resight` must stay light
 
     return open_collection(path)

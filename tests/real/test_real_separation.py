@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from resight.fitting.separation_graph import standing_out
 
 from resight.evaluation.metrics import rectangle_ap
 from resight.graph.knn_graph import build_knn_graph
+from resight.graph.listed import standing_out
 from resight.ranking.separation import Separation, centred
 from resight.ranking.vector_database import VectorDatabase
 from resight.training.separation import SeparationSettings, train_separation

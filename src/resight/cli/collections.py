@@ -1,9 +1,10 @@
-"""The commands that make, change and look after a collection: index, add, remove, relearn, label, info, check,
-duplicates.
+"""The commands that make, change and look after a collection: index, add, remove, relearn, label, info, check, and
+those that look through it: duplicates, group.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +24,7 @@ PROBLEMS = 20  # files that could not be used of which the text says why
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (index, add, remove, relearn, label, info, check, duplicates):
+    for command in (index, add, remove, relearn, label, info, check, duplicates, group):
         app.command()(command)
 
 
@@ -44,7 +45,7 @@ def index(
     json: options.Json = False,
 ) -> None:
     """Index photos into a collection; run it again to continue, or to take in what is new or changed."""
-    from resight.collection.collection import open_or_create
+    from resight.collection.open import open_or_create
     from resight.index.asmk import Codebook
     from resight.recipes.catalogue import INDEXING
 
@@ -162,16 +163,22 @@ def check(
 def duplicates(
     name: options.Name,
     near: Annotated[bool, typer.Option(help="List the same picture in other sizes, crops and edits, too.")] = True,
+    report: options.Report = None,
     json: options.Json = False,
 ) -> None:
     """List groups of photos that are the same file, or the same picture proven by geometry."""
     from resight.collection.duplicates import exact_duplicates, near_duplicates
 
-    collection = options.opened(name)
+    collection = _opened_for(report, name)
     groups = [("exact", group) for group in exact_duplicates(collection)]
-    if near:
-        with console.progress(json) as progress:
+    with console.progress(json) as progress:
+        if near:
             groups += [("near", group) for group in near_duplicates(collection, progress=progress)]
+    if report is not None:
+        titles = {"exact": "The same file", "near": "The same picture"}
+        shown = [(f"{titles[kind]}, {len(ids)} times", ids, [""] * len(ids)) for kind, ids in groups]
+        meaning = ["The same file means the same content; the same picture is proven by geometry, whatever its size."]
+        _write_groups(report, collection, "Duplicates", shown, meaning, "There are no duplicates.")
     if json:
         console.print_json([{"kind": kind, "ids": group} for kind, group in groups])
     elif not groups:
@@ -179,6 +186,66 @@ def duplicates(
     else:
         rows = [(number, kind, id_) for number, (kind, group) in enumerate(groups, 1) for id_ in group]
         console.print_table(name, ("group", "kind", "id"), rows)
+    if report is not None and not json:
+        console.say(f"report: {report}")
+
+
+def group(name: options.Name, report: options.Report = None, json: options.Json = False) -> None:
+    """List the photos by the thing they show, as far as geometry proves it."""
+    from resight.collection.groups import proven_groups
+
+    collection = _opened_for(report, name)
+    with console.progress(json) as progress:
+        groups = proven_groups(collection, progress=progress)
+    if report is not None:
+        shown = [(f"{len(g.ids)} photos of one thing", g.ids, [_joined(count) for count in g.inliers]) for g in groups]
+        meaning = [
+            "Geometry proves that the photos of a group show one thing, some of them through others.",
+            "Inliers are features that one change of view carries from one photo to another; the most are given.",
+        ]
+        _write_groups(
+            report, collection, "What is here?", shown, meaning, "No two photos are proven to show one thing."
+        )
+    if json:
+        console.print_json([{"ids": g.ids, "inliers": g.inliers} for g in groups])
+    elif not groups:
+        console.say("no two photos are proven to show one thing")
+    else:
+        rows = [
+            (number, id_, _joined(count))
+            for number, g in enumerate(groups, 1)
+            for id_, count in zip(g.ids, g.inliers, strict=True)
+        ]
+        console.print_table(name, ("group", "id", "joined by"), rows)
+    if report is not None and not json:
+        console.say(f"report: {report}")
+
+
+def _opened_for(report: Path | None, name: str) -> Collection:
+    """The collection, when there is a folder to write the report in."""
+    from resight.reports.files import need_folder
+
+    need_folder(report)
+    return options.opened(name)
+
+
+def _joined(inliers: int | None) -> str:
+    return "the same file" if inliers is None else f"{inliers} inliers"
+
+
+def _write_groups(
+    path: Path,
+    collection: Collection,
+    title: str,
+    groups: Sequence[tuple[str, Sequence[str], Sequence[str]]],
+    legend: Sequence[str],
+    nothing: str,
+) -> None:
+    from resight.reports.files import write_page
+    from resight.reports.groups_page import ShownGroup, groups_page
+
+    shown = [ShownGroup(*group) for group in groups]
+    write_page(path, groups_page(collection, title, shown, legend, nothing))
 
 
 def _scan(photos: list[str], hidden: bool) -> Scan:

@@ -69,13 +69,14 @@ def evaluate(
         from resight.evaluation.evaluate import evaluate as run_evaluation
         from resight.evaluation.experiment import Run
         from resight.evaluation.results import compare_evaluations, read_evaluation
+        from resight.recipes.catalogue import DEFAULT
         from resight.reports.files import need_folder
 
     name, _, path = benchmark.partition(":")
     run = Run(
         benchmark=name,
         path=path,
-        recipe=options.checked_recipe(recipe, RECIPES) or ("classic" if features is None else "search"),
+        recipe=options.checked_recipe(recipe, RECIPES) or (DEFAULT if features is None else "search"),
         settings={**options.settings(set_), **options.given(backbone=backbone, weights=weights)},
         photos=photos,
         features=features,

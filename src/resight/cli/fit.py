@@ -218,7 +218,9 @@ def _train_separation(collection: Collection, log: Path | None, quiet: bool, *, 
             record(epoch)
             progress("training", epoch.number, epochs)
 
-        return fit_separation_to(collection, epochs=epochs, on_epoch=show, progress=progress, **how)
+        stored = fit_separation_to(collection, epochs=epochs, on_epoch=show, progress=progress, **how)
+        progress("training", epochs, epochs)  # it ends early when hidden neighbours are no longer found better
+        return stored
 
 
 def _recorder(log: Path | None) -> Callable[[Any], None]:
@@ -262,6 +264,11 @@ def _print_separation(name: str, stored: Separated, moved: Drift) -> None:
     trained = f"trained on {facts['photos']} with {facts['neighbours']:.1f} {edges} each"
     console.say(f"{name}: {console.count(len(stored.rows), 'photo')} with separated descriptors, {trained}")
     console.say(f"epoch {facts['best']} of {len(facts['epochs'])} was kept, beta {facts['beta']:.3f}")
+    if facts["best"] == 0:
+        console.warn(
+            "no epoch found hidden neighbours better than the untrained network, which is kept: it smooths over "
+            "neighbours, and may rank worse than the descriptors themselves"
+        )
     if facts["stopped"] == "diverged":
         console.warn("the loss diverged: the last good state was kept")
     if moved.new or moved.gone:

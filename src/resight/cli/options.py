@@ -135,6 +135,6 @@ def given(**files: Path | None) -> dict[str, str]:
 
 def opened(name: str | Path) -> Collection:
     """The collection that a command names; loading what opens it waits until a command needs it."""
-    from resight.collection.collection import open_collection
+    from resight.collection.open import open_collection
 
     return open_collection(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from resight.collection.collection import Collection, create_collection, open_collection, open_or_create
+from resight.collection.collection import Collection
+from resight.collection.open import create_collection, open_collection, open_or_create
 
 __all__ = ["Collection", "create_collection", "open_collection", "open_or_create"]

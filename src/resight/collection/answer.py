@@ -64,22 +64,27 @@ class Result:
 @dataclass(frozen=True)
 class MatchRule:
     """When a result surely shows the same thing: its score reaches `threshold` and, where the collection keeps local
-    features (`proof`), geometry proves it. Recipes whose scores have no threshold (None) ask geometry for more; without
-    local features they cannot tell.
+    features (`proof`), geometry proves it against the query itself. What expansion adds to a score proves nothing,
+    since its sources may be wrong: the result's own score, or the evidence of its geometry, must reach the threshold as
+    well. Recipes whose scores have no threshold (None) ask geometry for more; without local features they cannot tell.
     """
 
     threshold: float | None
     proof: bool
 
-    def __call__(self, score: float, verification: Verification | None) -> bool:
-        """Whether a result of this score and verification is a match."""
+    def __call__(self, score: float, verification: Verification | None, own: float | None = None) -> bool:
+        """Whether a result of this score and verification is a match; `own`: its score before expansion, where that is
+        another.
+        """
         if self.threshold is not None and not score >= self.threshold:
             return False
         if not self.proof:
             return self.threshold is not None
         if verification is None or not verification.verified:
             return False
-        return self.threshold is not None or evidence(verification) >= LEAST_THRESHOLD
+        if self.threshold is None:
+            return evidence(verification) >= LEAST_THRESHOLD
+        return own is None or max(own, evidence(verification)) >= self.threshold
 
     def __str__(self) -> str:
         if self.threshold is None:

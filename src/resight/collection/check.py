@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 from resight.artifacts import files
-from resight.collection.collection import Collection, open_collection
+from resight.collection.collection import Collection
 from resight.collection.ingest import missing_files
+from resight.collection.open import open_collection
 from resight.errors import CollectionError
 from resight.progress import Progress, silent
 from resight.store.check import Finding, check_tables, repair_tables

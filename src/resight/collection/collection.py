@@ -5,30 +5,29 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from resight.collection.answer import Answer, Explanation, Info, MatchRule, Query
-from resight.collection.ingest import Report, ingest, missing_files
+from resight.collection.info import info_of
+from resight.collection.ingest import Report, ingest
 from resight.collection.query import identical_first, judge, read_query
-from resight.collection.snapshot import DESCRIPTOR, LOCAL, Snapshot
+from resight.collection.snapshot import Snapshot
 from resight.collection.update import begin, bring_up_to_date
-from resight.errors import StampMismatch, UsageError
+from resight.errors import UsageError
 from resight.images.scan import Scan, scan
-from resight.index.asmk import Codebook
 from resight.progress import Progress, silent
-from resight.ranking.pipeline import Pipeline
-from resight.ranking.verification import VERIFIED
-from resight.recipes.catalogue import DEFAULT, Settings, settings_of, with_absolute_paths
+from resight.ranking.verification import VERIFIED, with_own_scores
 from resight.recipes.resources import need_database
-from resight.recipes.settings import MODEL_FILES
-from resight.store.stamp import check_stamp, new_stamp, read_stamp, write_stamp
-from resight.store.tables import create, open_tables
 from resight.store.writer import Writer, writing
-from resight.types import Box, Float32, Int64, Ranking
+
+if TYPE_CHECKING:
+    from resight.index.asmk import Codebook
+    from resight.ranking.pipeline import Pipeline
+    from resight.recipes.catalogue import Settings
+    from resight.types import Box, Float32, Int64, Ranking
 
 
 class Collection:
@@ -153,11 +152,12 @@ class Collection:
         pipeline = self.pipeline(where, recipe, **options)
         query = image if isinstance(image, Query) else read_query(snapshot, image, box)
         read = time.perf_counter()
-        ids, scores = _ranked(query, pipeline(query.queries()))
+        ranking, own = with_own_scores(pipeline, query.queries())
+        ids, scores = _ranked(query, ranking)
         if query.empty:
             ids, scores = ids[:0], scores[:0]  # nothing can be compared: any order would be made up
         rule = self.match_rule(recipe)
-        results = judge(snapshot, rule, query, ids[:top], scores[:top], options.get("verify", VERIFIED))
+        results = judge(snapshot, rule, query, ids[:top], scores[:top], options.get("verify", VERIFIED), own=own)
         seconds = (read - started, time.perf_counter() - read)
         return Answer(query, results, rule, self.pending, snapshot.calibrated, seconds)
 
@@ -181,11 +181,12 @@ class Collection:
         row = snapshot.row_of(id)
         if row not in snapshot.tables.feature_rows:
             raise UsageError(f"{id} could not be read when it was indexed ({snapshot.photo(row)['error']})")
-        ids, scores = _ranked(query, pipeline(query.queries()))
+        ranking, own = with_own_scores(pipeline, query.queries())
+        ids, scores = _ranked(query, ranking)
         place = np.flatnonzero(ids == row)
         score, rank = (scores[place], 1 + int(place[0])) if len(place) else (np.zeros(1, np.float32), 0)
         verify = 1 if rank <= options.get("verify", VERIFIED) else 0
-        (result,) = judge(snapshot, self.match_rule(recipe), query, np.array([row]), score, verify, first=rank)
+        (result,) = judge(snapshot, self.match_rule(recipe), query, np.array([row]), score, verify, own=own, first=rank)
         return Explanation(query, result, pipeline.explain(query.queries(), 0, row))
 
     @property
@@ -208,29 +209,7 @@ class Collection:
 
     def info(self) -> Info:
         """Counts, sizes and settings."""
-        snapshot, stamp = self.snapshot, self.snapshot.stamp
-        index, features = snapshot.index, snapshot.tables.feature_rows
-        descriptors = None if self.settings.vector is None else snapshot.descriptors
-        whitening = None if descriptors is None else descriptors.whitening
-        return Info(
-            path=str(self.path),
-            photos=len(snapshot.tables),
-            broken=len(snapshot.tables) - len(features),
-            features=int(snapshot.tables.counts(features).sum()),
-            words=0 if index is None else len(index.codebook),
-            binary=self.settings.local is not None and self.settings.local.binary,
-            index_bytes=0 if index is None else index.memory_bytes,
-            bytes_per_image=0.0 if index is None else index.bytes_per_image(),
-            threshold=self.threshold,
-            pending=self.pending,
-            missing=len(missing_files(snapshot.tables)),
-            recipe=stamp.recipe,
-            parameters=dict(stamp.parameters),
-            created=stamp.created,
-            vectors=0 if descriptors is None else len(descriptors.rows),
-            dim=0 if descriptors is None else descriptors.matrix.shape[1],
-            whitening="none" if whitening is None else whitening.provenance.get("method", "unknown"),
-        )
+        return info_of(self.snapshot, self.threshold)
 
 
 def _ranked(query: Query, ranking: Ranking) -> tuple[Any, Any]:
@@ -238,62 +217,3 @@ def _ranked(query: Query, ranking: Ranking) -> tuple[Any, Any]:
     ids, scores = ranking.ids[0], ranking.scores[0]
     kept = (ids >= 0) & (ids != query.row)
     return identical_first(query, ids[kept], scores[kept])
-
-
-def open_collection(path: str | os.PathLike[str]) -> Collection:
-    """Open the collection at `path`. Raises `CollectionNotFound`, `StampMismatch` or `CollectionError` (damaged)."""
-    stamp, tables = read_stamp(os.fspath(path)), open_tables(path)
-    collection = Collection(Snapshot(tables, stamp))
-    try:
-        _ = collection.settings
-    except UsageError as error:
-        raise StampMismatch(f"{tables.folder} was made by another resight, upgrade this one: {error}") from error
-    return collection
-
-
-def create_collection(
-    path: str | os.PathLike[str], recipe: str = DEFAULT, parameters: Mapping[str, Any] | None = None
-) -> Collection:
-    """Make an empty collection at `path`. Raises `UsageError` on an unknown recipe or setting, when the path is taken,
-    or when the network that the recipe needs cannot be opened.
-    """
-    parameters = with_absolute_paths(parameters or {})
-    settings = settings_of(recipe, parameters)
-    network = settings.descriptor
-    models = {} if network is None else {DESCRIPTOR: network.fingerprint}
-    if settings.local is not None:
-        models[LOCAL] = settings.local.encoder.fingerprint
-    create(path, new_stamp(recipe, parameters, models), None if network is None else network.dim)
-    return open_collection(path)
-
-
-def open_or_create(
-    path: str | os.PathLike[str], recipe: str | None = None, parameters: Mapping[str, Any] | None = None
-) -> Collection:
-    """The collection at `path`, made first when nothing is there.
-
-    A network whose file has moved may be given again: the collection then keeps the new place. Raises `StampMismatch`
-    when it was made with another recipe, other settings or another network than those asked for.
-    """
-    if not os.path.lexists(path):
-        return create_collection(path, DEFAULT if recipe is None else recipe, parameters)
-    collection = open_collection(path)
-    stamp = collection.snapshot.stamp
-    if recipe is not None:
-        check_stamp(stamp, collection.path, recipe)
-    asked = with_absolute_paths(parameters or {})
-    moved = {name: asked.pop(name) for name in MODEL_FILES if name in asked}
-    check_stamp(stamp, collection.path, stamp.recipe, {**stamp.parameters, **asked})
-    if any(stamp.parameters.get(name) != value for name, value in moved.items()):
-        return _moved_model(collection, moved)
-    return collection
-
-
-def _moved_model(collection: Collection, moved: Mapping[str, str]) -> Collection:
-    """The collection with its network at another place. Raises `StampMismatch` when it is another network."""
-    known = collection.snapshot
-    stamp = replace(known.stamp, parameters={**known.stamp.parameters, **moved})
-    _ = Snapshot(known.tables, stamp).network
-    with writing(collection.path, "move the network"):
-        write_stamp(collection.path, stamp)
-    return open_collection(collection.path)

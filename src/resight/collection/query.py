@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -16,7 +17,7 @@ from resight.images.scan import content_hash
 from resight.images.transform import decode_crop, pixel_box
 from resight.matching.geometry import Verification
 from resight.store.records import escape_path
-from resight.types import Box, Float32, Int64, LocalFeatures
+from resight.types import Box, Float32, Int64, LocalFeatures, Ranking
 
 NO_ROWS = np.empty(0, np.int64)
 
@@ -41,16 +42,25 @@ def read_query(snapshot: Snapshot, image: str | os.PathLike[str], box: Box | Non
 
 
 def judge(
-    snapshot: Snapshot, rule: MatchRule, query: Query, rows: Int64, scores: Any, verify: int, first: int = 1
+    snapshot: Snapshot,
+    rule: MatchRule,
+    query: Query,
+    rows: Int64,
+    scores: Any,
+    verify: int,
+    *,
+    own: Ranking,
+    first: int = 1,
 ) -> tuple[Result, ...]:
     """Rows (n,) and their scores as results of ranks from `first` on, the first `verify` verified where that can be.
-    Photos whose file is the query's are matches without more proof.
+    Photos whose file is the query's are matches without more proof. `own`: the ranking of the query before expansion.
     """
     found: list[Verification | None] = []
     if snapshot.verifier is not None:
         found += snapshot.verifier(query.local, rows[:verify])
     found += [None] * (len(rows) - len(found))
     same = np.isin(rows, query.copies)
+    before = dict(zip(own.ids[0].tolist(), own.scores[0].tolist(), strict=True))
     return tuple(
         Result(
             rank=first + i,
@@ -58,7 +68,7 @@ def judge(
             row=int(photo["row"]),
             path=photo["path"],
             score=float(score),
-            match=bool(same[i]) or rule(float(score), verification),
+            match=bool(same[i]) or rule(float(score), verification, before.get(int(photo["row"]), -math.inf)),
             verification=verification,
         )
         for i, (photo, score, verification) in enumerate(zip(snapshot.photos(rows), scores, found, strict=True))

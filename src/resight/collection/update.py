@@ -37,15 +37,17 @@ def bring_up_to_date(
     progress: Progress = silent,
 ) -> list[str]:
     """Bring the artifacts of `snapshot` up to the tables as they are now, with a codebook or whitening to use from now
-    on; `relearn`: learn codebook and calibration anew. Damaged files that can be made again are; returns a sentence for each other one that stays behind.
+    on; `relearn`: learn codebook and calibration anew. Damaged files that can be made again are; returns a sentence for
+    each other one that stays behind.
     """
     problems: list[str] = []
     descriptors = _follow_descriptors(writer, snapshot, whitening, problems, progress)
     if snapshot.settings.local is not None:
         own = None if snapshot.settings.vector is None else descriptors
         bonus = None if own is None else similarity_bonus(own)
-        given = {"codebook": codebook, "relearn": relearn, "bonus": bonus}
-        follow_inverted_file(writer, snapshot.settings.local, **given, progress=progress)
+        follow_inverted_file(
+            writer, snapshot.settings.local, codebook=codebook, relearn=relearn, bonus=bonus, progress=progress
+        )
     if descriptors is not None:
         try:
             follow_graphs(writer, descriptors)

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from resight.collection.answer import Answer
-from resight.collection.collection import Collection, open_or_create
+from resight.collection.collection import Collection
+from resight.collection.open import open_or_create
 from resight.demo import build_world
 from resight.evaluation.metrics import rectangle_ap
 from resight.progress import Progress, silent
+from resight.recipes.catalogue import DEFAULT
 from resight.reports.files import write_page
 from resight.reports.search_page import legend, report_query
 from resight.viz.curves import ap_histogram
@@ -100,7 +102,7 @@ def run_demo(folder: str | os.PathLike[str], *, seed: int = 0, progress: Progres
     progress("making photographs", 0, 1)
     world = build_world(folder, seed=seed)
     progress("making photographs", 1, 1)
-    collection = open_or_create(folder / "demo.resight", "classic")
+    collection = open_or_create(folder / "demo.resight", DEFAULT)
     collection.add([world.photos_folder], progress=progress)
     asked = [*zip(world.queries, world.positives, strict=True), *((photo, ()) for photo in world.lonely)]
     queries = []

@@ -17,6 +17,7 @@ from resight.errors import UsageError
 from resight.evaluation.benchmark import Benchmark
 from resight.evaluation.metrics import Scores
 from resight.progress import Progress, silent
+from resight.recipes.catalogue import DEFAULT
 from resight.types import Int64, Queries, Ranking, Stage
 
 
@@ -32,7 +33,7 @@ class Run:
 
     benchmark: str
     path: str
-    recipe: str = "classic"
+    recipe: str = DEFAULT
     settings: Mapping[str, Any] = field(default_factory=dict)
     photos: str | None = None
     features: str | None = None

@@ -16,11 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from resight.artifacts.files import CODEBOOK
-from resight.collection.collection import (
-    Collection,
-    create_collection,
-    open_collection,
-)
+from resight.collection.collection import Collection
+from resight.collection.open import create_collection, open_collection
 from resight.collection.snapshot import DESCRIPTOR
 from resight.evaluation.benchmark import Benchmark
 from resight.evaluation.sources import program_hash

@@ -65,6 +65,12 @@ class Whitening:
         digest.update(self.projection.data)
         return digest.hexdigest()
 
+    @property
+    def _checksum(self) -> str:
+        """Of all that a file of it holds."""
+        provenance = json.dumps(dict(self.provenance), sort_keys=True)
+        return hashlib.sha256(f"{self.fingerprint} {provenance}".encode()).hexdigest()
+
     def apply(self, X: Any, dim: int | None = None) -> Float32:
         """Whitened rows (N, dim) float32 of `X` (N, D), L2-normalised; `dim` keeps the strongest components.
 
@@ -90,7 +96,7 @@ class Whitening:
         target = Path(path)
         partial = target.with_name(f"{target.name}.{os.getpid()}.part")
         provenance = json.dumps(dict(self.provenance))
-        metadata = {"format": FORMAT, "provenance": provenance, "fingerprint": self.fingerprint}
+        metadata = {"format": FORMAT, "provenance": provenance, "sha256": self._checksum}
         try:
             save_file({"mean": self.mean, "projection": self.projection}, partial, metadata)
             os.replace(partial, target)
@@ -109,7 +115,7 @@ class Whitening:
                     raise CollectionError(f"{path} holds {metadata.get('format')!r}, expected {FORMAT!r}: fit it again")
                 mean, projection = file.get_tensor("mean"), file.get_tensor("projection")
                 whitening = Whitening(mean, projection, dict(json.loads(metadata["provenance"])))
-                if metadata.get("fingerprint", whitening.fingerprint) != whitening.fingerprint:
+                if metadata["sha256"] != whitening._checksum:
                     raise ValueError("its checksum is wrong")
                 return whitening
         except OSError as error:

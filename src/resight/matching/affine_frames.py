@@ -25,7 +25,7 @@ from resight.arrays import Float64
 from resight.errors import ArrayError, UsageError
 from resight.features.local.compact import hull_area
 from resight.matching.affine_kernels import crowding, search_all
-from resight.matching.checks import aligned, plausible, share
+from resight.matching.checks import aligned, places, plausible, share
 from resight.matching.frames import Frames
 from resight.matching.geometry import Verification
 from resight.types import Float32, Int64, as_array
@@ -206,4 +206,5 @@ def _verification(
         coverage=(share(hull_area(inliers.src), spans[0]), share(hull_area(inliers.dst), spans[1])),
         significance=chance_of(len(inliers), partners, chance, len(pairs)),
         aligned=good and aligned(inliers, threshold),
+        places=min(places(inliers.src, spans[0]), places(inliers.dst, spans[1])),
     )

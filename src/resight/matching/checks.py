@@ -10,6 +10,7 @@ from resight.arrays import Bool, Float64
 from resight.matching.frames import Frames, jacobians
 
 MAX_ZOOM = 8.0  # linear change of size; beyond, hardly any feature would have matched
+APART, LOOKED_AT = 0.02, 64  # of the side of an image, within which all is one place; points that are looked at
 MAX_STRETCH = 8.0  # ratio of the axes of a circle's image: a plane seen at 83 degrees
 
 
@@ -61,6 +62,21 @@ def _thickness_without_one(points: Float64) -> float:
     outer = np.einsum("ni,nj->nij", points, points)
     covariances = (outer.sum(axis=0) - outer) / n - np.einsum("ni,nj->nij", means, means)
     return math.sqrt(max(0.0, np.linalg.eigvalsh(covariances)[:, 0].min()))
+
+
+def places(points: Float64, area: float) -> int:
+    """Number of separate places among the first 64 points (n, 2) in an image whose features span `area`, square pixels.
+
+    Points nearer than a fiftieth of its side are one place: features on one corner or blob overlap, so that whatever
+    carries one of them carries the others.
+    """
+    points = points[:LOOKED_AT]
+    near = np.linalg.norm(points[:, None] - points[None], axis=2) <= APART * math.sqrt(area)
+    left, count = np.ones(len(points), np.bool_), 0
+    while left.any():
+        left &= ~near[np.argmax(left)]
+        count += 1
+    return count
 
 
 def share(part: float, whole: float) -> float:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from resight.arrays import Bool, Float64
 from resight.errors import UsageError
 from resight.features.local.compact import Compact, Layout, compact, hull_area, layout
-from resight.matching.checks import aligned, once_per_place, plausible, share
+from resight.matching.checks import aligned, once_per_place, places, plausible, share
 from resight.matching.correspond import Correspondences, Int32, correspond
 from resight.matching.frames import Frames, similarities
 from resight.matching.shortlist import match
@@ -47,7 +47,9 @@ class Verification:
     `residual`: root mean square transfer error of the inliers, pixels of b, inf without inliers. `coverage`: area that
     the inliers span in a and in b, as a share of the area that all features span. `significance`: -log10 of the number
     of sets of so many inliers that chance alone would give (`significance`); above 0 is rarer than one per pair.
-    `aligned`: all inliers but one lie on a line, which is a hint but no proof.
+    `aligned`: all inliers but one lie on a line, which is a hint but no proof. `places`: at how many separate places
+    the inliers lie, in the image where they are fewer (`resight.matching.checks.places`); 0 where the significance is
+    not above 0, as for nearly all unrelated photos.
     """
 
     model: Model
@@ -59,6 +61,7 @@ class Verification:
     coverage: tuple[float, float]
     significance: float
     aligned: bool = False
+    places: int = 0
 
     @property
     def inliers(self) -> int:
@@ -72,8 +75,8 @@ class Verification:
 
     @property
     def verified(self) -> bool:
-        """Enough inliers, more than chance would give, and not all but one on a line."""
-        enough = self.transform is not None and self.inliers >= self.min_inliers
+        """Inliers at enough places, more than chance would give, and not all but one on a line."""
+        enough = self.transform is not None and self.places >= self.min_inliers
         return enough and self.significance > 0 and not self.aligned
 
 
@@ -125,6 +128,7 @@ def verify_correspondences(
     if transform is None:
         return Verification(model, None, pairs, mask, min_inliers, math.inf, (0.0, 0.0), -math.inf)
     inliers = frames.select(mask)
+    rare = significance(len(inliers), len(pairs), _chance(frames, threshold, second.span), model)
     return Verification(
         model=model,
         transform=transform,
@@ -133,8 +137,9 @@ def verify_correspondences(
         min_inliers=min_inliers,
         residual=math.sqrt(inliers.errors(transform).mean()),
         coverage=(share(hull_area(inliers.src), first.span), share(hull_area(inliers.dst), second.span)),
-        significance=significance(len(inliers), len(pairs), _chance(frames, threshold, second.span), model),
+        significance=rare,
         aligned=aligned(inliers, threshold),
+        places=min(places(inliers.src, first.span), places(inliers.dst, second.span)) if rare > 0 else 0,
     )
 
 

@@ -15,8 +15,9 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from resight.arrays import Float64
 from resight.errors import ArrayError
-from resight.features.local.compact import Compact, Float64, UInt8, UInt64
+from resight.features.local.compact import Compact, UInt8, UInt64
 from resight.matching.correspond import Correspondences, Int32, check_ratio
 
 SLACK = 2  # bits beyond the least Hamming distance of a feature at which a pair is still compared

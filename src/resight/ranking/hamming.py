@@ -17,16 +17,21 @@ from resight.ranking.pipeline import Composable, need, reorder
 from resight.ranking.query_words import words_of
 from resight.ranking.search import local_features, restrict, stack
 from resight.ranking.verification import VERIFIED, Verifier
-from resight.types import Evidence, Float32, Int64, LocalFeatures, Queries, Ranking
+from resight.types import Bool, Evidence, Float32, Int64, LocalFeatures, Queries, Ranking
+
+SURE = 5.0  # significance that a source needs: a wrong one does more harm than a right one that is left out
 
 
 @dataclass(frozen=True, eq=False)
 class HammingExpansion(Composable):
     """Search again with the query's descriptors and those of its best results, aggregated word by word.
 
-    `verified`: only results that geometry proves are used, and of these only the features that lie within the query's
-    frame; else the first `sources` results as they are (average expansion). Looks at the first `top` results; queries
-    without a source keep their descriptors. Scores are similarities again, so let `SpatialRerank` follow.
+    `verified`: only results that geometry proves beyond doubt are used, and of these only the features that lie within
+    the query's frame; else the first `sources` results as they are (average expansion). Looks at the first `top`
+    results; queries without a source keep their descriptors. A source is scored by the query and the other sources
+    alone: its own features would find themselves, however wrong it is. A longer query shares more words with any photo
+    by chance: scores are brought back to where unrelated photos were against the query alone. They are similarities
+    again, so let `SpatialRerank` follow.
     Online: the features of at most `sources` photos, and one more search.
     """
 
@@ -50,8 +55,7 @@ class HammingExpansion(Composable):
         return restrict(Ranking.from_lists([ids for ids, _ in found], [scores for _, scores in found]), self.allowed)
 
     def _search(self, query: LocalFeatures, sources: list[tuple[int, LocalFeatures]]) -> tuple[Int64, Float32]:
-        """Rows and scores (N,) of the query with its sources. A source is scored without its own features, which would
-        find themselves."""
+        """Rows and scores (N,) of the query with its sources, each of these without its own features."""
         photos = (query, *(features for _, features in sources))
         owner, descriptors = stack(photos, self.index.codebook.dim)
         multiple = min(self.index.kernel.query_multiple, len(self.index.codebook))
@@ -60,19 +64,28 @@ class HammingExpansion(Composable):
         aggregated = self.index.aggregate_query(np.zeros(len(owner), np.int64), descriptors, words)
         ranking = self.index.search_aggregated(aggregated, queries=1)
         ids, scores = ranking.ids[0], ranking.scores[0].copy()
+        if not (sources and len(ids)):
+            return ids, scores
+        unrelated = float(np.median(scores))
+
+        def level(part: Bool) -> float:
+            """What unrelated photos score against the features in `part`: chance adds up as words do."""
+            return unrelated * float(np.sqrt(len(np.unique(words[part])) / len(aggregated)))
+
+        scores -= unrelated
         for number, (row, _) in enumerate(sources, 1):
             others = owner != number
-            scores[ids == row] = self.index.score(row, descriptors[others], words[others])
-        rows, levels = reorder(ids, scores)
+            if row in ids:  # not so for one that a stopped run left out of the index
+                own = self.index.score(row, descriptors[others], words[others])
+                scores[ids == row] = own - level(others)
+        rows, levels = reorder(ids, scores + level(owner == 0))
         return rows, levels
 
     def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
         """The rows whose features enriched the query; nothing when there were none."""
         ranking = need(before, "HammingExpansion")
-        rows = [
-            row
-            for row, _ in self._sources(local_features(queries)[query], ranking.ids[query], _own_rows(queries)[query])
-        ]
+        local, own_row = local_features(queries)[query], _own_rows(queries)[query]
+        rows = [row for row, _ in self._sources(local, ranking.ids[query], own_row)]
         if not rows:
             return ()
         kind = "verified" if self.verified else "first"
@@ -87,7 +100,9 @@ class HammingExpansion(Composable):
             rows = rows[: self.sources]
             return list(zip(rows.tolist(), self.verifier.features(rows), strict=True))
         proofs = zip(rows.tolist(), self.verifier(query, rows), strict=True)
-        chosen = [(row, proof) for row, proof in proofs if proof.verified][: self.sources]
+        chosen = [(row, proof) for row, proof in proofs if proof.verified and proof.significance >= SURE][
+            : self.sources
+        ]
         features = self.verifier.features(np.array([row for row, _ in chosen], np.int64)) if chosen else []
         return [(row, within(query, f, proof)) for (row, proof), f in zip(chosen, features, strict=True)]
 

@@ -18,7 +18,7 @@ from resight.errors import UsageError
 from resight.features.local.compact import Compact, compact
 from resight.matching.geometry import Model, Verification, verify_many
 from resight.ranking.bounded_cache import BoundedCache
-from resight.ranking.pipeline import Composable, need, reorder
+from resight.ranking.pipeline import Composable, Pipeline, need, reorder
 from resight.ranking.search import Scale, local_features
 from resight.types import Evidence, Float32, Int64, LocalFeatures, Queries, Ranking
 
@@ -152,3 +152,15 @@ def describe(verification: Verification) -> str:
         f"{verification.inliers} of {verification.tentative} matched features agree on one {verification.model} view; "
         f"chance gives that once in 10^{chance:.0f} photos"
     )
+
+
+def with_own_scores(pipeline: Pipeline, queries: Queries) -> tuple[Ranking, Ranking]:
+    """The answer of a pipeline, and what results owe to the queries alone: the ranking after its first verification,
+    before any expansion; in pipelines without verification the answer itself.
+    """
+    own, ranking = None, None
+    for stage in pipeline.stages:
+        ranking = stage(queries, ranking)
+        own = ranking if own is None and isinstance(stage, SpatialRerank) else own
+    found = need(ranking, "an answer")
+    return found, found if own is None else own

@@ -12,6 +12,8 @@ import numpy as np
 from resight.collection.answer import Answer
 from resight.collection.collection import Collection
 from resight.ranking.vector_database import VectorDatabase
+from resight.recipes.catalogue import find_recipe
+from resight.recipes.graph import explore_exploit
 from resight.reports.pictures import shown_pixels
 from resight.types import Int64, KnnGraph
 from resight.viz.graph import GraphEdge, GraphNode, draw_graph
@@ -59,7 +61,7 @@ def _node(path: str, caption: str) -> GraphNode:
 
 def _path(collection: Collection, answer: Answer, recipe: str | None, options: Mapping[str, Any]) -> list[int]:
     """Rows on the way from the query to the last result shown, which the traversal knows."""
-    if recipe != "explore-exploit":
+    if recipe is None or find_recipe(recipe).build is not explore_exploit:
         return []
     last = answer.results[:SHOWN][-1]
     evidence = collection.pipeline(None, recipe, **options).explain(answer.query.queries(), 0, last.row)

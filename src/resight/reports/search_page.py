@@ -22,7 +22,7 @@ def search_page(collection: Collection, answer: Answer, graph: bytes | None = No
     ]
     figures = [] if graph is None else [("How the first results hang together: green edges are proven", graph)]
     sections = [report_query(collection, answer)]
-    return ReportPage("Where else is this?", answer.query.name, summary, figures, sections, legend(answer.rule))
+    return ReportPage("Where else is this?", "", summary, figures, sections, legend(answer.rule))
 
 
 def legend(rule: MatchRule) -> list[str]:

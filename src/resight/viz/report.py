@@ -266,9 +266,13 @@ def _card(anchor: str, rank: int, result: ReportResult, inline: bool) -> str:
     name, verdict = _verdict(result.relevant)
     caption = f'<p class="caption">{text(result.caption)}</p>' if result.caption else ""
     return f"""<li class="card {name}"><div class="thumb">{image}<span class="rank">{rank}</span>{verdict}</div>
-<p class="line">{_badge(result)}<span class="score">score {result.score:.4g}</span></p>
+<p class="line">{_badge(result)}<span class="score">score {_score(result.score)}</span></p>
 {caption}{photo_name(result.id)}</li>
 """
+
+
+def _score(score: float) -> str:
+    return f"{score:.3g}" if abs(score) < 10 else f"{score:.1f}"
 
 
 def thumbnail(image: Pixels | bytes | None, alt: str) -> str:

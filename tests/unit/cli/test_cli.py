@@ -29,6 +29,7 @@ COMMANDS = [
     "info",
     "check",
     "duplicates",
+    "group",
     "demo",
     "evaluate",
     "fit",
@@ -114,7 +115,16 @@ def test_index_search_and_all_the_others(tmp_path):
         assert drawn.size[0] > 500
 
     assert run_json("duplicates", name, "--no-near") == []
+    things = run_json("group", name, "--report", tmp_path / "things.html")
+    assert all(len(thing["ids"]) == len(thing["inliers"]) >= 2 for thing in things)
+    assert "What is here?" in (tmp_path / "things.html").read_text()
+    run_json("duplicates", name, "--no-near", "--report", tmp_path / "twice.html")
+    assert "There are no duplicates." in (tmp_path / "twice.html").read_text()
     assert all(finding["state"] == "ok" for finding in run_json("check", name))
+    relearned = run_json("relearn", name)
+    assert (relearned["words"], relearned["photos"]) == (64, 12)
+    assert relearned["threshold"] >= 24
+    assert run_json("search", name, "008-0.jpg")["calibrated"]
     assert run_json("remove", name, "008-1.jpg", "008-2.jpg") == {"removed": 2}
     (more.folder / "008-0.jpg").unlink()
     assert run_json("remove", name, "--missing") == {"removed": 1}
@@ -138,10 +148,23 @@ def test_what_people_see(built, tmp_path):
     assert "recipe" in run("info", built.path)[1]
     assert "15 photos indexed" in run("check", built.path)[1]
     assert "no duplicates" in run("duplicates", built.path, "--no-near")[1]
+    assert "joined by" in run("group", built.path)[1]
     assert run("--version")[1].strip() == f"resight {resight.__version__}"
     for command in COMMANDS:
         code, out, _ = run(*command.split(), "--help")
         assert (code, "Usage:" in out) == (0, True)
+
+
+def test_search_says_in_a_sentence_that_the_calibration_is_missing(copied):
+    (copied.path / "derived" / "confidence.json").unlink()
+    code, out, err = run("search", copied.path, "001-0.jpg")
+    assert (code, "2 matches (proof by geometry needed)" in out) == (0, True)
+    assert "it is not known what unrelated photos score" in " ".join(err.split())
+    assert "resight check --repair" in " ".join(err.split())
+    assert run_json("search", copied.path, "001-0.jpg")["calibrated"] is False
+    assert run("check", copied.path)[0] == 1
+    assert run("check", copied.path, "--repair")[0] == 0
+    assert run_json("search", copied.path, "001-0.jpg")["calibrated"] is True
 
 
 def test_search_with_a_box_and_a_condition(built):
@@ -178,8 +201,11 @@ USAGE = [
     (("remove", "{c}", "nosuch"), "no photo with id 'nosuch'"),
     (("remove", "{c}"), "there is nothing to remove"),
     (("index", "{tmp}/nowhere", "--to", "{tmp}/new.resight"), "nowhere' cannot be scanned"),
-    (("index", "{photos}", "--to", "{tmp}/new.resight", "--recipe", "nosuch"), "recipe 'nosuch' is unknown"),
-    (("index", "{photos}", "--to", "{tmp}/new.resight", "--set", "cuont=3"), "has no setting 'cuont'"),
+    (
+        ("index", "{photos}", "--to", "{tmp}/new.resight", "--recipe", "nosuch"),
+        "recipe 'nosuch' cannot index photos: choose one of classic",
+    ),
+    (("index", "{photos}", "--to", "{tmp}/new.resight", "--set", "cuont=3"), "has no option 'cuont'"),
     (("index", "{photos}", "--to", "{tmp}/new.resight", "--set", "count=many"), "count='many'"),
     (("index", "{photos}", "--to", "{tmp}/new.resight", "--set", "count"), "not of the form KEY=VALUE"),
     (("index", "{photos}", "--to", "{tmp}/new.resight", "--set", "count=["), "has no value that can be read"),
@@ -249,7 +275,7 @@ def test_another_version(copied):
     stamp.write_text(whole.replace('"format": 1', '"format": 0'))
     assert "has the old format 0" in complaint(1, "info", copied.path)
     stamp.write_text(whole.replace('"classic"', '"tomorrow"'))
-    assert "recipe 'tomorrow' is unknown" in complaint(1, "search", copied.path, "001-0.jpg")
+    assert "recipe 'tomorrow' cannot index photos" in complaint(1, "search", copied.path, "001-0.jpg")
     stamp.write_text("{")
     assert "is damaged" in complaint(1, "info", copied.path)
 
@@ -266,7 +292,7 @@ def test_a_damaged_index(copied):
     assert "is damaged" in complaint(1, "search", copied.path, "001-0.jpg")
     code, out, _ = run("check", copied.path, "--json")
     assert code == 1
-    assert [finding["name"] for finding in json.loads(out) if finding["state"] == "BROKEN"] == ["index"]
+    assert [finding["name"] for finding in json.loads(out) if finding["state"] == "BROKEN"] == ["asmk.safetensors"]
     assert run("check", copied.path, "--repair")[0] == 0
     assert run("search", copied.path, "001-0.jpg")[0] == 0
 
@@ -324,9 +350,9 @@ def test_a_full_disk(small_disk, tmp_path):
 def test_a_disk_that_is_full_when_the_index_is_written(small_disk, tmp_path):
     photos = make_photos(tmp_path / "photos", 2)
     name = small_disk / "c.resight"
-    many = ["--set", "count=150", "--set", "enlarge_below=0", "--set", "words=880"]  # a codebook of 1 MB
+    many = ["--set", "count=150", "--set", "enlarge_below=0", "--set", "words=880"]  # a codebook of half a megabyte
     filler = small_disk / "filler"
-    filler.write_bytes(bytes(1_200_000))
+    filler.write_bytes(bytes(1_500_000))
     assert "the disk is full: free some space" in complaint(1, "index", photos.folder, "--to", name, *many)
     filler.unlink()
     assert run_json("index", photos.folder, "--to", name)["unchanged"] == 6
@@ -376,6 +402,8 @@ def test_demo(tmp_path):
     outcome = run_json("demo", "--to", tmp_path)
     assert outcome["map"] > 0.95
     assert len(outcome["queries"]) == 19
+    assert outcome["without_partner"] == {"photos": 48, "matches": 0}
+    assert all(query["matches"] == query["right_matches"] for query in outcome["queries"])
     page = Path(outcome["report"]).read_text()
     assert "resight demo" in page
     again = run_json("demo", "--to", tmp_path)

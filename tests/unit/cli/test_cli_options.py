@@ -80,7 +80,8 @@ COMMANDS = dict(leaves(typer.main.get_command(app)))
 
 def test_the_commands():
     assert {" ".join(path) for path in COMMANDS} == {
-        "index", "add", "remove", "label", "search", "explain", "info", "check", "duplicates", "demo",
+        "index", "add", "remove", "relearn", "label", "search", "explain", "info", "check", "duplicates", "group",
+        "demo",
         "graph build", "graph tune", "fit whitening", "fit fusion", "fit separation", "fit similarity",
         "models list", "models pull", "evaluate", "bench list", "bench compare", "bench reproduce",
     }  # fmt: skip

@@ -20,6 +20,7 @@ from resight.artifacts.vlad import make_vlad
 from resight.cli import app
 from resight.collection import open_collection
 from resight.collection.check import check_collection, repair_collection
+from resight.collection.update import begin
 from resight.errors import CollectionLocked, UsageError
 from resight.features.whitening import fit_pca
 from resight.fitting.fusion import fit_fusion
@@ -57,7 +58,7 @@ def whole(fitted, tmp_path_factory):
         make_vlad(writer)
         ApproximateIndex.over(collection.vectors()[1]).save(files.place(writer, files.VECTOR_LISTS))
         BlockLog(files.place(writer, files.VERIFIED_LOG), "test").append(0, bytes(100))
-    assert [artifact.name for artifact in ARTIFACTS if not artifact.exists(path)] == []
+    assert [artifact for artifact in ARTIFACTS if not artifact.exists(path)] == [files.UNFINISHED]
     return path
 
 
@@ -83,6 +84,9 @@ def test_a_whole_collection_is_ok(whole):
 def test_check_sees_every_damaged_artifact(copy, artifact):
     """Whatever the damage, down to one bit, in the header or in the values."""
     path = artifact.path(copy)
+    if artifact is files.UNFINISHED:
+        with writing(copy, "test") as writer:
+            begin(writer)
     content = path.read_bytes()
     rng = np.random.default_rng(len(content))
     damages = {"nonsense": NONSENSE, "empty": b""}

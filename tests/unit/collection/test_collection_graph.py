@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from photo_factory import make_photos
 from resight.artifacts.files import GRAPH, OFFLINE, TUNED
 from resight.cli import app
-from resight.collection.collection import open_collection
+from resight.collection import open_collection
 from resight.errors import CollectionError, UsageError
 from resight.fitting.graphs import build_graph, tune
 from resight.fitting.labels import label

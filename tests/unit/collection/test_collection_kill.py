@@ -147,15 +147,22 @@ def test_twenty_kills(world, tmp_path):
 
 
 STOPS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+STOPPED = 21
 
 
-def stopped_after(seconds, stop, *arguments):
-    """Run the command and send it a signal; its exit code and what it said on standard error."""
-    process = command(*arguments)
-    time.sleep(seconds)
+def stopped_at_work(name, share, stop, seconds, *arguments):
+    """Run the command, and send it a signal when `share` of the `seconds` have passed since it began to write.
+
+    Its exit code, what it said on standard error, and how long it wrote.
+    """
+    process, mark = command(*arguments), name / "derived" / "unfinished.json"
+    while not mark.exists() and process.poll() is None:
+        time.sleep(0.002)
+    began = time.perf_counter()
+    time.sleep(share * seconds)
     process.send_signal(stop)
     _, said = process.communicate(timeout=120)
-    return process.returncode, said
+    return process.returncode, said, time.perf_counter() - began
 
 
 def has_work_left(name):
@@ -170,30 +177,34 @@ def has_work_left(name):
 
 @pytest.mark.slow
 def test_a_stopped_removal_is_finished_by_the_same_command(world, tmp_path):
-    base, seconds = world
+    base, _ = world
     rng, whole = random.Random(5), answers(base / "after-remove.resight")
     arguments = steps(base, name := tmp_path / "c.resight")["remove"]
-    stopped = repaired = 0
-    for number in range(36):
+    seconds, stopped, repaired = 4.0, 0, 0
+    for number in range(4 * STOPPED):
         shutil.rmtree(name, ignore_errors=True)
         shutil.copytree(base / "after-add.resight", name)
-        code, said = stopped_after(rng.uniform(0.4, 1.05) * seconds["remove"], STOPS[number % 3], *arguments)
+        code, said, wrote = stopped_at_work(name, rng.random(), STOPS[stopped % 3], seconds, *arguments)
         if code == 0:
+            seconds = min(seconds, wrote)  # it came to its end before the signal: the next ones come earlier
             continue
         assert code in (-signal.SIGKILL, -signal.SIGTERM, 130, -signal.SIGINT), said
         assert code != 130 or "stopping: what was done so far is kept" in said
         stopped += 1
-        gone = GONE[0] not in open_collection(name).ids
-        if has_work_left(name) and gone and number % 2:
+        work = has_work_left(name)
+        if work and number % 3 == 0:
             subprocess.run(command_line("check", name, "--repair"), check=True, capture_output=True)
             repaired += 1
-        elif not gone or has_work_left(name):
+        if GONE[0] in open_collection(name).ids or has_work_left(name):
             report, _ = finish(*arguments)
             assert report["removed"] in (0, len(GONE))
         assert not [finding for finding in check_collection(name) if not finding.ok]
         assert answers(name) == whole
-    print(f"{stopped} of 36 runs were stopped, {repaired} of them repaired by check")
-    assert stopped >= 20
+        if stopped == STOPPED:
+            break
+    print(f"{stopped} runs were stopped, {repaired} of them mended by check --repair")
+    assert stopped == STOPPED
+    assert repaired
 
 
 def test_no_scratch_is_left_for_long(world):

@@ -7,7 +7,10 @@ import pytest
 from PIL import Image
 
 from photo_factory import HEIGHT, SMALL, WIDTH, make_photos, picture, save, view
+from resight.artifacts import inverted_file
 from resight.collection import create_collection, open_collection
+from resight.collection.check import check_collection, repair_collection
+from resight.index.asmk import Codebook
 from resight.ranking.confidence import LEAST_THRESHOLD, MOST_THRESHOLD
 
 
@@ -98,3 +101,61 @@ def test_one_by_one_in_batches_and_at_once_answer_alike(tmp_path):
     groups = {name: set(group) - {name} for group in photos.groups for name in group}
     assert found[1] == found[3] == found[len(paths)]
     assert found[1][1] == [groups[name] for name in photos.names]
+
+
+def test_relearning_is_as_if_all_had_come_at_once(tmp_path):
+    photos = make_photos(tmp_path / "photos", objects=5)
+    paths = [photos.folder / name for name in photos.names]
+    create_collection(tmp_path / "once.resight", "classic", SMALL).add(paths)
+    grown = create_collection(tmp_path / "grown.resight", "classic", SMALL)
+    grown.add(paths[:11])
+    grown.add(paths[11:])
+    once = open_collection(tmp_path / "once.resight")
+    assert grown.snapshot.index.codebook.fingerprint != once.snapshot.index.codebook.fingerprint
+    grown.relearn()
+    assert grown.snapshot.finished
+    assert grown.snapshot.index.codebook.fingerprint == once.snapshot.index.codebook.fingerprint
+    assert grown.snapshot.confidence == once.snapshot.confidence
+    assert all(finding.ok for finding in check_collection(grown.path))
+
+
+def test_the_codebook_is_learned_anew_when_half_as_many_photos_came(tmp_path):
+    photos = make_photos(tmp_path / "photos", objects=5)
+    paths = [photos.folder / name for name in photos.names]
+    collection = create_collection(tmp_path / "c.resight", "classic", SMALL)
+    learned = []
+    for start, end in ((0, 6), (6, 8), (8, 9), (9, 15)):
+        collection.add(paths[start:end])
+        learned.append(collection.snapshot.index.codebook.fingerprint)
+    assert learned[0] == learned[1]
+    assert len(set(learned)) == 3
+
+
+def test_a_given_codebook_stays_however_many_photos_come(tmp_path):
+    photos = make_photos(tmp_path / "photos", objects=5)
+    paths = [photos.folder / name for name in photos.names]
+    words = Codebook.fit(np.random.default_rng(0).random((500, 128), np.float32), 40)
+    collection = create_collection(tmp_path / "c.resight", "classic", SMALL)
+    collection.add(paths[:2], codebook=words)
+    collection.add(paths[2:])
+    assert collection.snapshot.index.codebook.fingerprint == words.fingerprint
+    collection.relearn()
+    assert collection.snapshot.index.codebook.fingerprint != words.fingerprint
+
+
+@pytest.mark.parametrize("name", ["_save_codebook", "_follow", "calibrate"])
+def test_a_stopped_relearning_is_known_and_finished(copied, name):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inverted_file, name, lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        collection = open_collection(copied.path)
+        with pytest.raises(KeyboardInterrupt):
+            collection.relearn()
+    assert not open_collection(copied.path).snapshot.finished
+    assert all(finding.ok for finding in repair_collection(copied.path))
+    assert open_collection(copied.path).search("001-0.jpg").confident
+
+
+def test_an_empty_collection_has_nothing_to_relearn(tmp_path):
+    collection = create_collection(tmp_path / "c.resight", "classic", SMALL)
+    collection.relearn()  # nothing is there yet, which is no error
+    assert collection.snapshot.finished

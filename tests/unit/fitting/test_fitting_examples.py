@@ -103,7 +103,7 @@ def test_files_that_hold_no_labels(file, content, why):
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(UsageError, match=r"none\.csv cannot be read: No such file"):
         read_pairs(tmp_path / "none.csv", IDS)
-    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+    with pytest.raises(UsageError, match="cannot be read: it is a folder"):
         read_groups(tmp_path, IDS, ROWS)
 
 

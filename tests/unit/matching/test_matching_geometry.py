@@ -1,11 +1,13 @@
 """Verification on made scenes: known transforms, impossible transforms, degenerate and unlucky input."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from resight.errors import ArrayError, UsageError
+from resight.matching.checks import places
 from resight.matching.correspond import Correspondences
 from resight.matching.geometry import estimate, significance, verify, verify_correspondences, verify_many
 from resight.types import LocalFeatures
@@ -230,3 +232,30 @@ def test_errors_say_what_is_wrong():
         estimate(a.xy, b.xy[:-1])
     with pytest.raises(UsageError, match="NaN"):
         estimate(np.full((5, 2), np.nan), np.zeros((5, 2)))
+
+
+def test_inliers_on_one_spot_are_one_place():
+    """Features on one blob overlap: whatever carries one of them carries all, so that they prove nothing together."""
+    a, b = scene(AFFINE, inliers=8, outliers=40, noise=0.2, seed=3)
+    spread = verify(a, b)
+    assert spread.verified
+    assert 5 <= spread.places <= 8
+    rng = np.random.default_rng(3)
+    spot = a.xy.copy()
+    spot[:8] = 300 + rng.uniform(0, 14, (8, 2))
+    moved = b.xy.copy()
+    moved[:8] = apply(AFFINE, spot[:8])
+    crowded = verify(replace(a, xy=spot), replace(b, xy=moved))
+    assert crowded.inliers >= 5
+    assert crowded.significance > 5
+    assert crowded.places < 5
+    assert not crowded.verified
+
+
+def test_places_are_apart_by_a_share_of_the_image():
+    corner = np.array([(0, 0), (3, 0), (0, 3), (500, 0), (503, 0), (0, 500)], float)
+    assert places(corner, 500.0**2) == 3
+    assert places(corner, 50.0**2) == 6
+    assert places(corner[:1], 0.0) == 1
+    assert places(corner[:0], 500.0**2) == 0
+    assert places(np.arange(4000.0).reshape(-1, 2) * 9, 100.0**2) == 64

@@ -6,7 +6,8 @@ import pytest
 from photo_factory import picture
 from resight.errors import ArrayError, UsageError
 from resight.features.local.compact import Compact, compact, layout
-from resight.features.local.rootsift import RootSift, pack, unpack, unpack_compact
+from resight.features.local.packed import pack, unpack, unpack_compact
+from resight.features.local.rootsift import RootSift
 from resight.matching import shortlist
 from resight.matching.correspond import correspond
 from resight.matching.shortlist import match

@@ -1,10 +1,20 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from resight.index.asmk import Asmk, Codebook
-from resight.ranking.confidence import LEAST_THRESHOLD, UNKNOWN, Confidence, calibrate, calibrate_vectors
+from resight.ranking.confidence import (
+    LEAST_THRESHOLD,
+    MOST_THRESHOLD,
+    THINGS,
+    UNKNOWN,
+    Confidence,
+    calibrate,
+    calibrate_vectors,
+)
 from resight.ranking.search import stack
 from resight.ranking.verification import Verifier
 from resight.types import LocalFeatures
@@ -22,6 +32,11 @@ def twin(features, shift=9.0):
     return LocalFeatures(
         features.xy + np.float32(shift), features.scale, features.angle, features.strength, features.descriptors
     )
+
+
+def joined(a, b):
+    return LocalFeatures(*(np.concatenate((getattr(a, name), getattr(b, name)))
+                           for name in ("xy", "scale", "angle", "strength", "descriptors")))  # fmt: skip
 
 
 def calibrated(rows, **options):
@@ -84,6 +99,44 @@ def test_few_photos_ask_for_geometry():
     few = calibrated([image(rng) for _ in range(3)])
     assert (few.threshold, few.pairs, few.location) == (LEAST_THRESHOLD, 6, 0.0)
     assert few.scale > 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 11, 12, 25])
+def test_the_threshold_is_between_what_geometry_asks_and_what_it_gives(count):
+    rng = np.random.default_rng(count)
+    learnt = calibrated([image(rng) for _ in range(count)])
+    assert LEAST_THRESHOLD <= learnt.threshold <= MOST_THRESHOLD
+    assert (learnt.location > 0) == (count >= THINGS)
+
+
+@pytest.mark.parametrize("count", [4, 40, 80])
+def test_copies_alone_leave_the_least_threshold(count):
+    first = image(np.random.default_rng(6))
+    learnt = calibrated([twin(first, shift) for shift in range(count)])
+    assert (learnt.threshold, learnt.location, learnt.pairs) == (LEAST_THRESHOLD, 0.0, 0)
+
+
+def test_many_copies_of_one_photo_among_others_do_not_move_the_scale():
+    rng = np.random.default_rng(7)
+    others = [image(rng) for _ in range(20)]
+    alone = calibrated(others)
+    crowded = calibrated([*others, *(twin(others[0], shift) for shift in range(60))])
+    assert crowded.location < 2 * alone.location + alone.scale
+    assert crowded.scale < 3 * alone.scale
+
+
+def test_photos_related_through_others_count_as_related():
+    rng = np.random.default_rng(8)
+    parts = [image(rng, 40) for _ in range(15)]
+    chain = [joined(a, b) for a, b in itertools.pairwise(parts)]  # each shares its half with the next one alone
+    assert calibrated(chain).pairs == 0
+
+
+def test_an_extreme_tail_does_not_ask_for_more_than_a_proof_gives():
+    rng = np.random.default_rng(9)
+    rows = [image(rng) for _ in range(20)]
+    lifted = calibrated(rows, bonus=lambda queries, every: rng.exponential(40, (len(queries), len(every))))
+    assert lifted.threshold == MOST_THRESHOLD
 
 
 def test_photos_that_share_nothing():

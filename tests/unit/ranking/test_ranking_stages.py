@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from resight.collection.answer import MatchRule
 from resight.errors import UsageError
 from resight.features.local.compact import compact
 from resight.index.asmk import Asmk, Codebook
 from resight.matching.geometry import verify
 from resight.ranking.confidence import UNKNOWN, Confidence
-from resight.ranking.hamming import HammingExpansion, within
+from resight.ranking.hamming import SURE, HammingExpansion, within
+from resight.ranking.pipeline import Pipeline
 from resight.ranking.query_words import words_of
 from resight.ranking.search import AsmkSearch, local_features, restrict, stack
 from resight.ranking.vector_database import VectorDatabase
-from resight.ranking.verification import CEILING, ONSET, WEIGHT, SpatialRerank, Verifier, describe, evidence
+from resight.ranking.verification import (
+    CEILING,
+    ONSET,
+    WEIGHT,
+    SpatialRerank,
+    Verifier,
+    describe,
+    evidence,
+    with_own_scores,
+)
 from resight.recipes.catalogue import Settings, settings_of
 from resight.recipes.local import classic
 from resight.recipes.resources import ArrayResources
@@ -206,8 +219,10 @@ def test_rerank_keeps_short_and_empty_rows(verifier, world):
 
 
 def test_expansion_finds_what_the_query_does_not_show(world, verifier, queries):
-    plain = AsmkSearch(world[2])(queries)
-    expanded = HammingExpansion(world[2], verifier)(queries, plain)
+    index = Asmk(Codebook.fit(np.concatenate([f.descriptors for f in world[1]]), 200), binary=False, query_multiple=2)
+    index.add(*stack(tuple(world[1]), DIM))
+    plain = AsmkSearch(index)(queries)
+    expanded = HammingExpansion(index, verifier)(queries, plain)
     gain = [_score(expanded, row) - _score(plain, row) for row in range(12)]
     assert gain[1] > max(0, *gain[2:])
 
@@ -242,7 +257,9 @@ def test_expansion_without_a_source_is_the_search_again(world, verifier):
 
 @pytest.mark.parametrize("verified", [True, False])
 def test_a_source_gains_nothing_from_its_own_features(world, verifier, queries, verified):
-    """It scores as if it had not been a source; all others score as the whole enriched query finds them."""
+    """It scores as if it had not been a source; all others score as the whole enriched query finds them. What unrelated
+    photos score grows with the root of the number of words, and is brought back to that of the query alone.
+    """
     index, before = world[2], AsmkSearch(world[2])(queries)
     stage = HammingExpansion(index, verifier, sources=4, verified=verified)
     sources = stage.explain(queries, 0, 0, before)[0].data["sources"]
@@ -250,10 +267,14 @@ def test_a_source_gains_nothing_from_its_own_features(world, verifier, queries, 
     found = stage(queries, before)
     scores = dict(zip(found.ids[0].tolist(), found.scores[0].tolist(), strict=True))
     features = {row: _added(world, verifier, row, verified) for row in sources}
+    first, words = _scores_and_words(index, (world[0], *features.values()))
+    query_words = _scores_and_words(index, (world[0],))[1]
+    unrelated = np.median(first)
     for row in range(12):
         parts = (world[0], *(part for source, part in features.items() if source != row))
-        alone = index.scores(np.zeros(sum(map(len, parts)), int), stack(parts, DIM)[1])[0, row]
-        assert scores[row] == pytest.approx(alone, rel=1e-5)
+        alone, count = _scores_and_words(index, parts)
+        back = unrelated * (np.sqrt(count / words) - np.sqrt(query_words / words))
+        assert scores[row] == pytest.approx(alone[row] - back, rel=1e-4)
     assert found.scores[0].tolist() == sorted(found.scores[0].tolist(), reverse=True)
 
 
@@ -263,6 +284,22 @@ def test_the_only_source_keeps_its_score(world, verifier):
     before = AsmkSearch(world[2])(queries)
     found = HammingExpansion(world[2], verifier, sources=1)(queries, before)
     assert _score(found, 0) == pytest.approx(_score(before, 0), rel=1e-5)
+
+
+def _scores_and_words(index, parts):
+    descriptors = stack(parts, DIM)[1]
+    return index.scores(np.zeros(len(descriptors), int), descriptors)[0], len(np.unique(index.query_words(descriptors)))
+
+
+def test_a_doubtful_photo_is_no_source(world, verifier, queries):
+    before = AsmkSearch(world[2])(queries)
+
+    def doubting(query, rows):
+        return [replace(proof, significance=SURE - 0.1) for proof in verifier(query, rows)]
+
+    assert verifier(world[0], [0])[0].significance > SURE
+    stage = HammingExpansion(world[2], doubting)
+    assert stage.explain(queries, 0, 0, before) == ()
 
 
 def _added(world, verifier, row, verified):
@@ -303,8 +340,13 @@ def test_within_keeps_what_lies_in_the_frame(world, verifier):
         within(query, rows[5], verifier(query, [5])[0])
 
 
+def resources_of(world, verifier):
+    database = VectorDatabase.over(np.eye(2, dtype=np.float32))  # which recipe classic does not look at
+    return ArrayResources(database, index=world[2], verifier=verifier)
+
+
 def test_classic_puts_the_stages_together(world, verifier, queries):
-    resources = ArrayResources(VectorDatabase.over(np.eye(2, dtype=np.float32)), world[2], UNKNOWN, verifier)
+    resources = resources_of(world, verifier)
     names = [type(stage).__name__ for stage in classic(resources).stages]
     assert names == ["AsmkSearch", "SpatialRerank", "HammingExpansion", "SpatialRerank"]
     assert len(classic(resources, expand=False).stages) == 2
@@ -312,6 +354,26 @@ def test_classic_puts_the_stages_together(world, verifier, queries):
     assert ranking.ids[0, 0] == 0
     assert sorted(ranking.ids[0].tolist()) == list(range(12))
     assert sorted(classic(resources, allowed=np.array([2, 8]))(queries).ids[0].tolist()) == [2, 8]
+
+
+def test_own_scores_are_those_before_expansion(world, verifier, queries):
+    pipeline = classic(resources_of(world, verifier))
+    found, own = with_own_scores(pipeline, queries)
+    assert np.array_equal(found.scores, pipeline(queries).scores)
+    assert np.array_equal(own.scores, Pipeline(pipeline.stages[:2])(queries).scores)
+    search = Pipeline((AsmkSearch(world[2]),))
+    assert with_own_scores(search, queries)[1].scores.tolist() == search(queries).scores.tolist()
+
+
+def test_a_match_needs_its_own_proof(world, verifier):
+    """Whatever expansion adds: the score without it, or the geometry of the result, must reach the threshold too."""
+    proof, rule = verifier(world[0], [0])[0], MatchRule(60.0, proof=True)
+    assert evidence(proof) == 48
+    assert rule(500.0, proof, own=61.0)
+    assert not rule(500.0, proof, own=59.0)
+    assert not rule(59.0, proof, own=61.0)
+    assert MatchRule(48.0, proof=True)(500.0, proof, own=-np.inf)
+    assert not rule(500.0, verifier(world[0], [5])[0], own=500.0)
 
 
 def test_settings_come_from_the_recipe():

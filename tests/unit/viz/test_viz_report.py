@@ -99,7 +99,39 @@ def test_page_is_complete():
     assert "AP none" in words
     assert "4 queries" in words
     assert all(image.get("alt") for image in reader.all("img"))
-    assert words.count("no match") == 3 * (2 + 2)  # on the card and in the dialog
+    assert words.count("no match") == 3 * (2 + 2 + 1)  # on the card, in the dialog and over the fold
+
+
+def test_what_is_no_match_is_folded_and_small():
+    """Matches come first; behind them the others wait, unless one of them is a right one that was missed."""
+
+    def page(*results):
+        html = render(ReportPage("t", queries=[query(results, any(r.match for r in results))]))
+        details = Reader(html).all("details")
+        return html, [("open" in attributes) for attributes in details]
+
+    match, other = result("a", 90, True), result("b", 9, False)
+    html, folds = page(other, match, result("c", 8, False))
+    assert folds == [False]
+    assert "2 more photos, no match" in html
+    assert html.index(">a</bdi>") < html.index(">b</bdi>")
+    assert page(match, result("c", 8, False, relevant=True))[1] == [True]
+    html, folds = page(other)
+    assert (folds, "results small" in html) == ([], True)
+    assert page(match)[1] == []
+    assert page(result("a", 9, None))[1] == []
+
+
+def test_a_file_that_is_gone_is_said_in_words():
+    gone = ReportQuery("q", None, [ReportResult("a", None, 9.0, True)], True, box=Box(0, 0, 5, 5))
+    reader = Reader(render(ReportPage("t", queries=[gone])))
+    assert reader.text().count("The file is gone or can no longer be read.") == 2
+    assert reader.all("img") == []
+
+
+def test_the_legend_stands_under_the_numbers():
+    page = render(ReportPage("t", summary=[("photos", "3")], legend=["One <b>.", "Two."]))
+    assert '<p class="legend">One &lt;b&gt;. Two.</p></header>' in page
 
 
 def test_targets_exist_once():

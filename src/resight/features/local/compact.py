@@ -16,12 +16,12 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.arrays import Float64
 from resight.errors import ArrayError
 from resight.types import Float32, LocalFeatures, as_array
 
 UInt8 = NDArray[np.uint8]
 UInt64 = NDArray[np.uint64]
-Float64 = NDArray[np.float64]
 
 LEVELS = 255
 
@@ -128,7 +128,7 @@ def layout(features: LocalFeatures | Layout) -> Layout:
 def compact(features: LocalFeatures | Compact) -> Compact:
     """The compact form of `features`, its descriptors rounded to 256 levels between their least and greatest component.
 
-    For features that were stored (`resight.features.local_features.pack`) that changes nothing; compact ones come back.
+    For features that were stored (`resight.features.local.packed.pack`) that changes nothing; compact ones come back.
     """
     if isinstance(features, Compact):
         return features
