@@ -66,6 +66,6 @@ def test_a_turned_and_resized_photograph_gives_its_transform(degrees, zoom):
     turned = cv2.warpAffine(small, pixels, (width, height), flags=cv2.INTER_LINEAR)
     result = verify(rootsift(image), rootsift(turned))
     assert result.inliers >= 100
-    assert result.inliers >= 0.8 * result.tentative
+    assert result.inliers >= 0.75 * result.tentative  # a shortlist leaves some second neighbours unseen
     corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1.0]])
     assert np.abs(corners @ (result.transform - truth)[:2].T).max() < 1.0
