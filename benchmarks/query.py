@@ -2,9 +2,10 @@
 
     python benchmarks/query.py ../shared/data/holidays/images [--queries 100] [--top 20] [--work FOLDER]
 
-Indexes the photos (again only if needed) and searches for some of them by path, each as if it were new: read from its
-file, searched, verified, expanded, verified again, its best results judged. Every query runs twice: "cold" reads the
-candidates from the collection, "hot" finds those that lie in memory, but no proofs. Prints a Markdown table.
+Indexes the photos (again only if needed) and searches for some of them, cut by a pixel and saved again so that each is
+new: read from its file, searched, verified, expanded, verified again, its best results judged. Every query runs twice:
+"cold" reads the candidates from the collection, "hot" finds those that lie in memory, but no proofs. Prints a Markdown
+table.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from resight.querying import judge
+from PIL import Image
 
 from resight.collection import Collection, open_collection, open_or_create
+from resight.collection.query import judge
+from resight.ranking.verification import VERIFIED
 from resight.types import Queries
 
 STAGES = ("reading the query", "first stage", "verification", "expansion", "verification again", "judging the results")
@@ -32,12 +35,14 @@ def main() -> None:
         path = (arguments.work or Path(scratch)) / "query.resight"
         open_or_create(path, "classic").add([arguments.photos])
         collection = open_collection(path)
-        photos = [collection.photo(row)["path"] for row in collection.tables.feature_rows.tolist()]
-        chosen = [photos[i] for i in np.linspace(0, len(photos) - 1, min(arguments.queries, len(photos))).astype(int)]
+        rows = collection.snapshot.tables.feature_rows
+        asked = rows[np.linspace(0, len(rows) - 1, min(arguments.queries, len(rows))).astype(int)]
+        photos = collection.snapshot.photos(asked)
+        chosen = [changed(photo["path"], Path(scratch) / f"{photo['row']}.jpg") for photo in photos]
         timed(collection, chosen[0], arguments.top)  # loads the compiled code
         cold = measure(open_collection(path), chosen, arguments.top, fresh=True)
         hot = measure(collection, chosen * 2, arguments.top, fresh=False)[len(chosen) :]
-        report(len(photos), cold, hot)
+        report(len(rows), cold, hot)
 
 
 def parse() -> argparse.Namespace:
@@ -56,10 +61,17 @@ def measure(collection: Collection, photos: Sequence[str], top: int, *, fresh: b
     for photo in photos:
         if fresh:
             collection = open_collection(collection.path)
-            _ = collection.state, collection.tables.feature_rows  # a service has them in memory
-            collection.tables.local(collection.tables.feature_rows[:1])
+            tables = collection.snapshot.tables
+            _ = collection.snapshot.index, tables.local(tables.feature_rows[:1])  # a service has them in memory
         rows.append(timed(collection, photo, top))
     return np.array(rows)
+
+
+def changed(photo: str, path: Path) -> str:
+    """Save a photo without its outermost pixels: the same view, but another file."""
+    image = Image.open(photo).convert("RGB")
+    image.crop((1, 1, image.width - 1, image.height - 1)).save(path, quality=95)
+    return str(path)
 
 
 def timed(collection: Collection, photo: str, top: int) -> list[float]:
@@ -77,8 +89,8 @@ def timed(collection: Collection, photo: str, top: int) -> list[float]:
     ranking = None
     for stage in collection.pipeline().stages:
         ranking = clock(lambda stage=stage, before=ranking: stage(queries, before))
-    ids, scores = ranking.ids[0, :top], ranking.scores[0, :top]
-    clock(lambda: judge(collection, collection.match_rule(), query, ids, scores))
+    ids, scores, rule = ranking.ids[0, :top], ranking.scores[0, :top], collection.match_rule()
+    clock(lambda: judge(collection.snapshot, rule, query, ids, scores, VERIFIED, own=ranking))
     return spent
 
 
