@@ -298,11 +298,11 @@ def test_a_stopped_removal_is_finished_by_the_same_call(fresh):
     with writing(collection.path, "test") as writer:
         writer.remove_rows([collection.snapshot.row_of("000-1.jpg")])
     half = open_collection(collection.path)
-    assert half.stale
+    assert not half.snapshot.finished
     assert matches(half.search("000-0.jpg", top=50)) == {"000-2.jpg"}
     assert "000-1.jpg" not in {r.id for r in half.search("001-0.jpg", where="width > 0").results}
     assert half.remove(["000-1.jpg"]) == 0
-    assert not open_collection(collection.path).stale
+    assert open_collection(collection.path).snapshot.finished
     with pytest.raises(UsageError, match="no photo with id '000-1"):
         half.remove(["000-1.jpg"])
 
