@@ -30,6 +30,7 @@ STALE_SECONDS = 3600.0
 
 _OS_ERROR = re.compile(r"os error (\d+)")
 _SOURCE_LOCATION = re.compile(r",? (?:location: )?/\S+\.rs:\d+(?::\d+)?")
+_INTERRUPT = "External error: KeyboardInterrupt"  # how Lance reports a Ctrl-C that reached Python code it called
 _DISK_FULL = "the disk is full: free some space and run the same command again, what was stored before is intact"
 _NOT_WRITABLE = "permission denied: make the folder accessible to this user, or choose another one"
 _GONE = "a file of it is gone: open the collection again if it was just written to, else run resight check on it"
@@ -128,6 +129,8 @@ def lance_faults(action: str, path: Path | str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
+        if _INTERRUPT in str(error):
+            raise KeyboardInterrupt from error
         raise CollectionError(f"cannot {action} {path}: {_reason(error)}") from error
     except BaseException as error:
         # What Lance's Rust code raises on some damaged files; the class cannot be imported and is no Exception.

@@ -150,19 +150,28 @@ STOPS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 STOPPED = 21
 
 
-def stopped_at_work(name, share, stop, seconds, *arguments):
-    """Run the command, and send it a signal when `share` of the `seconds` have passed since it began to write.
+def wait_until(there, mark, process):
+    """Wait until the note that a run is at work is there, or gone, or the process has ended; the time then."""
+    while mark.exists() != there and process.poll() is None:
+        time.sleep(0.002)
+    return time.perf_counter()
+
+
+def stopped_at_work(name, delay, stop, *arguments):
+    """Run the command, and send it a signal so many seconds after it began to write, None never.
 
     Its exit code, what it said on standard error, and how long it wrote.
     """
     process, mark = command(*arguments), name / "derived" / "unfinished.json"
-    while not mark.exists() and process.poll() is None:
-        time.sleep(0.002)
-    began = time.perf_counter()
-    time.sleep(share * seconds)
-    process.send_signal(stop)
+    began = wait_until(True, mark, process)
+    if delay is None:
+        wrote = wait_until(False, mark, process) - began
+    else:
+        time.sleep(delay)
+        process.send_signal(stop)
+        wrote = delay
     _, said = process.communicate(timeout=120)
-    return process.returncode, said, time.perf_counter() - began
+    return process.returncode, said, wrote
 
 
 def has_work_left(name):
@@ -180,19 +189,20 @@ def test_a_stopped_removal_is_finished_by_the_same_command(world, tmp_path):
     base, _ = world
     rng, whole = random.Random(5), answers(base / "after-remove.resight")
     arguments = steps(base, name := tmp_path / "c.resight")["remove"]
-    seconds, stopped, repaired = 4.0, 0, 0
+    seconds, stopped, repaired = None, 0, 0
     for number in range(4 * STOPPED):
         shutil.rmtree(name, ignore_errors=True)
         shutil.copytree(base / "after-add.resight", name)
-        code, said, wrote = stopped_at_work(name, rng.random(), STOPS[stopped % 3], seconds, *arguments)
+        delay = None if seconds is None else rng.random() * seconds
+        code, said, wrote = stopped_at_work(name, delay, STOPS[number % 3], *arguments)
+        seconds = seconds or wrote
         if code == 0:
-            seconds = min(seconds, wrote)  # it came to its end before the signal: the next ones come earlier
             continue
         assert code in (-signal.SIGKILL, -signal.SIGTERM, 130, -signal.SIGINT), said
         assert code != 130 or "stopping: what was done so far is kept" in said
-        stopped += 1
         work = has_work_left(name)
-        if work and number % 3 == 0:
+        stopped += work
+        if work and number % 4 == 0:
             subprocess.run(command_line("check", name, "--repair"), check=True, capture_output=True)
             repaired += 1
         if GONE[0] in open_collection(name).ids or has_work_left(name):

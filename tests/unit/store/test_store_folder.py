@@ -110,3 +110,8 @@ def test_our_own_mistakes_are_not_hidden():
         raise ValueError("bug")
     with pytest.raises(KeyboardInterrupt), lance_faults("x", "c"):
         raise KeyboardInterrupt
+
+
+def test_an_interrupt_that_lance_wrapped_is_still_one():
+    with pytest.raises(KeyboardInterrupt), lance_faults("read", "c"):
+        raise OSError("External error: KeyboardInterrupt: \n/rs/lance/src/io.rs:7")
