@@ -45,11 +45,11 @@ class Verification:
     `mask` (m,) bool: those that `transform` (3, 3) float64, from a to b in original pixels, explains; each place in
     either image counts once. `transform` is None and the mask all False where no transform passes the checks.
     `residual`: root mean square transfer error of the inliers, pixels of b, inf without inliers. `coverage`: area that
-    the inliers span in a and in b, as a share of the area that all features span. `significance`: -log10 of the number
-    of sets of so many inliers that chance alone would give (`significance`); above 0 is rarer than one per pair.
-    `aligned`: all inliers but one lie on a line, which is a hint but no proof. `places`: at how many separate places
-    the inliers lie, in the image where they are fewer (`resight.matching.checks.places`); 0 where the significance is
-    not above 0, as for nearly all unrelated photos.
+    the inliers span in a and in b, as a share of the area that all features span. `aligned`: all inliers but one lie on
+    a line, which is a hint but no proof. `places`: at how many separate places the inliers lie, in the image where they
+    are fewer (`resight.matching.checks.places`); 0 where even all inliers are no more than chance gives, as for nearly
+    all unrelated photos. `significance`: -log10 of the number of sets of so many inliers, or of so many places, that
+    chance alone would give (`significance`); above 0 is rarer than one per pair.
     """
 
     model: Model
@@ -128,7 +128,11 @@ def verify_correspondences(
     if transform is None:
         return Verification(model, None, pairs, mask, min_inliers, math.inf, (0.0, 0.0), -math.inf)
     inliers = frames.select(mask)
-    rare = significance(len(inliers), len(pairs), _chance(frames, threshold, second.span), model)
+    chance = _chance(frames, threshold, second.span)
+    rare, apart = significance(len(inliers), len(pairs), chance, model), 0
+    if rare > 0:  # features of one spot are no independent accidents: count the spots
+        apart = min(places(inliers.src, first.span), places(inliers.dst, second.span))
+        rare = significance(min(apart, len(inliers)), len(pairs), chance, model)
     return Verification(
         model=model,
         transform=transform,
@@ -139,7 +143,7 @@ def verify_correspondences(
         coverage=(share(hull_area(inliers.src), first.span), share(hull_area(inliers.dst), second.span)),
         significance=rare,
         aligned=aligned(inliers, threshold),
-        places=min(places(inliers.src, first.span), places(inliers.dst, second.span)) if rare > 0 else 0,
+        places=apart,
     )
 
 
