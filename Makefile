@@ -12,13 +12,13 @@ demo: .venv/.demo
 	$(BIN)/resight demo --to demo-out
 
 test: .venv/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 slow: .venv/.dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
 processors: .venv/.dev
-	for one in $(PROCESSORS); do echo $$one; env $$one $(BIN)/python -m pytest -m "not slow" || exit 1; done
+	for one in $(PROCESSORS); do echo $$one; env $$one $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" || exit 1; done
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
