@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 # Before any library starts threads: waiting ones must not take the processor from the others.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.pop("COLUMNS", None)  # tables of commands are as wide as each test says
 
 import pytest
 

@@ -25,6 +25,7 @@ from resight.progress import Progress as ProgressCallback
 # Control characters, changes of the writing direction, and halves of characters, as file names may hold them: a
 # terminal would obey them.
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+NAME_WIDTH = 40  # characters of a first column that stay in one piece
 
 
 class _Output(Console):
@@ -94,11 +95,13 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A readable table on standard output; numbers to the right."""
+    """A readable table on standard output; numbers to the right. What the first column names stays in one piece, so
+    that it can be copied, up to 40 characters."""
     table = Table(title=escape(safe(title)), title_justify="left")
     for i, name in enumerate(columns):
         numeric = bool(rows) and isinstance(rows[0][i], int | float) and not isinstance(rows[0][i], bool)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        whole = min(NAME_WIDTH, max((len(cell(row[0])) for row in rows), default=0)) if i == 0 else None
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold", min_width=whole)
     for row in rows:
         table.add_row(*(escape(cell(value)) for value in row))
     out.print(table)
