@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resight.collection.answer import MatchRule
 from resight.collection.collection import Collection
 from resight.collection.duplicates import exact_duplicates
 from resight.collection.snapshot import Snapshot
 from resight.errors import UsageError
 from resight.graph.components import groups_of_pairs, members
 from resight.progress import Progress, silent
+from resight.ranking.confidence import PROVEN
 from resight.types import Int64
 
+SHARE = 0.1  # of the features' area of one of two photos; a smaller thing in both is a detail that they share
 CANDIDATES = 20  # of every photo that are looked at, where no verified graph is stored
-RULE = MatchRule(None, proof=True)  # geometry alone decides
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,12 @@ class Group:
 def proven_groups(collection: Collection, *, progress: Progress = silent) -> list[Group]:
     """The photos of a collection by the thing they show, largest groups first; photos that nothing joins are left out.
 
-    Two photos are joined when geometry proves them to show one thing as surely as a match needs, or when their files
-    have the same content. Groups are connected: views that only a third photo joins are one group. Candidates are the
-    edges of the verified graph where `resight graph build --verified` has stored one, else the first 20 results of a
-    search for every photo. Raises `UsageError` in a collection without local features.
+    Two photos are joined when geometry surely proves them to show one thing, or when their files have the same content.
+    Sure is what chance gives in one of 10^5 pairs, and a thing fills a tenth of one of the photos: one false pair, or a
+    detail in the background of two photos, would make two groups one. Groups are connected: views that only a third
+    photo joins are one group. Candidates are the edges of the verified graph where `resight graph build --verified` has
+    stored one, else the first 20 results of a search for every photo. Raises `UsageError` in a collection without local
+    features.
     """
     snapshot = collection.snapshot
     if snapshot.settings.local is None:
@@ -82,5 +84,5 @@ def _proven(snapshot: Snapshot, row: int, others: Int64) -> Iterator[tuple[int, 
         return
     proofs = snapshot.verifier(snapshot.features(row), others)
     for other, proof in zip(others.tolist(), proofs, strict=True):
-        if RULE(0.0, proof):
+        if proof.verified and proof.significance >= PROVEN and max(proof.coverage) >= SHARE:
             yield other, proof.inliers
