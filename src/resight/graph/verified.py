@@ -77,15 +77,14 @@ def build_verified_graph(
 
 
 def _in_parallel(run: Callable[[int], tuple[int, Array]], blocks: Any, jobs: int) -> Any:
-    """Results of `run` in the order in which they end. An error stops what has not started."""
+    """Results of `run` in the order in which they end, by block where several have. An error stops what has not started."""
     with ThreadPoolExecutor(jobs) as pool:
         waiting: set[Future[tuple[int, Array]]] = set()
         try:
             waiting.update(pool.submit(run, block) for block in islice(blocks, 2 * jobs))
             while waiting:
                 ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    yield future.result()
+                yield from sorted((future.result() for future in ended), key=lambda result: result[0])
                 waiting.update(pool.submit(run, block) for block in islice(blocks, len(ended)))
         finally:
             for future in waiting:
