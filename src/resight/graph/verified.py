@@ -77,7 +77,7 @@ def build_verified_graph(
 
 
 def _in_parallel(run: Callable[[int], tuple[int, Array]], blocks: Any, jobs: int) -> Any:
-    """Results of `run` in the order in which they end, by block where several have. An error stops what has not started."""
+    """Results of `run` in the order in which they end, of several at once by block. An error stops the others."""
     with ThreadPoolExecutor(jobs) as pool:
         waiting: set[Future[tuple[int, Array]]] = set()
         try:
