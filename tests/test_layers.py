@@ -15,6 +15,7 @@ LAYERS = (
         "types",
         "errors",
         "arrays",
+        "bits",
         "precision",
         "progress",
         "safe_pickle",

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 from numba import njit, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from resight.bits import popcount
 
 Array = NDArray[Any]
 
@@ -24,16 +25,6 @@ def _given(kind: Any, dimensions: int = 1) -> Any:
 ROWS, IMAGES, WEIGHTS = _given(types.int64), _given(types.uint16), _given(types.float64)
 VECTORS, SIGNATURES = _given(types.float32, 2), _given(types.uint64, 2)
 ORDER = types.Tuple((types.int64[::1], types.int64[::1]))
-
-
-@intrinsic
-def popcount(_typing: Any, _value: Any) -> Any:
-    """Number of set bits of a uint64, one machine instruction where the processor has it."""
-
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.ctpop(arguments[0])
-
-    return types.uint64(types.uint64), generate
 
 
 @njit(ORDER(ROWS, types.int64), cache=True, nogil=True)

@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from resight.arrays import Float64
+from resight.bits import popcount
 from resight.errors import ArrayError
 from resight.features.local.compact import Compact, UInt8, UInt64
 from resight.matching.correspond import Correspondences, Int32, check_ratio
@@ -46,16 +47,6 @@ def match(a: Compact, b: Compact, *, ratio: float | None = 0.9) -> Correspondenc
         a.low, a.step, b.low, b.step, block, SLACK, 1.0 if ratio is None else ratio * ratio, ratio is not None,
     )  # fmt: skip
     return Correspondences(pairs, np.sqrt(squared))
-
-
-@intrinsic
-def _popcount(_typing: Any, _value: Any) -> Any:
-    """Number of set bits of a uint64, one machine instruction where the processor has it."""
-
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.ctpop(arguments[0])
-
-    return types.uint64(types.uint64), generate
 
 
 @intrinsic
@@ -91,7 +82,7 @@ def hamming_row(bits: UInt64, others: UInt64, distance: Any) -> Any:
     for word in range(len(bits)):
         mine, theirs = bits[word], others[word]
         for j in range(m):
-            distance[j] += _popcount(mine ^ theirs[j])
+            distance[j] += popcount(mine ^ theirs[j])
     least = distance[0]
     for j in range(m):
         least = distance[j] if distance[j] < least else least
