@@ -14,6 +14,7 @@ LAYERS = (
     {
         "types",
         "errors",
+        "extras",
         "arrays",
         "bits",
         "precision",

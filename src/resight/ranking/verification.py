@@ -18,7 +18,7 @@ from resight.errors import UsageError
 from resight.features.local.compact import Compact, compact
 from resight.matching.geometry import Model, Verification, verify_many
 from resight.ranking.bounded_cache import BoundedCache
-from resight.ranking.pipeline import Composable, Pipeline, need, reorder
+from resight.ranking.pipeline import Composable, Pipeline, need, reorder, run_stage
 from resight.ranking.search import Scale, local_features
 from resight.types import Evidence, Float32, Int64, LocalFeatures, Queries, Ranking
 
@@ -160,7 +160,7 @@ def with_own_scores(pipeline: Pipeline, queries: Queries) -> tuple[Ranking, Rank
     """
     own, ranking = None, None
     for stage in pipeline.stages:
-        ranking = stage(queries, ranking)
+        ranking = run_stage(stage, queries, ranking)
         own = ranking if own is None and isinstance(stage, SpatialRerank) else own
     found = need(ranking, "an answer")
     return found, found if own is None else own

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from resight.errors import UsageError
+from resight.extras import needed
 from resight.features.global_descriptor import GlobalDescriptor
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.search import Describe
@@ -150,7 +151,8 @@ def open_descriptor(name: str, settings: GlobalSettings) -> GlobalDescriptor:
     """The network of `settings`, opened. Raises `UsageError` when that cannot be done."""
     recipe = RECIPES[name]
     if settings.weights:
-        from resight.features.checkpoints import load_descriptor
+        with needed(f"recipe {name} with weights"):
+            from resight.features.checkpoints.descriptor import load_descriptor
 
         return load_descriptor(
             settings.weights,

@@ -18,7 +18,7 @@ from typing import Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from resight.errors import UsageError
+from resight.extras import needed
 from resight.training.checkpoint import Checkpoint, copied, read_checkpoint, write_checkpoint
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -149,10 +149,8 @@ def tensorboard_log(folder: str | Path) -> Callable[[Epoch], None]:
 
     Raises `UsageError` when the package tensorboard is not installed.
     """
-    try:
+    with needed("writing event files"):
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UsageError("event files need tensorboard: pip install 'resight[tensorboard]'") from error
     writer = SummaryWriter(str(folder))
 
     def write(epoch: Epoch) -> None:
