@@ -44,7 +44,10 @@ def main() -> None:
         print("|---|--:|--:|--:|")
         for extra in ("", *sys.argv[1:]):
             found = install(wheel, extra, Path(name) / (extra or "bare"))
-            print(f"| `resight{f'[{extra}]' if extra else ''}` | {found[0]:.0f} | {found[1]:.0f} | {found[2]:.1f} |", flush=True)
+            print(
+                f"| `resight{f'[{extra}]' if extra else ''}` | {found[0]:.0f} | {found[1]:.0f} | {found[2]:.1f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
