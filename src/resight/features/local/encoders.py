@@ -42,6 +42,8 @@ class Kind:
 
 ENCODERS: Mapping[str, Kind] = {
     "rootsift": Kind("rootsift", "RootSift"),
+    "how": Kind("how_encoder", "HowSettings", MAP_WORDS),
+    "fire": Kind("fire_encoder", "FireSettings", MAP_WORDS),
 }
 
 
