@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,30 +36,34 @@ class Figure:
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """What was seen of the photo `path`, (width, height) pixels, with recipe `recipe`: numbers and figures."""
+    """What was seen of a photo, named `name`, of (width, height) pixels `size`: the number of features of each kind,
+    and figures."""
 
-    path: str
-    recipe: str
+    name: str
     size: tuple[int, int]
-    features: int
-    scales: int
+    features: Mapping[str, int]
     figures: tuple[Figure, ...]
 
 
-def inspect_photo(path: str | Path, encoder: Encoder, recipe: str, network: Trunk | None = None) -> Inspection:
-    """Look at a photo with `encoder`, and with plain HOW over `network`, by default over the encoder's own.
+def inspect_photo(
+    path: str | Path, encoders: Mapping[str, Encoder], network: Trunk | None = None, *, max_side: int = DRAWN
+) -> Inspection:
+    """Look at a photo with `encoders` by name, and with plain HOW over `network`, else over their own networks.
 
-    Key points of encoders without a network stand alone unless one is given. Raises `ImageError` when the photo cannot
-    be read or the network answers it with NaN.
+    `max_side`: pixels that its longer side is brought to. Key points stand alone unless there is a network. Raises
+    `ImageError` when the photo cannot be read or a network answers it with NaN.
     """
-    settings = getattr(encoder, "trunk", encoder)
-    photo = decode(path, max_side=getattr(settings, "max_side", DRAWN))
-    inside = look_inside(encoder, photo.pixels)
-    beside = plain(encoder, network)
-    other = None if beside is None else look_inside(beside, photo.pixels)
-    figures = figures_of(photo.pixels, recipe, inside, other, oriented=encoder.traits.oriented)
-    count = len(inside.points) if inside.points is not None else sum(len(level.xy) for level in inside.levels)
-    return Inspection(str(path), recipe, (photo.width, photo.height), count, len(inside.levels), tuple(figures))
+    photo = decode(path, max_side=max_side)
+    features: dict[str, int] = {}
+    figures: list[Figure] = []
+    for name, encoder in encoders.items():
+        inside, beside = look_inside(encoder, photo.pixels), plain(encoder, network)
+        other = None if beside is None else look_inside(beside, photo.pixels)
+        found = figures_of(photo.pixels, name, inside, other, oriented=encoder.traits.oriented)
+        several = len(encoders) > 1
+        figures += [Figure(f"{name}-{one.name}", f"{name}: {one.title}", one.png) if several else one for one in found]
+        features[name] = inside.count
+    return Inspection(Path(path).name, (photo.width, photo.height), features, tuple(figures))
 
 
 def figures_of(
@@ -109,12 +113,8 @@ def check_out(place: Path) -> None:
 
 def inspection_page(inspection: Inspection) -> str:
     """The figures as one page of HTML that needs nothing else."""
-    summary = [
-        ("recipe", inspection.recipe),
-        ("photo", "{} x {}".format(*inspection.size)),
-        ("features", str(inspection.features)),
-        ("scales", str(inspection.scales or "key points")),
-    ]
+    summary = [("photo", "{} x {}".format(*inspection.size))]
+    summary += [(f"features of {name}", str(count)) for name, count in inspection.features.items()]
     cards = "".join(
         f'<figure id="{figure.name}">{picture(figure.png, figure.title, WIDTH)}'
         f"<figcaption>{text(figure.title)}</figcaption></figure>"
@@ -122,8 +122,8 @@ def inspection_page(inspection: Inspection) -> str:
     )
     nothing = '<p class="empty">The photo is smaller than one cell of the network at every scale.</p>'
     body = f'<section class="figures" aria-label="Figures">{cards}</section>' if cards else nothing
-    title = Path(inspection.path).name
-    return document(title, "\n".join((header(title, "What local features see", summary), body, FOOTER)), "inspection")
+    head = header(inspection.name, "What local features see", summary)
+    return document(inspection.name, "\n".join((head, body, FOOTER)), "inspection")
 
 
 def _different(recipe: str, inside: Inside, other: Inside | None) -> list[tuple[str, Sequence[Level]]]:

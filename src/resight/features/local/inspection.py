@@ -17,7 +17,7 @@ from resight.features.local import how
 from resight.features.local.fire_encoder import Fire, where
 from resight.features.local.how_encoder import How
 from resight.features.local.reduction import Reducible, Reduction
-from resight.features.local.trunk import ScaleMaps, Trunk
+from resight.features.local.trunk import NotFinite, ScaleMaps, Trunk
 from resight.types import Encoder, Float32, Int64, LocalFeatures
 
 if TYPE_CHECKING:
@@ -77,6 +77,11 @@ class Inside:
     edges: tuple[Edges, ...] = ()
     joined: bool = False
     superfeatures: tuple[Superfeature, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Number of features."""
+        return sum(len(level.xy) for level in self.levels) if self.points is None else len(self.points)
 
 
 @runtime_checkable
@@ -179,6 +184,8 @@ def _features(encoder: Encoder, pixels: NDArray[np.uint8]) -> LocalFeatures:
 
 def _scales(trunk: Trunk, pixels: NDArray[np.uint8]) -> list[ScaleMaps]:
     for _, scales in trunk.batches([pixels]):
+        if not all(np.isfinite(one.maps).all() for one in scales):
+            raise NotFinite(f"{trunk.backbone.name} answers this photo with NaN or infinity: its weights are damaged")
         return sorted(scales, key=lambda one: -one.scale)
     return []
 
