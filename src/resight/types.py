@@ -28,6 +28,7 @@ __all__ = [
     "Ranking",
     "Searcher",
     "Stage",
+    "Traits",
     "as_array",
 ]
 
@@ -254,6 +255,19 @@ class Evidence:
     stage: str
     summary: str
     data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the features of an encoder are. `normalised`: descriptors have unit norm; `oriented`: the angle means
+    something; `scaled`: the scale is the measured size of a patch; `cell`: how far off a position may be, in pixels of
+    the image given.
+    """
+
+    normalised: bool
+    oriented: bool
+    scaled: bool
+    cell: float
 
 
 @runtime_checkable
