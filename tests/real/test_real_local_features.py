@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from resight.features.local.aliked import Aliked
+from resight.features.local.encoders import open_encoder
 from resight.matching.geometry import verify, verify_many
 
 DATA = Path(__file__).parents[2] / "../shared/data"
@@ -26,7 +26,7 @@ def photo(name, number, side=512):
 
 @pytest.fixture(scope="module")
 def aliked():
-    return Aliked(str(WEIGHTS / "aliked-n16.pth"), count=600)
+    return open_encoder("aliked", weights=str(WEIGHTS / "aliked-n16.pth"), count=600)
 
 
 def nearest(points, others):

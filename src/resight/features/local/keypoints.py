@@ -1,21 +1,20 @@
-"""Networks that give key points with descriptors: what ALIKED and DISK share. Neither kornia nor torch is imported
-before the first photo is described.
-"""
+"""Networks that give key points with descriptors: what ALIKED and DISK share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from resight.errors import ArrayError, ImageError, UsageError
-from resight.features.fingerprint import file_sha256, fingerprint
+from resight.errors import ImageError, UsageError
+from resight.features.fingerprint import fingerprint
+from resight.features.local import trunk
+from resight.features.local.each import alone, check_pixels
 from resight.features.local.packed import empty_features
 from resight.images.transform import resize_to
 from resight.types import Float32, LocalFeatures, Traits
@@ -27,20 +26,13 @@ Forward: TypeAlias = Callable[[Float32], list[Found | None]]
 BATCH_PIXELS = 2**20  # of one batch, which bounds memory: ALIKED holds some 1.5 kB per pixel
 
 
-class NotFinite(ImageError):
-    """A network answered an image with NaN or infinity."""
-
-    kind = "not-finite"
-
-
 @dataclass(frozen=True)
-class KeypointNetwork:
-    """Settings of a network of key points, and the encoder that they make.
+class KeypointSettings:
+    """How the features of a network of key points are made.
 
     `weights`: its file. `count`: features kept, strongest first. `max_side`: larger images are reduced to it, in
     pixels. `enlarge_below`: images whose longest side is shorter are enlarged twice; 0 never enlarges. `threshold`:
-    score that a key point must exceed. Raises `UsageError` on values out of range, and on a missing, damaged or foreign
-    file when it is first used.
+    score that a key point must exceed. Raises `UsageError` on values out of range.
     """
 
     weights: str = ""
@@ -49,51 +41,60 @@ class KeypointNetwork:
     enlarge_below: int = 0
     threshold: float = 0.0
 
-    name: ClassVar[str]
-    least: ClassVar[int] = 16  # pixels of the shorter side; smaller images have no features
-    dim: ClassVar[int] = 128
-    traits: ClassVar[Traits] = Traits(normalised=True, oriented=False, scaled=False, cell=1.0)
-
     def __post_init__(self) -> None:
         check_sizes(self.count, self.max_side, self.enlarge_below)
         if not np.isfinite(self.threshold):
             raise UsageError(f"threshold={self.threshold}: a score must be finite")
 
-    def open(self) -> Forward:
-        """The network: images (N, 3, H, W) float32 in [0, 1] to the key points of each, None where it gave NaN."""
-        raise NotImplementedError
 
-    @cached_property
-    def forward(self) -> Forward:
-        """The network, opened once."""
-        return self.open()
+@dataclass(frozen=True, eq=False)
+class KeypointEncoder:
+    """A network of key points, opened: `forward` takes images (N, 3, H, W) float32 in [0, 1] and gives the points of
+    each, None where it gave NaN. `sha256`: of its weights. `least`: pixels of the shorter side of an image; smaller
+    ones have no features.
+
+    Its points have neither scale nor angle. Memory: that of one batch of `BATCH_PIXELS`, or of one image.
+    """
+
+    name: str
+    forward: Forward
+    sha256: str
+    settings: KeypointSettings
+    least: int = 16
+    dim: int = 128
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256, hexadecimal, of the name, the settings and the weights: equal ones extract equal features."""
-        return fingerprint([self.name, settings_of(self, ("weights",)), weights_sha256(self.name, self.weights)])
+        settings = {**asdict(self.settings), "weights": self.sha256}
+        return fingerprint([self.name, settings])
+
+    @property
+    def traits(self) -> Traits:
+        """Key points to the pixel, without angle and scale; unit descriptors."""
+        return Traits(oriented=False, scaled=False)
 
     def __call__(self, pixels: Pixels, /) -> LocalFeatures:
-        """Features of `pixels` (H, W, 3) uint8 RGB, in its own pixel coordinates. Raises `NotFinite`."""
-        return alone(self.describe([pixels])[0])
+        """Features of `pixels` (H, W, 3) uint8 RGB, in its own pixels, strongest first. Raises `NotFinite`."""
+        return alone(self.describe([pixels]))
 
     def describe(self, images: Sequence[Pixels], /) -> list[LocalFeatures | ImageError]:
         """Features of each image, or `NotFinite` in its place. Images of one size share batches."""
         found: list[LocalFeatures | ImageError] = [empty_features(self.dim)] * len(images)
-        sized = [sized_to(image, self.max_side, self.enlarge_below) for image in images]
+        sized = [sized_to(image, self.settings.max_side, self.settings.enlarge_below) for image in images]
         for places in equal_sizes(sized, self.least):
             batch = np.stack([sized[place] for place in places]).transpose(0, 3, 1, 2)
             for place, points in zip(places, self.forward(batch.astype(np.float32) / np.float32(255)), strict=True):
                 factor = max(images[place].shape[:2]) / max(sized[place].shape[:2])
-                found[place] = self._features(points, factor)
+                found[place] = trunk.finite(self._features(points, factor), self.name)
         return found
 
-    def _features(self, points: Found | None, factor: float) -> LocalFeatures | ImageError:
+    def _features(self, points: Found | None, factor: float) -> LocalFeatures | None:
         if points is None:
-            return NotFinite(f"{self.name} ({self.weights}) answers this image with NaN or infinity: leave it out")
+            return None
         xy, strength, descriptors = points
         order = np.lexsort((*xy.T, -strength))  # equal ones by row, then column
-        order = order[strength[order] > self.threshold][: self.count]
+        order = order[strength[order] > self.settings.threshold][: self.settings.count]
         flat = np.zeros(len(order), np.float32)
         return LocalFeatures(
             xy[order] + np.float32(0.5), flat + 1, flat, strength[order], unit(descriptors[order])
@@ -111,36 +112,7 @@ def check_sizes(count: int, max_side: int, enlarge_below: int = 0) -> None:
     """Raise `UsageError` on a number of features or a size that cannot be."""
     if count < 1:
         raise UsageError(f"count={count}: at least one local feature must be kept")
-    if not 0 <= enlarge_below <= max_side or max_side < 16:
-        raise UsageError(f"max_side={max_side} must be at least 16, and enlarge_below={enlarge_below} from 0 to it")
-
-
-def settings_of(encoder: Any, files: Sequence[str]) -> dict[str, Any]:
-    """The settings of an encoder but the `files` that it names, which count by their content."""
-    return {name: value for name, value in asdict(encoder).items() if name not in files}
-
-
-def weights_sha256(what: str, path: str) -> str:
-    """SHA-256 of a file of weights, hexadecimal. Raises `UsageError` when it is not named, or cannot be opened."""
-    if not path:
-        raise UsageError(f"{what} needs its trained weights: name their file")
-    try:
-        return file_sha256(Path(path).expanduser())
-    except OSError as error:
-        raise UsageError(f"cannot open {path}: {error.strerror}") from error
-
-
-def alone(features: LocalFeatures | ImageError) -> LocalFeatures:
-    """Features of one image; an error in their place is raised."""
-    if isinstance(features, ImageError):
-        raise features
-    return features
-
-
-def check_pixels(pixels: Any) -> None:
-    """Raise `ArrayError` unless these are pixels (H, W, 3) uint8."""
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-        raise ArrayError(f"pixels have shape {pixels.shape} {pixels.dtype}, expected (H, W, 3) uint8")
+    trunk.check_sizes(max_side, enlarge_below, (1.0,))
 
 
 def sized_to(pixels: Pixels, max_side: int, enlarge_below: int) -> Pixels:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from resight.errors import UsageError
 from resight.features.checkpoints.checkpoint import COUNTER, some
 from resight.features.checkpoints.files import read_file, state_of
+from resight.features.fingerprint import file_sha256
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -27,21 +28,26 @@ def kornia_features() -> ModuleType:
     return module
 
 
-def read_state(path: str, what: str, inside: str = "") -> dict[str, Tensor]:
-    """The weights in a file by name; those in its entry `inside` where it has one. `what`: the network, for errors.
+def read_state(path: str, what: str, inside: str = "") -> tuple[dict[str, Tensor], str]:
+    """The weights in a file by name, those in its entry `inside` where it has one, and the SHA-256 of the file.
+
+    `what`: the network, for errors.
 
     Raises `UsageError` when no file is named, or it cannot be read (`resight.features.checkpoints.files`).
     """
     if not path:
-        raise UsageError(f"{what} needs its trained weights: name their file")
+        raise UsageError(f"{what} is a trained network: give the file of its weights")
     place = Path(path).expanduser()
     content: dict[str, Any] = read_file(place)
     part = content.get(inside)
-    return state_of(place, part if isinstance(part, dict) else content)
+    return state_of(place, part if isinstance(part, dict) else content), file_sha256(place)
 
 
-def fill(make: Callable[[], Module], path: str, state: Mapping[str, Tensor], what: str, own: str = "") -> Module:
-    """The network of `make` with the weights of the file `path`, in evaluation mode, on a GPU where there is one.
+def fill(
+    make: Callable[[], Module], path: str, state: Mapping[str, Tensor], what: str, own: str = ""
+) -> tuple[Module, str]:
+    """The network of `make` with the weights of the file `path`, in evaluation mode, and the device that it is on: a
+    GPU where there is one.
 
     `own`: a buffer that the network computes itself and files may lack. Raises `UsageError` when the file holds another
     network.
@@ -58,9 +64,5 @@ def fill(make: Callable[[], Module], path: str, state: Mapping[str, Tensor], wha
             got, wanted = tuple(tensor.shape), tuple(expected[name].shape)
             raise UsageError(f"{path} holds no weights of {what}: {name} has shape {got}, expected {wanted}")
     module.load_state_dict(dict(state), strict=False)
-    return module.eval().requires_grad_(False).to(device())
-
-
-def device() -> str:
-    """Where networks run."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return module.eval().requires_grad_(False).to(device), device
