@@ -46,6 +46,7 @@ ENCODERS: Mapping[str, Kind] = {
     "fire": Kind("fire_encoder", "FireSettings", MAP_WORDS),
     "aliked": Kind("aliked", "AlikedSettings"),
     "disk": Kind("disk", "DiskSettings"),
+    "hessian-affine": Kind("hessian_affine", "HessianAffine"),
 }
 
 
