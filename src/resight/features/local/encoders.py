@@ -15,7 +15,15 @@ from typing import Any, Protocol, cast
 from resight.errors import UsageError
 from resight.types import Encoder
 
-MODEL_FILES = ("backbone", "weights", "reduction", "context")  # settings that name a file
+MODEL_FILES = (
+    "backbone",
+    "weights",
+    "reduction",
+    "context",
+    "affine",
+    "orientation",
+    "keynet",
+)  # settings that name a file
 SIFT_WORDS = 12.0  # visual words per square root of the number of descriptors, for many different small patches
 MAP_WORDS = 3.0  # for cells of deep maps, of which there are fewer kinds: 1024 to 2048 words for 500 photos
 
@@ -47,6 +55,9 @@ ENCODERS: Mapping[str, Kind] = {
     "aliked": Kind("aliked", "AlikedSettings"),
     "disk": Kind("disk", "DiskSettings"),
     "hessian-affine": Kind("hessian_affine", "HessianAffine"),
+    "hessian-hardnet": Kind("hardnet", "HessianHardNet"),
+    "sift-hardnet": Kind("hardnet", "SiftHardNet"),
+    "keynet-hardnet": Kind("hardnet", "KeyNetHardNet"),
 }
 
 
