@@ -15,15 +15,8 @@ from typing import Any, Protocol, cast
 from resight.errors import UsageError
 from resight.types import Encoder
 
-MODEL_FILES = (
-    "backbone",
-    "weights",
-    "reduction",
-    "context",
-    "affine",
-    "orientation",
-    "keynet",
-)  # settings that name a file
+# Settings that name a file
+MODEL_FILES = ("backbone", "weights", "reduction", "context", "affine", "orientation", "keynet")
 SIFT_WORDS = 12.0  # visual words per square root of the number of descriptors, for many different small patches
 MAP_WORDS = 3.0  # for cells of deep maps, of which there are fewer kinds: 1024 to 2048 words for 500 photos
 
@@ -36,11 +29,17 @@ class EncoderSettings(Protocol):
 
 @dataclass(frozen=True)
 class Kind:
-    """Where a kind is defined, `module` and its dataclass `settings`, and how many visual words it needs."""
+    """Where a kind is defined, `module` and its dataclass `settings`, and how many visual words it needs.
+
+    `cell`: how far off its positions are, about as `Traits.cell` of its encoder says: of several kinds, the one with
+    the smallest verifies. `network`: it describes many photos at once, better than one by one in threads.
+    """
 
     module: str
     settings: str
     words: float = SIFT_WORDS
+    cell: float = 1.0
+    network: bool = False
 
     def load(self) -> type[EncoderSettings]:
         """The dataclass of its settings; imports its module."""
@@ -50,15 +49,20 @@ class Kind:
 
 ENCODERS: Mapping[str, Kind] = {
     "rootsift": Kind("rootsift", "RootSift"),
-    "how": Kind("how_encoder", "HowSettings", MAP_WORDS),
-    "fire": Kind("fire_encoder", "FireSettings", MAP_WORDS),
-    "aliked": Kind("aliked", "AlikedSettings"),
-    "disk": Kind("disk", "DiskSettings"),
+    "how": Kind("how_encoder", "HowSettings", MAP_WORDS, cell=16, network=True),
+    "fire": Kind("fire_encoder", "FireSettings", MAP_WORDS, cell=32, network=True),
+    "aliked": Kind("aliked", "AlikedSettings", network=True),
+    "disk": Kind("disk", "DiskSettings", network=True),
     "hessian-affine": Kind("hessian_affine", "HessianAffine"),
-    "hessian-hardnet": Kind("hardnet", "HessianHardNet"),
-    "sift-hardnet": Kind("hardnet", "SiftHardNet"),
-    "keynet-hardnet": Kind("hardnet", "KeyNetHardNet"),
+    "hessian-hardnet": Kind("hardnet", "HessianHardNet", network=True),
+    "sift-hardnet": Kind("hardnet", "SiftHardNet", network=True),
+    "keynet-hardnet": Kind("hardnet", "KeyNetHardNet", network=True),
 }
+
+
+def kind_key(features: str) -> str:
+    """The name of a kind in columns and files of collections."""
+    return features.replace("-", "_")
 
 
 def find_kind(features: str) -> Kind:

@@ -40,9 +40,9 @@ Detect = Callable[[NDArray[np.float32], int], Regions]
 class HardNetSettings:
     """How features are made of HardNet and a detector.
 
-    `weights`: the file of HardNet, or of the smaller HardTFeat. `affine`: of AffNet, which gives regions their shape; none
-    leaves them circles. `orientation`: of OriNet, which gives them their direction; none takes that of most gradient.
-    `upright`: photos are not turned, so the vertical is the direction. `count`: features kept, strongest first.
+    `weights`: the file of HardNet, or of the smaller HardTFeat. `affine`: of AffNet, which gives regions their shape;
+    none leaves them circles. `orientation`: of OriNet, which gives them their direction; none takes that of most
+    gradient. `upright`: photos are not turned, so the vertical is the direction. `count`: features kept, strongest first.
     `max_side`: larger images are reduced to it, in pixels. `enlarge_below`: images whose longest side is shorter are
     enlarged twice; 0 never enlarges. Raises `UsageError` on values out of range.
     """
@@ -183,7 +183,7 @@ class HardNet:
 def _bounded(shapes: Float32) -> Float32:
     """`shapes` (n, 2, 2), those thinner than `LIMIT` as circles: they tell nothing."""
     thin = np.linalg.cond(shapes.astype(np.float64)) > LIMIT
-    return np.where(thin[:, None, None], np.eye(2, dtype=np.float32), shapes)
+    return np.asarray(np.where(thin[:, None, None], np.eye(2), shapes), np.float32)
 
 
 def _sift_points(gray: NDArray[np.float32], count: int, contrast: float) -> Regions:
@@ -193,4 +193,4 @@ def _sift_points(gray: NDArray[np.float32], count: int, contrast: float) -> Regi
     x, y, size, strength = columns.T
     order = np.lexsort((-size, y, x, -strength))[:count]
     xy = np.stack([x, y], axis=1)[order] + np.float32(0.25)  # see `RootSift`
-    return Regions(xy, size[order] / 2, np.tile(np.eye(2, dtype=np.float32), (len(order), 1, 1)), strength[order])
+    return Regions(np.asarray(xy, np.float32), size[order] / 2, circles(np.ones(len(order))), strength[order])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from resight.features.local.hessian import Regions
 from resight.features.local.loading import fill, kornia_features, read_state
+from resight.features.local.patches import circles
 from resight.features.local.trunk import NotFinite
 from resight.types import Float32
 
@@ -36,10 +37,10 @@ def open_keynet(path: str) -> tuple[Callable[[Float32, int], Regions], str]:
     @torch.inference_mode()
     def detect(gray: Float32, count: int) -> Regions:
         if min(gray.shape) < LEAST:
-            return _regions(np.empty((0, 2)), np.empty(0), np.empty(0))
-        strength, frames = kornia.MultiResolutionDetector(network, count).detect(
-            torch.from_numpy(gray)[None, None].to(device) / 255
-        )
+            nothing = np.empty((0, 2), np.float32)
+            return _regions(nothing, nothing[:, 0], nothing[:, 0])
+        image = torch.from_numpy(gray)[None, None].to(device) / 255
+        strength, frames = kornia.MultiResolutionDetector(network, count).detect(image)
         found = strength[0] > 0
         frames = frames[0, found].cpu().numpy()
         return _regions(frames[:, :, 2], frames[:, 0, 0], strength[0, found].cpu().numpy())
@@ -51,10 +52,8 @@ def _regions(xy: Float32, radius: Float32, strength: Float32) -> Regions:
     pixel = radius / RADIUS
     order = np.lexsort((-radius, xy[:, 0], xy[:, 1], -strength))
     place = (xy + pixel[:, None] / 2)[order]  # kornia gives the corner of the pixel of the level that it was found in
-    shapes = np.tile(np.eye(2, dtype=np.float32), (len(order), 1, 1))
-    return Regions(
-        np.asarray(place, np.float32), np.asarray(radius[order] / SIGMAS, np.float32), shapes, strength[order]
-    )
+    sigma = np.asarray(radius[order] / SIGMAS, np.float32)
+    return Regions(np.asarray(place, np.float32), sigma, circles(np.ones(len(order))), strength[order])
 
 
 def _finite(_module: nn.Module, _images: tuple[Tensor, ...], response: Tensor) -> None:

@@ -84,13 +84,14 @@ def direction(path: str) -> PatchNetwork:
 def standardised(patches: Tensor) -> Tensor:
     """Each of patches (n, 1, H, W) with mean 0 and deviation 1; flat ones 0."""
     deviation, mean = torch.std_mean(patches, dim=(1, 2, 3), keepdim=True)
-    return (patches - mean) / (deviation + 1e-6)
+    found: Tensor = (patches - mean) / (deviation + 1e-6)
+    return found
 
 
 def _opened(network: Callable[[Tensor], Tensor], device: str, sha256: str) -> PatchNetwork:
     @torch.inference_mode()
     def run(patches: Float32) -> Float32:
-        parts = torch.from_numpy(patches[:, None]).split(BATCH)
+        parts = torch.split(torch.from_numpy(patches[:, None]), BATCH)
         return np.concatenate([network(part.to(device)).cpu().numpy() for part in parts])
 
     return PatchNetwork(run, sha256)
