@@ -146,7 +146,13 @@ def _print_scores(evaluation: Evaluation) -> None:
 
 
 def _print_notes(evaluation: Evaluation, comparisons: Mapping[str, Comparison]) -> None:
+    from resight.evaluation.results import spread
+
     scores = evaluation.final.scores
+    for level, one in scores.items():
+        if one.empty < len(one):
+            low, high = spread(one)
+            console.say(f"{_metric(one)}{_of(scores, level)}: 95 % between {low:.1f} and {high:.1f} over the queries")
     console.say(f"protocol: {evaluation.protocol}")
     console.say(
         f"{evaluation.images} images, {len(evaluation.queries)} queries; features in {evaluation.seconds:.1f} s"
