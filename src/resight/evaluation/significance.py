@@ -34,8 +34,8 @@ class Comparison:
 
 def interval(scores: ArrayLike, *, seed: int, resamples: int = 10000) -> tuple[float, float]:
     """The 95 % interval of the mean of per-query `scores` (Q,): percentiles 2.5 and 97.5 of the mean over bootstrap
-    samples of the queries (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993). Queries of NaN are left out;
-    NaN where none is left. Memory: some 100 MB.
+    samples of the queries (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993). Queries of NaN are left
+    out; NaN where none is left. Memory: some 100 MB.
     """
     values = as_array("scores", scores, np.float64, (None,))
     values = values[~np.isnan(values)]

@@ -48,7 +48,8 @@ def read_classic_part(path: Path) -> Annotation:
     folder. Images are those in the folder of the file.
 
     An object: query name -> its `image`, its box as corners, and the names of its `good`, `ok` and `junk` images.
-    Positives are good and ok together, the query photo among them. Raises `UsageError` when the file does not hold this.
+    Positives are good and ok together, the query photo among them. Raises `UsageError` when the file does not hold
+    this.
     """
     file, content = _read(path, CLASSIC_FILE)
     if not isinstance(content, Mapping):
