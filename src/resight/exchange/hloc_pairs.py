@@ -6,13 +6,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from resight.errors import UsageError
 from resight.exchange.lists import ranked_lists
 from resight.exchange.photos import named_photos, without_blanks
 from resight.exchange.request import Request, appearing
-from resight.regular_files import read_regular
 
 
 def write_pairs(request: Request) -> str:
@@ -25,16 +21,3 @@ def write_pairs(request: Request) -> str:
             count += len(found)
             file.writelines(f"{photos.names[position]} {photos.names[other]}\n" for other in found.tolist())
     return f"{count} pairs of {len(photos)} photos below {photos.folder}"
-
-
-def read_pairs(path: Path) -> list[tuple[str, str]]:
-    """The pairs of names in a list of pairs, in order. Raises `UsageError` for a line that is not two names."""
-    try:
-        text = read_regular(path).decode("utf-8")
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read pairs from {path}: {error}") from error
-    pairs = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    wrong = [number for number, words in pairs if len(words) != 2]
-    if wrong:
-        raise UsageError(f"{path}: {len(wrong)} lines do not hold two names, the first is line {wrong[0]}")
-    return [(words[0], words[1]) for _, words in pairs]

@@ -56,8 +56,8 @@ class PhotoNeighbors(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         self.jobs = jobs
 
     def fit(self, X: Sequence[Photo], y: object = None) -> Self:
-        """Index the photos `X`, N paths. Raises `ArrayError` (a `ValueError`) for photos that cannot be read or are given
-        twice, and as `Collection.add` does.
+        """Index the photos `X`, N paths. Raises `ArrayError` (a `ValueError`) for photos that cannot be read or stand
+        there twice, and as `Collection.add` does.
         """
         paths = [os.path.abspath(path) for path in X]
         if not paths:

@@ -15,8 +15,8 @@ from photo_factory import SMALL, picture, save
 from resight.cli import app
 from resight.collection import Collection, create_collection, open_collection
 from resight.errors import UsageError
+from resight.evaluation.named import read_pairs
 from resight.exchange.formats import FORMATS, export
-from resight.exchange.hloc_pairs import read_pairs
 from resight.exchange.photos import named_photos
 from resight.exchange.request import Request
 
