@@ -21,7 +21,7 @@ from resight.evaluation.experiment import LISTS, Evaluation, Run, System, Task, 
 from resight.evaluation.feature_cache import cache_folder
 from resight.evaluation.feature_recipes import FEATURE_RECIPES
 from resight.evaluation.ground_truth import KNOWN, open_benchmark
-from resight.evaluation.named import read_lists
+from resight.evaluation.named import Listed, read_lists
 from resight.evaluation.photos import PHOTO_RECIPES, Prepared, check_photo_recipe, find_photos, prepare_photos
 from resight.evaluation.results import Table, evaluation_json, parse_evaluation, tabulate
 from resight.evaluation.sources import program_hash
@@ -29,7 +29,7 @@ from resight.evaluation.vectors import FeatureSearch, check_feature_recipe, read
 from resight.progress import Progress, silent
 from resight.regular_files import read_regular
 from resight.store.folder import write_atomic
-from resight.types import Queries, Ranking
+from resight.types import Queries
 
 RECIPES = (*PHOTO_RECIPES, *FEATURE_RECIPES)
 
@@ -145,11 +145,8 @@ def _prepare_lists(path: str, benchmark: Benchmark) -> Prepared:
     ranking = read_lists(Path(path), benchmark)
     empty = int((ranking.lengths == 0).sum())
     notes = (f"{empty} queries have no list in {path}: they find nothing",) if empty else ()
-
-    def lists(queries: Queries, before: Ranking | None = None) -> Ranking:
-        return ranking
-
-    return Prepared(Task(benchmark, [Queries(rows=np.arange(len(ranking)))]), [System(LISTS, (lists,))], notes)
+    queries = Queries(rows=np.arange(len(ranking)))
+    return Prepared(Task(benchmark, [queries]), [System(LISTS, (Listed(ranking, LISTS),))], notes)
 
 
 def _count_notes(run: Run, benchmark: Benchmark) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,7 +14,7 @@ from resight.evaluation.array_files import DAMAGED, h5_array, open_h5
 from resight.evaluation.benchmark import Benchmark, refuse_names
 from resight.evaluation.feature_files import Features
 from resight.regular_files import open_regular, read_regular
-from resight.types import Float32, Ranking
+from resight.types import Float32, Queries, Ranking
 
 GLOBAL = "global_descriptor"
 HDF5 = b"\x89HDF\r\n\x1a\n"  # how such a file begins
@@ -45,6 +46,17 @@ def read_lists(path: Path, benchmark: Benchmark) -> Ranking:
     for query, image in zip(queries, images, strict=True):
         lists[query].append(image)
     return Ranking.from_lists(lists, [range(len(one), 0, -1) for one in lists])
+
+
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """Ranked lists of all queries as a stage."""
+
+    ranking: Ranking
+    name: str
+
+    def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
+        return self.ranking
 
 
 def holds_names(path: Path) -> bool:
