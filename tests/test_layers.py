@@ -36,7 +36,7 @@ LAYERS = (
     {"artifacts"},
     {"collection"},
     {"fitting", "evaluation", "reports", "cluster"},
-    {"demo", "serving"},
+    {"demo", "exchange", "serving"},
     {"cli"},
     {"__main__"},
 )

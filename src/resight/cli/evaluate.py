@@ -46,6 +46,12 @@ def evaluate(
         str | None,
         typer.Option(metavar="FILE", help="Descriptors of the queries, when they are in a file of their own."),
     ] = None,
+    lists: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Ranked lists of another tool, lines of query and image, which are scored as they are."
+        ),
+    ] = None,
     distractors: Annotated[
         str | None,
         typer.Option(metavar="PLACE", help="A folder of photos, or a file of descriptors, to search among, too."),
@@ -63,11 +69,11 @@ def evaluate(
     cache: options.Cache = None,
     json: options.Json = False,
 ) -> None:
-    """Score a recipe, or a file of descriptors, on a benchmark."""
+    """Score a recipe, a file of descriptors, or ranked lists on a benchmark."""
     with console.waiting(console.first_word(f"opening {benchmark}"), json):
         from resight.evaluation.evaluate import RECIPES
         from resight.evaluation.evaluate import evaluate as run_evaluation
-        from resight.evaluation.experiment import Run
+        from resight.evaluation.experiment import LISTS, Run
         from resight.evaluation.results import compare_evaluations, read_evaluation
         from resight.recipes.catalogue import DEFAULT
         from resight.reports.files import need_folder
@@ -76,11 +82,12 @@ def evaluate(
     run = Run(
         benchmark=name,
         path=path,
-        recipe=options.checked_recipe(recipe, RECIPES) or (DEFAULT if features is None else "search"),
+        recipe=options.checked_recipe(recipe, RECIPES) or (LISTS if lists else "search" if features else DEFAULT),
         settings={**options.settings(set_), **options.given(backbone=backbone, weights=weights)},
         photos=photos,
         features=features,
         query_features=query_features,
+        lists=lists,
         distractors=distractors,
         uncropped=uncropped,
         stages=stages,
@@ -146,7 +153,13 @@ def _print_scores(evaluation: Evaluation) -> None:
 
 
 def _print_notes(evaluation: Evaluation, comparisons: Mapping[str, Comparison]) -> None:
+    from resight.evaluation.results import spread
+
     scores = evaluation.final.scores
+    for level, one in scores.items():
+        if one.empty < len(one):
+            low, high = spread(one)
+            console.say(f"{_metric(one)}{_of(scores, level)}: 95 % between {low:.1f} and {high:.1f} over the queries")
     console.say(f"protocol: {evaluation.protocol}")
     console.say(
         f"{evaluation.images} images, {len(evaluation.queries)} queries; features in {evaluation.seconds:.1f} s"

@@ -20,6 +20,8 @@ from resight.progress import Progress, silent
 from resight.recipes.catalogue import DEFAULT
 from resight.types import Int64, Queries, Ranking, Stage
 
+LISTS = "lists"  # the recipe of a run that reads ranked lists
+
 
 @dataclass(frozen=True)
 class Run:
@@ -28,7 +30,7 @@ class Run:
     `benchmark` and `path`: as in BENCHMARK:PATH. `photos`: folder of the images, where it is not `path`. `features`
     and `query_features`: files of descriptors instead of photos. `distractors`: a folder of photos, or a file of
     descriptors. `uncropped`: queries are whole photos although the benchmark crops them. `stages`: only the first so
-    many stages of the recipe.
+    many stages of the recipe. `lists`: a file of ranked lists instead of photos, with the recipe `LISTS`.
     """
 
     benchmark: str
@@ -41,14 +43,21 @@ class Run:
     distractors: str | None = None
     uncropped: bool = False
     stages: int | None = None
+    lists: str | None = None
+
+    @property
+    def reads_photos(self) -> bool:
+        """Whether photos are described, not descriptors or lists read."""
+        return self.features is None and self.lists is None
 
     @property
     def command(self) -> str:
         """The command line that does this run."""
-        words = ["resight", "evaluate", f"{self.benchmark}:{self.path}", "--recipe", self.recipe]
+        words = ["resight", "evaluate", f"{self.benchmark}:{self.path}"]
+        words += [] if self.lists is not None else ["--recipe", self.recipe]
         for name, value in self.settings.items():
             words += ["--set", f"{name}={_as_yaml(value)}"]
-        for name in ("photos", "features", "query_features", "distractors"):
+        for name in ("photos", "features", "query_features", "lists", "distractors"):
             if (value := getattr(self, name)) is not None:
                 words += [f"--{name.replace('_', '-')}", value]
         words += ["--uncropped"] if self.uncropped else []

@@ -90,7 +90,7 @@ def find_photos(run: Run, benchmark: Benchmark) -> Photos:
 
 def shown_files(run: Run, benchmark: Benchmark) -> ImageFiles | None:
     """The files that a page about `run` shows, those of photo distractors included; None where there are none."""
-    if run.features is not None:
+    if not run.reads_photos:
         return photo_files(run, benchmark)
     photos = find_photos(run, benchmark)
     return ImageFiles(photos.images, photos.queries, ())

@@ -17,6 +17,7 @@ from resight.errors import UsageError
 from resight.evaluation.benchmark import Benchmark, with_distractors
 from resight.evaluation.feature_files import Features, read_features
 from resight.evaluation.feature_recipes import FEATURE_RECIPES, Database
+from resight.evaluation.named import holds_names, read_named
 from resight.evaluation.streaming import stream_vectors
 from resight.recipes.options import check_options
 from resight.types import Float32, Queries, Ranking
@@ -51,10 +52,15 @@ def read_for_benchmark(
 ) -> tuple[Benchmark, Float32, Database]:
     """Descriptors of a benchmark's queries (Q, D) and photos, from files; the benchmark with its distractors.
 
-    Database rows stand in the order of the benchmark's images, or carry their numbers in `imids`. Queries that are
+    Database rows stand in the order of the benchmark's images, or carry their numbers in `imids`, or their names, as in
+    files of hloc. Queries that are
     database photos need no descriptors of their own. Raises `UsageError` when numbers do not fit the benchmark.
     """
-    read = read_features(features, queries, rows=len(benchmark.images))
+    asked_in = None if queries is None else Path(queries)
+    if holds_names(Path(features)):
+        read = read_named(Path(features), benchmark, asked_in)
+    else:
+        read = read_features(features, queries, rows=len(benchmark.images))
     vectors = _in_order(read, len(benchmark.images), features)
     asked = _query_vectors(benchmark, read, vectors, features)
     if distractors is None:

@@ -1,0 +1,105 @@
+"""The commands `export` and `import`: collections in the formats of other tools, and what those made as collections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from resight.cli import console, options
+from resight.errors import UsageError
+
+NEIGHBOURS = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(export)
+    app.command("import")(import_)
+
+
+def export(
+    name: options.Name,
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="hloc-pairs, hloc-h5, colmap-db, faiss, parquet, npy, fiftyone or hf-dataset.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="PATH", help="The file or folder to write; it must be new.")],
+    top: Annotated[
+        int,
+        typer.Option("--top", metavar="N", help="Length of the ranked list of every photo, where lists are.", min=1),
+    ] = NEIGHBOURS,
+    recipe: options.Ranked = None,
+    set_: options.Set = None,
+    json: options.Json = False,
+) -> None:
+    """Write a collection in the format of another tool."""
+    from resight.exchange.formats import FORMATS
+    from resight.exchange.formats import export as write
+    from resight.exchange.request import Request
+    from resight.recipes.catalogue import RECIPES
+
+    chosen = options.settings(set_)
+    ranked = options.checked_recipe(recipe, RECIPES)
+    collection = options.opened(name)
+    with console.progress(json) as progress:
+        written = write(to, Request(collection, out, top, ranked, chosen, progress))
+    if json:
+        console.print_json({"collection": str(collection.path), "format": to, "out": str(out), "written": written})
+        return
+    console.say(f"{out}: {written}")
+    console.say(f"opens in: {FORMATS[to].opens}")
+
+
+def import_(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", help="HDF5 features of hloc, a COLMAP database, or a folder of .delf files."),
+    ],
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="NAME.resight", help="The collection to make of the features.")
+    ] = None,
+    photos: Annotated[
+        Path | None, typer.Option("--photos", metavar="FOLDER", help="The folder of the photos that SOURCE names.")
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            "--pairs", metavar="FILE.csv", help="Write the verified pairs to this file, for fit similarity --pairs."
+        ),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Make a collection of features that another tool extracted."""
+    from resight.exchange.imported import import_features, write_pairs
+
+    if to is None and pairs is None:
+        raise UsageError("nothing is asked for: give --to NAME.resight with --photos FOLDER, or --pairs FILE.csv")
+    if to is not None and photos is None:
+        raise UsageError("--to needs the photos that the features are of: give their folder with --photos")
+    said: dict[str, Any] = {"source": str(source)}
+    if to is not None and photos is not None:
+        with console.progress(json) as progress:
+            made = import_features(source, photos, to, progress=progress)
+        said |= {"collection": str(to), "photos": made.photos, "missing": list(made.missing)}
+    if pairs is not None:
+        said |= {"pairs": str(pairs), "verified": write_pairs(source, pairs)}
+    if json:
+        console.print_json(said)
+        return
+    _print_imported(said)
+
+
+def _print_imported(said: Mapping[str, Any]) -> None:
+    if "collection" in said:
+        console.say(f"{said['collection']}: {console.count(said['photos'], 'photo')} with features of {said['source']}")
+        if missing := said["missing"]:
+            first = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+            console.warn(f"{console.count(len(missing), 'photo')} named there are not in the folder: {first}")
+    if "pairs" in said:
+        console.say(f"{said['pairs']}: {console.count(said['verified'], 'verified pair')}")
