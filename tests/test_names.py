@@ -21,7 +21,7 @@ ALSO = {
     "recipes/settings.py": {"gem", "rmac"},  # poolings
     "recipes/graph.py": {"diffusion"},  # a method whose options are tuned, in several recipes
     "ranking/tuning.py": {"diffusion", "explore-exploit"},  # methods that are tuned, below all recipes
-    "evaluation/feature_recipes.py": {"separation", "deep-similarity"},  # trained for an evaluation, not fitted
+    "evaluation/feature_recipes.py": {"separation", "deep-similarity", "semi-supervised"},  # of files, not collections
 }
 
 

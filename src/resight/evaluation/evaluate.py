@@ -143,10 +143,10 @@ def _count_notes(run: Run, benchmark: Benchmark) -> tuple[str, ...]:
 def _result_key(run: Run) -> str:
     """Hash of all that decides a result: the run, the program, and size and time of every file it reads."""
     benchmark = opened(run)
-    paths = [Path(name) for name in (run.features, run.query_features) if name is not None]
+    paths = [Path(name) for name in (run.features, run.query_features, *run.setting_files) if name is not None]
     if run.features is None:
         photos = find_photos(run, benchmark)
-        benchmark, paths = photos.benchmark, [*photos.images, *photos.queries]
+        benchmark, paths = photos.benchmark, [*paths, *photos.images, *photos.queries]
     elif run.distractors is not None:
         paths.append(Path(run.distractors))
     try:

@@ -18,7 +18,11 @@ from resight.evaluation.benchmark import Benchmark
 from resight.evaluation.metrics import Scores
 from resight.progress import Progress, silent
 from resight.recipes.catalogue import DEFAULT
+from resight.recipes.settings import MODEL_FILES
 from resight.types import Int64, Queries, Ranking, Stage
+
+# Settings that name a file: of networks, lists of neighbours, training photos, and what geometry proves of them.
+FILE_SETTINGS = (*MODEL_FILES, "index_lists", "query_lists", "training", "labels", "proven", "query_proven")
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,11 @@ class Run:
                 words += [f"--{name.replace('_', '-')}", value]
         words += ["--uncropped"] if self.uncropped else []
         return shlex.join(words + ([] if self.stages is None else ["--stages", str(self.stages)]))
+
+    @property
+    def setting_files(self) -> tuple[str, ...]:
+        """The files that settings name."""
+        return tuple(str(self.settings[name]) for name in FILE_SETTINGS if self.settings.get(name))
 
     def as_json(self) -> dict[str, Any]:
         """The fields as plain values."""

@@ -17,14 +17,19 @@ import numpy as np
 from resight.errors import UsageError
 from resight.evaluation.array_files import DAMAGED, load_npy
 from resight.evaluation.streaming import rank_blocks, stream_vectors
+from resight.evaluation.training_files import read_training
+from resight.graph.adjacency import adjacency, with_isolated
 from resight.graph.knn_graph import build_knn_graph, neighbours
+from resight.graph.labels import nearest_of_class
+from resight.graph.labels import semi_supervised as semi_supervised_traversal
 from resight.graph.propagation_matrix import listed_graph
 from resight.matching.similarity import load_similarity
 from resight.ranking.expansion import database_augmentation
 from resight.ranking.expansion_stages import QueryExpansion
+from resight.ranking.propagation import INDEX_VOTES, QUERY_VOTES
 from resight.ranking.search import global_vectors
 from resight.ranking.similarity import deep_similarity
-from resight.ranking.vector_database import VectorDatabase
+from resight.ranking.vector_database import VectorDatabase, ahead_of
 from resight.recipes.catalogue import RECIPES, pipeline
 from resight.recipes.resources import ArrayResources
 from resight.types import Float32, Queries, Ranking
@@ -122,6 +127,47 @@ def separation(
     return refined.index.search(model.extend(points, near), max(len(nodes), 1))
 
 
+def semi_supervised(
+    queries: Queries,
+    database: Database,
+    *,
+    training: str = "",
+    labels: str = "",
+    threshold: float = 0.42,
+    k: int = 50,
+    limit: int = 100,
+    bridges: bool = False,
+    proven: str = "",
+    query_proven: str = "",
+) -> Ranking:
+    """Traversal that also follows the labels of training photos (Chang et al., CVPR workshops 2019).
+
+    `training`: their descriptors, npy, h5 or parquet, read in blocks; `labels`: a csv file of as many rows with a
+    column `landmark_id` or `label`. Three of them vote for the label of a query, five for that of a photo.
+    `bridges`: a query leads to the nearest training photo of its label, and that to the photos of the label, as in the
+    paper; otherwise a query leads to these photos itself. Training photos are never returned. `proven`, `query_proven`:
+    npy files of integers (N, K) and (Q, K), the training photos that geometry proves, -1 past the end; their label is
+    united with that of the vote. `limit` results. Online, but for the graph.
+    """
+    given = read_training(training, labels)
+    nodes, points = VectorDatabase.over(database.all()), global_vectors(queries)
+    known, votes, _ = given.label(nodes.vectors, INDEX_VOTES, proven)
+    asked, _, near = given.label(points, QUERY_VOTES, query_proven)
+    edges = adjacency(build_knn_graph(nodes.vectors, k))
+    found = semi_supervised_traversal(
+        nodes.nearest(queries, k),
+        with_isolated(edges, len(given.labels)) if bridges else edges,
+        asked,
+        known,
+        threshold,
+        limit,
+        index_votes=votes,
+        training_labels=given.labels if bridges else None,
+        bridges=nearest_of_class(near, given.labels, asked) if bridges else None,
+    )
+    return ahead_of(found, nodes.index.search(points, limit)).top(limit)
+
+
 def _over(name: str) -> Callable[..., Ranking]:
     """A recipe of collections, its graphs made from the descriptors as it asks for them."""
 
@@ -140,6 +186,7 @@ FEATURE_RECIPES: dict[str, Callable[..., Ranking]] = {
     "oasis": learned,
     "deep-similarity": learned,
     "separation": separation,
+    "semi-supervised": semi_supervised,
     **{name: _over(name) for name, recipe in RECIPES.items() if recipe.descriptors and not recipe.others},
 }
 

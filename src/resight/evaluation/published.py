@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resight.errors import UsageError
-from resight.evaluation.experiment import Evaluation, Run
+from resight.evaluation.experiment import FILE_SETTINGS, Evaluation, Run
 from resight.evaluation.results import scaled
-from resight.recipes.settings import MODEL_FILES
 
-FILE_SETTINGS = (*MODEL_FILES, "index_lists", "query_lists")  # settings that name a file
 CLOSE = 3.0  # tolerances within which a score that is not OK is close
 MEMORY = "memory"  # a column that is not a score: GB for a million photos
 Status = Literal["OK", "CLOSE", "FAIL", "MISSING"]

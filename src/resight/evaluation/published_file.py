@@ -16,10 +16,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from resight.errors import UsageError
-from resight.evaluation.experiment import Run
+from resight.evaluation.experiment import FILE_SETTINGS, Run
 from resight.evaluation.experiment_file import named
 from resight.evaluation.ground_truth import KNOWN
-from resight.evaluation.published import FILE_SETTINGS, Aim, Cell, PublishedTable
+from resight.evaluation.published import Aim, Cell, PublishedTable
 from resight.regular_files import open_regular
 from resight.safe_yaml import read_yaml
 
