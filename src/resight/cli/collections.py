@@ -36,6 +36,7 @@ def index(
     ] = None,
     backbone: options.Backbone = None,
     weights: options.Weights = None,
+    second: options.Second = None,
     set_: options.Set = None,
     codebook: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Use this codebook instead of learning one.")
@@ -52,7 +53,7 @@ def index(
     options.checked_recipe(recipe, INDEXING)
     words = None if codebook is None else Codebook.load(codebook)
     found = _scan(photos, hidden)
-    parameters = {**options.settings(set_), **options.given(backbone=backbone, weights=weights)}
+    parameters = {**options.settings(set_), **options.given(backbone=backbone, weights=weights, second=second)}
     _add(open_or_create(to, recipe, parameters), found, jobs=jobs, codebook=words, json=json)
 
 
@@ -111,13 +112,16 @@ def label(
     file: Annotated[
         Path, typer.Argument(metavar="FILE.csv", help="Labelled photos with the header photo,label: paths and labels.")
     ],
+    verified: Annotated[
+        bool, typer.Option("--verified", help="Let geometry name labels, too, beside those that look-alikes vote for.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Keep labelled photos beside a collection, which recipe semi-supervised follows and never returns."""
     from resight.fitting.labels import label as add_labels
 
     with console.progress(json) as progress:
-        count, problems = add_labels(options.opened(name), file, progress=progress)
+        count, problems = add_labels(options.opened(name), file, verified=verified, progress=progress)
     if json:
         console.print_json({"labelled": count, "problems": [_problem(problem) for problem in problems]})
         return

@@ -35,6 +35,7 @@ def evaluate(
     set_: options.Set = None,
     backbone: options.Backbone = None,
     weights: options.Weights = None,
+    second: options.Second = None,
     photos: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="The folder of the photos, where it is not PATH.")
     ] = None,
@@ -45,6 +46,10 @@ def evaluate(
     query_features: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Descriptors of the queries, when they are in a file of their own."),
+    ] = None,
+    blend: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Further descriptors of all: they stand side by side with the first."),
     ] = None,
     distractors: Annotated[
         str | None,
@@ -77,10 +82,11 @@ def evaluate(
         benchmark=name,
         path=path,
         recipe=options.checked_recipe(recipe, RECIPES) or (DEFAULT if features is None else "search"),
-        settings={**options.settings(set_), **options.given(backbone=backbone, weights=weights)},
+        settings={**options.settings(set_), **options.given(backbone=backbone, weights=weights, second=second)},
         photos=photos,
         features=features,
         query_features=query_features,
+        blend=blend,
         distractors=distractors,
         uncropped=uncropped,
         stages=stages,

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resight.errors import ImageError
-from resight.features.global_descriptor import GlobalDescriptor, batches
+from resight.features.extraction import Describer
+from resight.features.global_descriptor import batches
 from resight.features.local.packed import empty_features, pack
 from resight.images import scan as disk
 from resight.images.decode import decode
@@ -255,7 +256,7 @@ def _read(photo: disk.Photo, id_: str, known: _Known | None, settings: Settings)
     return _Read(stored, packed, count, known is not None, pixels)
 
 
-def _described(results: Iterator[_Read | None], descriptor: GlobalDescriptor, required: bool) -> Iterator[_Read | None]:
+def _described(results: Iterator[_Read | None], descriptor: Describer, required: bool) -> Iterator[_Read | None]:
     """`results` with their vectors. One that the network cannot take is an error if vectors are `required`."""
     for group in batches(results, DESCRIBED):
         images = [read for read in group if read is not None and read.pixels is not None]

@@ -23,7 +23,7 @@ from resight.artifacts.separation import Separated, load_separated
 from resight.artifacts.similarity import load_learned_similarity
 from resight.artifacts.vlad import load_vlad
 from resight.errors import CollectionError, StampMismatch, UsageError
-from resight.features.global_descriptor import GlobalDescriptor
+from resight.features.extraction import Describer
 from resight.index.asmk import Asmk
 from resight.ranking.confidence import UNKNOWN, Confidence
 from resight.ranking.pipeline import Pipeline
@@ -63,15 +63,15 @@ class Snapshot:
         return settings_of(self.stamp.recipe, self.stamp.parameters)
 
     @cached_property
-    def network(self) -> GlobalDescriptor | None:
-        """The network that makes the global descriptors, None in recipes without.
+    def network(self) -> Describer | None:
+        """The network that makes the global descriptors, or both of a blend; None in recipes without.
 
         Raises `UsageError` when its file is gone, `StampMismatch` when it is another one than made the collection.
         """
         network = self.settings.descriptor
         if network is not None and network.fingerprint != self.stamp.models.get(DESCRIPTOR):
             raise StampMismatch(
-                f"{self.path} holds vectors of another network than {network.backbone.name} as it is now: "
+                f"{self.path} holds vectors of another network than {network.name} as it is now: "
                 "give the file that it was made with, or index the photos into a new collection"
             )
         return network

@@ -30,7 +30,8 @@ class Run:
     """What to evaluate, as the arguments of `resight evaluate`; paths as text.
 
     `benchmark` and `path`: as in BENCHMARK:PATH. `photos`: folder of the images, where it is not `path`. `features`
-    and `query_features`: files of descriptors instead of photos. `distractors`: a folder of photos, or a file of
+    and `query_features`: files of descriptors instead of photos. `blend`: a further file, whose descriptors stand
+    behind those of `features`. `distractors`: a folder of photos, or a file of
     descriptors. `uncropped`: queries are whole photos although the benchmark crops them. `stages`: only the first so
     many stages of the recipe.
     """
@@ -42,6 +43,7 @@ class Run:
     photos: str | None = None
     features: str | None = None
     query_features: str | None = None
+    blend: str | None = None
     distractors: str | None = None
     uncropped: bool = False
     stages: int | None = None
@@ -52,7 +54,7 @@ class Run:
         words = ["resight", "evaluate", f"{self.benchmark}:{self.path}", "--recipe", self.recipe]
         for name, value in self.settings.items():
             words += ["--set", f"{name}={_as_yaml(value)}"]
-        for name in ("photos", "features", "query_features", "distractors"):
+        for name in ("photos", "features", "query_features", "blend", "distractors"):
             if (value := getattr(self, name)) is not None:
                 words += [f"--{name.replace('_', '-')}", value]
         words += ["--uncropped"] if self.uncropped else []

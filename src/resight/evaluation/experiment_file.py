@@ -12,7 +12,8 @@ from resight.regular_files import open_regular
 from resight.safe_yaml import read_yaml
 
 KEYS = {"benchmarks", "systems", "baseline"}
-SYSTEM_KEYS = {"recipe", "settings", "photos", "features", "query_features", "distractors", "uncropped", "stages"}
+SYSTEM_KEYS = {"recipe", "settings", "photos", "features", "query_features", "blend", "distractors", "uncropped"}
+SYSTEM_KEYS |= {"stages"}
 KINDS: Mapping[str, type] = {"settings": dict, "uncropped": bool, "stages": int}  # all others are text
 BENCHMARK = "{benchmark}"
 

@@ -41,7 +41,7 @@ class Cell:
 
     def at(self, data: Path) -> Run:
         """The run with the paths of a data folder."""
-        names = ("path", "photos", "features", "query_features", "distractors")
+        names = ("path", "photos", "features", "query_features", "blend", "distractors")
         paths: dict[str, Any] = {
             name: str(data / value) for name in names if (value := getattr(self.run, name)) is not None
         }

@@ -2,10 +2,10 @@
 
 A file holds `table`, `title`, `source`, `tolerance`, `columns`, `rows` and `files`. A column names a benchmark, its
 `path`, the `level` of the score, and optionally `photos` and `distractors`. A row has a `name`, a `recipe`, its
-`settings`, optionally `features`, `query_features` and `distractors` (files of descriptors), the number of `stages`
-that count, what else it `needs`, and `published` scores per column. All paths, those in settings (`FILE_SETTINGS`)
-among them, are relative to one data folder; `{benchmark}` in a path stands for the column's benchmark. `files` says
-where a file comes from.
+`settings`, optionally `features`, `query_features`, `blend` and `distractors` (files of descriptors), the number of
+`stages` that count, what else it `needs`, and `published` scores per column. All paths, those in settings
+(`FILE_SETTINGS`) among them, are relative to one data folder; `{benchmark}` in a path stands for the column's
+benchmark. `files` says where a file comes from.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from resight.safe_yaml import read_yaml
 MOST = 1e6  # of any number in a table
 TABLE_KEYS = {"table", "title", "source", "tolerance", "columns", "rows", "files"}
 COLUMN_KEYS = {"benchmark", "path", "level", "photos", "distractors"}
-ROW_KEYS = {"name", "recipe", "settings", "features", "query_features", "published", "tolerance", "aim", "stages"}
-ROW_KEYS |= {"source", "note", "needs", "distractors"}
+ROW_KEYS = {"name", "recipe", "settings", "features", "query_features", "blend", "published", "tolerance", "aim"}
+ROW_KEYS |= {"stages", "source", "note", "needs", "distractors"}
 
 
 def read_tables(folder: Path | None = None) -> tuple[PublishedTable, ...]:
@@ -79,7 +79,7 @@ def _row(table: Any, columns: Mapping[str, dict[str, str]], sources: Mapping[str
         if column not in columns:
             raise UsageError(f"{what} has a score in column {column!r}, which the table does not have")
         run = _run(what, row, columns[column])
-        files_needed = (run.path, run.photos, run.features, run.query_features, run.distractors)
+        files_needed = (run.path, run.photos, run.features, run.query_features, run.blend, run.distractors)
         extra = [*_files_of(run), *_needs(what, row.get("needs"), run.benchmark)]
         cells.append(
             Cell(
@@ -116,12 +116,13 @@ def _run(what: str, row: Mapping[str, Any], column: Mapping[str, str]) -> Run:
         photos=column.get("photos") if features is None else None,
         features=features,
         query_features=at("query_features"),
+        blend=at("blend"),
         distractors=distractors,
         stages=None if row.get("stages") is None else _stages(what, row["stages"]),
     )
     if "distractors" in column and distractors is None:
         raise UsageError(f"{what} has a score with distractors and names no file of their descriptors")
-    for path in (run.path, run.photos, run.features, run.query_features, run.distractors, *_files_of(run)):
+    for path in (run.path, run.photos, run.features, run.query_features, run.blend, run.distractors, *_files_of(run)):
         _inside(what, path)
     return run
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from resight.errors import UsageError
+from resight.features.extraction import Blend, Describer
 from resight.features.global_descriptor import GlobalDescriptor
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.search import Describe
@@ -92,8 +93,8 @@ class Settings:
         return part.max_side
 
     @cached_property
-    def descriptor(self) -> GlobalDescriptor | None:
-        """The network that makes the vectors, opened; None for a recipe without them.
+    def descriptor(self) -> Describer | None:
+        """The network that makes the vectors, or the two of a blend, opened; None for a recipe without them.
 
         Raises `UsageError` when its file is missing, damaged or does not fit the recipe.
         """
@@ -146,25 +147,37 @@ def settings_of(name: str, parameters: Mapping[str, Any]) -> Settings:
     return Settings(name, _with(recipe.local, parameters), _with(recipe.vector, parameters))
 
 
-def open_descriptor(name: str, settings: GlobalSettings) -> GlobalDescriptor:
-    """The network of `settings`, opened. Raises `UsageError` when that cannot be done."""
+def open_descriptor(name: str, settings: GlobalSettings) -> Describer:
+    """The network of `settings`, opened, or both of a blend. Raises `UsageError` when that cannot be done."""
     recipe = RECIPES[name]
-    if settings.weights:
-        from resight.features.checkpoints import load_descriptor
-
-        return load_descriptor(
-            settings.weights,
-            recipe=name if recipe.published else None,
-            scales=settings.scales or None,
-            max_side=settings.max_side,
-        )
-    if not settings.backbone:
+    if not (settings.weights or settings.backbone):
         raise UsageError(f"recipe {name} needs a network: give {_ways(recipe)}")
-    if not recipe.backbone:
+    if settings.backbone and not recipe.backbone:
         raise UsageError(f"recipe {name} is a trained network, not a backbone: give its checkpoint with --weights")
+    if settings.weights:
+        first = _published(settings.weights, settings, name if recipe.published else None)
+    else:
+        first = _pooled(settings.backbone, settings)
+    if not settings.second:
+        return first
+    place = Path(settings.second).expanduser()
+    exported = place.is_dir() or place.suffix.lower() == ".onnx"
+    second = _pooled(settings.second, settings) if exported else _published(settings.second, settings, None)
+    return Blend((first, second))
+
+
+def _published(path: str, settings: GlobalSettings, recipe: str | None) -> GlobalDescriptor:
+    """The descriptor of a checkpoint; without `recipe`, the one that it was made for."""
+    from resight.features.checkpoints import load_descriptor
+
+    return load_descriptor(path, recipe=recipe, scales=settings.scales or None, max_side=settings.max_side)
+
+
+def _pooled(path: str, settings: GlobalSettings) -> GlobalDescriptor:
+    """The pooled maps of a backbone."""
     from resight.features.networks.open import open_backbone
 
-    backbone = open_backbone(settings.backbone)
+    backbone = open_backbone(path)
     pool, pooled = pooling(settings, backbone.output)
     return GlobalDescriptor(backbone, pool, pooled, scales=settings.scales or (1.0,), max_side=settings.max_side)
 

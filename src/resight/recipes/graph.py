@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from resight.graph.adjacency import Adjacency, adjacency
+from resight.graph.adjacency import Adjacency, adjacency, with_isolated
 from resight.graph.knn_graph import cut
 from resight.graph.manifold import iterative_embedding
 from resight.graph.spectral import spectral_basis
@@ -102,9 +102,16 @@ def semi_supervised(
     threshold: float | None = None,
     k: int = 50,
     limit: int = 100,
+    bridges: bool = False,
 ) -> Pipeline:
-    """Traversal that also follows the labels of training photos (Chang et al., CVPR workshops 2019). Online."""
+    """Traversal that also follows the labels of training photos (Chang et al., CVPR workshops 2019). Online.
+
+    A labelled query leads to the photos of its label; with `bridges`, as in the paper, to the nearest training photo of
+    its label, and that to the photos.
+    """
     database, training, edges = need_database(resources), need_training(resources), _edges(resources, k)
+    if bridges:
+        edges = with_isolated(edges, len(training.labels))
     least = _option(resources, "traversal", "threshold", threshold, 0.42)
     return _spread(
         resources,

@@ -12,7 +12,7 @@ from resight.features.pooling import named_pooling
 from resight.index.asmk import Asmk, Codebook
 from resight.types import Encoder
 
-MODEL_FILES = ("backbone", "weights")  # settings that name a file
+MODEL_FILES = ("backbone", "weights", "second")  # settings that name a file
 WHITENINGS = ("none", "pca", "zca")
 POOLS = ("gem", "mac", "spoc", "rmac", "regional-gem", "class-token")
 
@@ -60,6 +60,7 @@ class GlobalSettings:
     """How a photo becomes one vector.
 
     `backbone`: an ONNX file, or the folder of a Hugging Face model; or `weights`: a published checkpoint of torch.
+    `second`: a further network, of either kind, whose vectors stand behind those of the first (a blend).
     `pool`: one of `POOLS`, with power `p` for GeM; a checkpoint brings its own. `scales`: sizes relative to the photo
     whose longer side was brought to at most `max_side` pixels; none for the checkpoint's published ones, or the photo
     as it is. `whiten`: a whitening learnt without labels from the collection's own vectors, one of
@@ -69,6 +70,7 @@ class GlobalSettings:
 
     backbone: str = ""
     weights: str = ""
+    second: str = ""
     pool: str = "gem"
     p: float = 3.0
     scales: tuple[float, ...] = ()

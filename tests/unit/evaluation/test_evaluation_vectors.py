@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 
 from resight.errors import ArrayError, UsageError
 from resight.evaluation.benchmark import Benchmark, BenchmarkQuery, Protocol
@@ -74,6 +75,20 @@ def test_search_with_distractors_streams_them(tmp_path: Path) -> None:
     ids = FeatureSearch(database, "search")(Queries(vectors=queries)).ids
     assert np.array_equal(ids, np.argsort(-(queries @ np.concatenate([x, far]).T), axis=1))
     assert len(database.all()) == 42
+
+
+def test_a_blend_stands_side_by_side(tmp_path: Path) -> None:
+    x, y, q, r = unit(12, 8), 3 * unit(12, 5, seed=1), unit(3, 8, seed=2), unit(3, 5, seed=3)
+    np.savez(tmp_path / "gem.npz", X=x, Q=q)
+    scipy.io.savemat(tmp_path / "dir.mat", {"X": y.T, "Q": r.T})
+    gem, dir_ = str(tmp_path / "gem.npz"), str(tmp_path / "dir.mat")
+    _, queries, database = read_for_benchmark(bench(False), gem, None, None, dir_)
+    np.testing.assert_allclose(queries @ database.vectors.T, (q @ x.T + r @ (y / 3).T) / 2, atol=1e-6)
+    with pytest.raises(UsageError, match="write a file of the blend"):
+        read_for_benchmark(bench(False), gem, None, gem, dir_)
+    np.savez(tmp_path / "short.npz", X=y[:7], Q=r)
+    with pytest.raises(UsageError, match="does not hold 12 descriptors"):
+        read_for_benchmark(bench(False), gem, None, None, str(tmp_path / "short.npz"))
 
 
 def test_rows_follow_imids(tmp_path: Path) -> None:
