@@ -15,7 +15,7 @@ from resight.errors import ImageError, UsageError
 from resight.evaluation.benchmark import Benchmark, BenchmarkQuery, refuse_names, with_distractors
 from resight.evaluation.experiment import Run, System, Task, prefixes
 from resight.evaluation.feature_cache import cached_collection
-from resight.evaluation.feature_recipes import Database
+from resight.evaluation.feature_database import Database
 from resight.evaluation.image_files import ImageFiles, find_images, image_names
 from resight.evaluation.vectors import FeatureSearch
 from resight.features.colour_histogram import colour_histogram

@@ -9,14 +9,25 @@ from pathlib import Path
 import numpy as np
 
 from resight.errors import UsageError
-from resight.evaluation.array_files import DAMAGED, load_npy
+from resight.evaluation.list_files import read_lists
 from resight.evaluation.readers.columns import read_columns
 from resight.evaluation.streaming import nearest_in_blocks, stream_vectors
 from resight.graph.labels import majority_labels, united_labels, verified_labels
-from resight.types import Float32, Int64, KnnGraph, as_array
+from resight.types import Float32, Int64, KnnGraph
 
 LABEL_COLUMNS = ("landmark_id", "label")
 BLOCK = 8192  # training descriptors that are in memory at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """`labels` (M, s) int64 of photos, -1 for none, the strength of their `votes` (M, s), and the training photos that
+    decided, `near` (M, k).
+    """
+
+    labels: Int64
+    votes: Float32
+    near: KnnGraph
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +48,8 @@ class TrainingFiles:
                 f"{self.vectors} holds {rows} descriptors and there are {len(self.labels)} labels: one each is needed"
             )
 
-    def label(self, vectors: Float32, top: int, proven: str) -> tuple[Int64, Float32, KnnGraph]:
-        """Labels and votes (M, s) of photos `vectors` (M, D), and the training photos that decided.
+    def label(self, vectors: Float32, top: int, proven: str) -> Labelled:
+        """Labels of photos `vectors` (M, D).
 
         The majority of the `top` nearest decides; where `proven` is given, a file as `read_lists` reads it, its label
         stands beside, s = 2, even where they conflict. Raises `UsageError` for files that do not fit.
@@ -46,11 +57,11 @@ class TrainingFiles:
         near = nearest_in_blocks(vectors, self.blocks(vectors.shape[1]), top)
         labels, votes = majority_labels(near, self.labels, min(top, near.k))
         if not proven:
-            return labels[:, None], votes[:, None], near
+            return Labelled(labels[:, None], votes[:, None], near)
         listed = read_lists(proven, len(vectors), len(self.labels))
         similarity = self._similarities(vectors, listed)
         united = united_labels(labels, votes, *verified_labels(listed, self.labels, similarity))
-        return *united, KnnGraph(np.hstack((near.ids, listed)), np.hstack((near.weights, similarity)))
+        return Labelled(*united, KnnGraph(np.hstack((near.ids, listed)), np.hstack((near.weights, similarity))))
 
     def _similarities(self, vectors: Float32, listed: Int64) -> Float32:
         """Inner products of each photo and the training photos it lists, (M, k)."""
@@ -77,17 +88,3 @@ def read_training(vectors: str, labels: str) -> TrainingFiles:
     if not named[0]:
         raise UsageError(f"{labels} holds no training photos")
     return TrainingFiles(Path(vectors), np.unique(named[0], return_inverse=True)[1].astype(np.int64))
-
-
-def read_lists(path: str, photos: int, others: int) -> Int64:
-    """Rows of training photos that geometry proves to show the same as each photo, (photos, k), -1 padded, the most
-    inliers first, from an npy file. Raises `UsageError` when it cannot be read or names one of more than `others`.
-    """
-    try:
-        content = load_npy(Path(path))
-    except DAMAGED as error:
-        raise UsageError(f"{path} cannot be read as an npy file of training photos: {error}") from error
-    listed = as_array(path, content, np.int64, (photos, None))
-    if listed.size and (listed.max() >= others or listed.min() < -1):
-        raise UsageError(f"{path} lists {listed.min()} to {listed.max()}: training photos are 0 to {others - 1}")
-    return listed

@@ -16,8 +16,9 @@ import numpy as np
 from resight.arrays import unit_rows
 from resight.errors import UsageError
 from resight.evaluation.benchmark import Benchmark, with_distractors
+from resight.evaluation.feature_database import Database
 from resight.evaluation.feature_files import Features, read_features
-from resight.evaluation.feature_recipes import FEATURE_RECIPES, Database
+from resight.evaluation.feature_recipes import FEATURE_RECIPES
 from resight.evaluation.streaming import stream_vectors
 from resight.recipes.options import check_options
 from resight.types import Float32, Queries, Ranking

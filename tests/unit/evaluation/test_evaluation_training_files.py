@@ -66,6 +66,34 @@ def test_a_training_file_that_changes_is_measured_again(run: Run, tmp_path: Path
     assert evaluate_once(run, cache=tmp_path / "cache").final.scores["plain"].map < 1
 
 
+def test_what_geometry_proves_expands_queries_and_photos(run: Run, tmp_path: Path) -> None:
+    """Photos 0 and 1 look alike, 1 and 2 are proven to match: a chain that neither side alone closes."""
+    x = EYE[:6].copy()
+    x[1] = near(0, 1, 1.0)
+    np.save(tmp_path / "x.npy", x)
+    lists = {"index_lists": np.full((6, 10), -1), "query_lists": np.full((6, 10), -1)}
+    lists["index_lists"][:3, 0] = [0, 2, 1]  # a photo in its own list is not added to itself
+    lists["query_lists"][0, 0] = 1
+    settings = {}
+    for name, content in lists.items():
+        np.save(tmp_path / f"{name}.npy", content)
+        settings[name] = str(tmp_path / f"{name}.npy")
+    expanded = replace(run, recipe="verified-expansion", settings=settings)
+    found = evaluate(expanded).final
+    assert found.ranking is not None
+    database = np.stack([x[0], x[1] + x[2], x[2] + x[1], *x[3:]])
+    database /= np.linalg.norm(database, axis=1, keepdims=True)
+    query = (x[0] + x[1]) / np.linalg.norm(x[0] + x[1])
+    assert found.ranking.ids[0, :3].tolist() == np.argsort(-(database @ query), kind="stable")[:3].tolist()
+    np.testing.assert_allclose(np.sort(database @ query)[::-1][:3], found.ranking.scores[0, :3], atol=1e-6)
+    chain = evaluate(replace(expanded, recipe="landmark2019", settings={**settings, "k": 3, "limit": 6})).final
+    np.testing.assert_array_equal(chain.scores["plain"].ap[:3], 1)
+    labelled = {**settings, **run.settings, "k": 3}
+    assert evaluate(replace(expanded, recipe="landmark2019", settings=labelled)).final.scores["plain"].map == 1
+    with pytest.raises(UsageError, match="give what geometry proves"):
+        evaluate(replace(expanded, settings={}))
+
+
 def test_files_that_do_not_fit_are_named(run: Run, tmp_path: Path) -> None:
     def refused(message: str, **settings: str) -> None:
         with pytest.raises((UsageError, ArrayError), match=message):
@@ -78,11 +106,11 @@ def test_files_that_do_not_fit_are_named(run: Run, tmp_path: Path) -> None:
     (tmp_path / "short.csv").write_text("label\n1\n2\n")
     refused("30 descriptors and there are 2 labels", labels=str(tmp_path / "short.csv"))
     np.save(tmp_path / "proven.npy", np.full((6, 1), 30))
-    refused("training photos are 0 to 29", proven=str(tmp_path / "proven.npy"))
+    refused("they must be 0 to 29", proven=str(tmp_path / "proven.npy"))
     np.save(tmp_path / "proven.npy", np.full((5, 1), 3))
     refused("proven.npy", proven=str(tmp_path / "proven.npy"))
     (tmp_path / "proven.npy").write_bytes(b"no")
-    refused("cannot be read as an npy file of training photos", proven=str(tmp_path / "proven.npy"))
+    refused("cannot be read as an npy file of lists", proven=str(tmp_path / "proven.npy"))
 
 
 def test_the_nearest_of_blocks_are_the_nearest_of_all() -> None:

@@ -6,7 +6,8 @@ import scipy.io
 
 from resight.errors import ArrayError, UsageError
 from resight.evaluation.benchmark import Benchmark, BenchmarkQuery, Protocol
-from resight.evaluation.feature_recipes import FEATURE_RECIPES, Database
+from resight.evaluation.feature_database import Database
+from resight.evaluation.feature_recipes import FEATURE_RECIPES
 from resight.evaluation.vectors import FeatureSearch, read_for_benchmark
 from resight.matching.oasis import Oasis
 from resight.types import Queries, Ranking
@@ -16,7 +17,7 @@ INSIDE = Protocol(crop="whole", ap="rectangle", junk="own", own_photo="junk")
 
 
 # For 40 photos that have nothing to do with each other; the defaults are for collections.
-NEED_FILES = ("oasis", "deep-similarity", "semi-supervised")
+NEED_FILES = ("oasis", "deep-similarity", "semi-supervised", "verified-expansion", "landmark2019")
 SMALL = {
     "average-expansion": {"n": 1},
     "alpha-expansion": {"n": 1},
