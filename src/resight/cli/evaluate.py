@@ -64,6 +64,10 @@ def evaluate(
     against: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Compare with a result that --json printed earlier.")
     ] = None,
+    submission: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="Write the first 100 results of every query as lines id,images, too."),
+    ] = None,
     report: options.Report = None,
     cache: options.Cache = None,
     json: options.Json = False,
@@ -74,13 +78,14 @@ def evaluate(
         from resight.evaluation.evaluate import evaluate as run_evaluation
         from resight.evaluation.experiment import Run
         from resight.evaluation.results import compare_evaluations, read_evaluation
+        from resight.evaluation.submission import write_submission
         from resight.recipes.catalogue import DEFAULT
         from resight.reports.files import need_folder
 
-    name, _, path = benchmark.partition(":")
+    name, _, place = benchmark.partition(":")
     run = Run(
         benchmark=name,
-        path=path,
+        path=place,
         recipe=options.checked_recipe(recipe, RECIPES) or (DEFAULT if features is None else "search"),
         settings={**options.settings(set_), **options.given(backbone=backbone, weights=weights, second=second)},
         photos=photos,
@@ -92,6 +97,7 @@ def evaluate(
         stages=stages,
     )
     need_folder(report)
+    need_folder(submission)
     earlier = None if against is None else read_evaluation(against)
     with console.progress(json) as progress:
         progress(OPENING, 0, 1)
@@ -103,6 +109,8 @@ def evaluate(
         evaluation = run_evaluation(run, cache=cache, progress=show)
         progress(OPENING, 1, 1)
     comparisons = {} if earlier is None else compare_evaluations(evaluation, earlier)
+    if submission is not None:
+        write_submission(submission, evaluation)
     if report is not None:
         with console.waiting("drawing the report", json):
             _write(report, run, evaluation, comparisons)
@@ -111,8 +119,9 @@ def evaluate(
         return
     _print_scores(evaluation)
     _print_notes(evaluation, comparisons)
-    if report is not None:
-        console.say(f"report: {report}")
+    for what, path in (("report", report), ("submission", submission)):
+        if path is not None:
+            console.say(f"{what}: {path}")
 
 
 def _write(path: Path, run: Run, evaluation: Evaluation, comparisons: Mapping[str, Comparison]) -> None:
