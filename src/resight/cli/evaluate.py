@@ -32,6 +32,12 @@ def evaluate(
         str | None,
         typer.Option(metavar="NAME", help="What is scored: classic by default, gem, ...; with --features: search, ..."),
     ] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="How photos are described for a recipe that searches what others indexed: gem, ..."
+        ),
+    ] = None,
     set_: options.Set = None,
     backbone: options.Backbone = None,
     weights: options.Weights = None,
@@ -88,6 +94,7 @@ def evaluate(
         path=place,
         recipe=options.checked_recipe(recipe, RECIPES) or (DEFAULT if features is None else "search"),
         settings={**options.settings(set_), **options.given(backbone=backbone, weights=weights, second=second)},
+        index=index,
         photos=photos,
         features=features,
         query_features=query_features,

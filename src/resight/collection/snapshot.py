@@ -17,7 +17,7 @@ from resight.artifacts.descriptors import Descriptors, load_descriptors
 from resight.artifacts.fusion import load_weight
 from resight.artifacts.inverted_file import InvertedFile, differences, features_of, load_inverted_file, verifier
 from resight.artifacts.labels import load_labels
-from resight.artifacts.neighbours import load_neighbours, load_offline
+from resight.artifacts.neighbours import load_augmented, load_neighbours, load_offline
 from resight.artifacts.options import load_tuned
 from resight.artifacts.separation import Separated, load_separated
 from resight.artifacts.similarity import load_learned_similarity
@@ -26,6 +26,7 @@ from resight.errors import CollectionError, StampMismatch, UsageError
 from resight.features.extraction import Describer
 from resight.index.asmk import Asmk
 from resight.ranking.confidence import UNKNOWN, Confidence
+from resight.ranking.expansion_stages import Augmentation
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.propagation import TrainingPhotos
 from resight.ranking.similarity import PairScorer
@@ -143,6 +144,10 @@ class Snapshot:
     def verified_graph(self) -> KnnGraph | None:
         """The kNN graph of inliers."""
         return None if self.descriptors is None else load_neighbours(self.path, files.VERIFIED_GRAPH, self.descriptors)
+
+    def augmented_graph(self, how: Augmentation) -> KnnGraph | None:
+        """The kNN graph of descriptors after verified augmentation."""
+        return None if self.descriptors is None else load_augmented(self.path, self.descriptors, how)
 
     @cached_property
     def offline(self) -> scipy.sparse.csr_array | None:

@@ -106,6 +106,8 @@ def check_run(run: Run) -> None:
     if run.stages is not None and run.stages < 1:
         raise UsageError(f"{run.stages} stages were asked for: at least 1 is needed")
     if run.features is not None:
+        if run.index is not None:
+            raise UsageError(f"--index {run.index} is for photos: leave it out with --features")
         check_feature_recipe(run.recipe, run.settings)
         return
     if run.query_features is not None:
@@ -114,7 +116,7 @@ def check_run(run: Run) -> None:
         raise UsageError("--blend needs --features: the descriptors that its own stand behind")
     if run.recipe in FEATURE_RECIPES and run.recipe not in PHOTO_RECIPES:
         raise UsageError(f"recipe {run.recipe} works on descriptors: give a file of them with --features")
-    check_photo_recipe(run.recipe, run.settings)
+    check_photo_recipe(run)
 
 
 def opened(run: Run) -> Benchmark:

@@ -29,7 +29,8 @@ FILE_SETTINGS = (*MODEL_FILES, "index_lists", "query_lists", "training", "labels
 class Run:
     """What to evaluate, as the arguments of `resight evaluate`; paths as text.
 
-    `benchmark` and `path`: as in BENCHMARK:PATH. `photos`: folder of the images, where it is not `path`. `features`
+    `benchmark` and `path`: as in BENCHMARK:PATH. `index`: the recipe that photos are indexed with, for a recipe that
+    indexes none; None for the usual one. `photos`: folder of the images, where it is not `path`. `features`
     and `query_features`: files of descriptors instead of photos. `blend`: a further file, whose descriptors stand
     behind those of `features`. `distractors`: a folder of photos, or a file of
     descriptors. `uncropped`: queries are whole photos although the benchmark crops them. `stages`: only the first so
@@ -40,6 +41,7 @@ class Run:
     path: str
     recipe: str = DEFAULT
     settings: Mapping[str, Any] = field(default_factory=dict)
+    index: str | None = None
     photos: str | None = None
     features: str | None = None
     query_features: str | None = None
@@ -54,7 +56,7 @@ class Run:
         words = ["resight", "evaluate", f"{self.benchmark}:{self.path}", "--recipe", self.recipe]
         for name, value in self.settings.items():
             words += ["--set", f"{name}={_as_yaml(value)}"]
-        for name in ("photos", "features", "query_features", "blend", "distractors"):
+        for name in ("index", "photos", "features", "query_features", "blend", "distractors"):
             if (value := getattr(self, name)) is not None:
                 words += [f"--{name.replace('_', '-')}", value]
         words += ["--uncropped"] if self.uncropped else []

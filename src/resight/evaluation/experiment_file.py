@@ -13,7 +13,7 @@ from resight.safe_yaml import read_yaml
 
 KEYS = {"benchmarks", "systems", "baseline"}
 SYSTEM_KEYS = {"recipe", "settings", "photos", "features", "query_features", "blend", "distractors", "uncropped"}
-SYSTEM_KEYS |= {"stages"}
+SYSTEM_KEYS |= {"index", "stages"}
 KINDS: Mapping[str, type] = {"settings": dict, "uncropped": bool, "stages": int}  # all others are text
 BENCHMARK = "{benchmark}"
 

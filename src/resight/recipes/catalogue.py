@@ -28,7 +28,8 @@ class Recipe:
     """`build`: resources, allowed rows and options to a pipeline. `local` and `vector`: default settings of the
     features that photos are indexed with; both None for a recipe that searches what others indexed. `backbone`: any
     network will do. `published`: the name of a trained network whose weights can be given. `descriptors`: it searches
-    by global descriptors. `others`: it needs more than these, so that a file of descriptors is not enough.
+    by global descriptors. `others`: it needs more than these, so that a file of descriptors is not enough. `verifies`:
+    it needs local features beside them. `taught`: it searches with what was fitted to a collection by hand.
     """
 
     build: Callable[..., Pipeline]
@@ -38,6 +39,8 @@ class Recipe:
     published: bool = False
     descriptors: bool = True
     others: bool = True
+    verifies: bool = False
+    taught: bool = False
 
     @property
     def indexes(self) -> bool:
@@ -45,8 +48,16 @@ class Recipe:
         return self.local is not None or self.vector is not None
 
 
-def _of_descriptors(build: Callable[..., Pipeline], *, others: bool = False) -> Recipe:
-    return Recipe(build, others=others)
+def _of_descriptors(build: Callable[..., Pipeline]) -> Recipe:
+    return Recipe(build, others=False)
+
+
+def _verifying(build: Callable[..., Pipeline]) -> Recipe:
+    return Recipe(build, verifies=True)
+
+
+def _taught(build: Callable[..., Pipeline]) -> Recipe:
+    return Recipe(build, taught=True)
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -59,9 +70,9 @@ RECIPES: Mapping[str, Recipe] = {
     "frozen": Recipe(vectors, vector=GlobalSettings(pool="class-token")),
     "hybrid": Recipe(hybrid, LocalSettings(), GlobalSettings(scales=(1.0, math.sqrt(2)), whiten="zca")),
     "alpha-expansion": _of_descriptors(graph.alpha_expansion),
-    "verified-expansion": _of_descriptors(graph.verified_expansion, others=True),
+    "verified-expansion": _verifying(graph.verified_expansion),
     "explore-exploit": _of_descriptors(graph.explore_exploit),
-    "semi-supervised": _of_descriptors(graph.semi_supervised, others=True),
+    "semi-supervised": _taught(graph.semi_supervised),
     "diffusion": _of_descriptors(graph.diffusion),
     "offline-diffusion": _of_descriptors(graph.offline_diffusion),
     "spectral-ranking": _of_descriptors(graph.spectral_ranking),
@@ -69,9 +80,9 @@ RECIPES: Mapping[str, Recipe] = {
     "manifold-embedding": _of_descriptors(graph.manifold_embedding),
     "k-reciprocal": _of_descriptors(graph.k_reciprocal),
     "super-global": _of_descriptors(graph.super_global),
-    "landmark2019": _of_descriptors(graph.landmark2019, others=True),
-    "separation": _of_descriptors(learned.separation, others=True),
-    "deep-similarity": _of_descriptors(learned.deep_similarity, others=True),
+    "landmark2019": _verifying(graph.landmark2019),
+    "separation": _taught(learned.separation),
+    "deep-similarity": _taught(learned.deep_similarity),
 }
 INDEXING = tuple(name for name, recipe in RECIPES.items() if recipe.indexes)
 DEFAULT = INDEXING[0]
@@ -106,6 +117,15 @@ def find_recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise UsageError(f"recipe {name!r} is unknown: choose one of {', '.join(RECIPES)}")
     return RECIPES[name]
+
+
+def indexed_with(name: str) -> str:
+    """What photos are usually indexed with for recipe `name`: itself, or the first recipe that keeps what it needs."""
+    recipe = find_recipe(name)
+    if recipe.indexes:
+        return name
+    kept = ((known, RECIPES[known]) for known in INDEXING)
+    return next(known for known, one in kept if one.vector and (one.local is not None) == recipe.verifies)
 
 
 def check_recipe(name: str, options: Mapping[str, Any]) -> None:
