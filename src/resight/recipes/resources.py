@@ -38,7 +38,9 @@ class SeparatedDescriptors(Protocol):
     def confidence(self) -> Confidence:
         """What unrelated photos score."""
 
-    def stage(self, limit: int | None, allowed: Int64 | None) -> Stage:
+    def stage(
+        self, limit: int | None, allowed: Int64 | None, *, k: int | None, verifier: Verifier | None, verify: int
+    ) -> Stage:
         """The stage that searches them."""
 
 
