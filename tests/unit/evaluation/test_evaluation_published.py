@@ -114,7 +114,7 @@ def test_a_table_becomes_runs() -> None:
         (lambda t: t["rows"][0].update(features=3), "features of row GeM is 3, which must be text"),
         (lambda t: t["rows"][1].update(settings={"weights": 3}), "weights of row local is 3, which must be text"),
         (lambda t: t["rows"][1].update(benchmarks={"mars": {"k": 3}}), "settings for the unknown benchmark 'mars'"),
-        (lambda t: t["rows"][1].update(benchmarks={"holidays": 3}), "settings of row local for holidays"),
+        (lambda t: t["rows"][1].update(benchmarks={"roxford5k": 3}), "settings of row local for roxford5k"),
         (lambda t: t["columns"]["Hol"].update(path=["x"]), "path of column Hol is .*, which must be text"),
         (lambda t: t["columns"]["Hol"].update(benchmark=["holidays"]), "benchmark of column Hol is"),
         (lambda t: t["rows"][1].update(stages=1.5), "has stages 1.5"),
