@@ -96,12 +96,13 @@ def fitted(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from resight.fitting.separation import fit_separation_to
     from resight.fitting.similarity import fit_similarity
     from resight.fitting.whitening import fit_whitening_to, use_whitening
+    from resight.ranking.expansion_stages import Augmentation
     from resight.training.similarity import Options
 
     base = tmp_path_factory.mktemp("fitted")
     collection = world.copy("hybrid", base)
     use_whitening(collection, fit_whitening_to(collection, "zca"))
-    build_graph(collection, 50, verified=True, offline=True)
+    build_graph(collection, 50, offline=True, augmented=Augmentation())
     tune(collection)
     rows = [(name, group[0][:3]) for group in world.photos.groups for name in group]
     labels, groups = base / "labels.csv", base / "groups.csv"

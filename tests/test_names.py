@@ -21,7 +21,14 @@ ALSO = {
     "recipes/settings.py": {"gem", "rmac"},  # poolings
     "recipes/graph.py": {"diffusion"},  # a method whose options are tuned, in several recipes
     "ranking/tuning.py": {"diffusion", "explore-exploit"},  # methods that are tuned, below all recipes
-    "evaluation/feature_recipes.py": {"separation", "deep-similarity"},  # trained for an evaluation, not fitted
+    # of files, not of collections
+    "evaluation/feature_recipes.py": {
+        "separation",
+        "deep-similarity",
+        "semi-supervised",
+        "verified-expansion",
+        "landmark2019",
+    },
 }
 
 

@@ -101,6 +101,12 @@ VERIFIED_GRAPH = Artifact(
     "verified_graph.safetensors", "kNN graph of inliers", "resight graph build --verified", learned=True
 )
 VERIFIED_LOG = Artifact("verified_graph.log", "verifications for an unfinished graph", "resight graph build --verified")
+AUGMENTED_GRAPH = Artifact(
+    "augmented_graph.safetensors",
+    "kNN graph after verified augmentation",
+    "resight graph build --augmented",
+    learned=True,
+)
 OFFLINE = Artifact("offline_diffusion.safetensors", "off-line diffusion", "resight graph build --offline", learned=True)
 TUNED = Artifact("tuned.json", "options of graph recipes", "resight graph tune", learned=True)
 LABELS = Artifact("labelled.safetensors", "labelled photos", "resight label", learned=True)
@@ -123,6 +129,7 @@ ARTIFACTS = (
     GRAPH,
     VERIFIED_GRAPH,
     VERIFIED_LOG,
+    AUGMENTED_GRAPH,
     OFFLINE,
     TUNED,
     LABELS,

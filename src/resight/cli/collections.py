@@ -37,6 +37,7 @@ def index(
     ] = None,
     backbone: options.Backbone = None,
     weights: options.Weights = None,
+    second: options.Second = None,
     set_: options.Set = None,
     codebook: Annotated[
         list[str] | None,
@@ -57,7 +58,7 @@ def index(
     options.checked_recipe(recipe, INDEXING)
     words = {kind: Codebook.load(file) for kind, file in map(_codebook_file, codebook or ())}
     found = _scan(photos, hidden)
-    parameters = {**options.settings(set_), **options.given(backbone=backbone, weights=weights)}
+    parameters = {**options.settings(set_), **options.given(backbone=backbone, weights=weights, second=second)}
     _add(open_or_create(to, recipe, parameters), found, jobs=jobs, codebooks=words, json=json)
 
 
@@ -134,13 +135,16 @@ def label(
     file: Annotated[
         Path, typer.Argument(metavar="FILE.csv", help="Labelled photos with the header photo,label: paths and labels.")
     ],
+    verified: Annotated[
+        bool, typer.Option("--verified", help="Let geometry name labels, too, beside those that look-alikes vote for.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Keep labelled photos beside a collection, which recipe semi-supervised follows and never returns."""
     from resight.fitting.labels import label as add_labels
 
     with console.progress(json) as progress:
-        count, problems = add_labels(options.opened(name), file, progress=progress)
+        count, problems = add_labels(options.opened(name), file, verified=verified, progress=progress)
     if json:
         console.print_json({"labelled": count, "problems": [_problem(problem) for problem in problems]})
         return

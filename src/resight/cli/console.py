@@ -63,7 +63,7 @@ class _SafeFormatter(logging.Formatter):
 
 def log_to_stderr(level: int) -> None:
     """Show what resight logs from `level` on as lines on standard error; other packages' only from WARNING on."""
-    handler = logging.StreamHandler(_Stderr())  # type: ignore[arg-type]
+    handler = logging.StreamHandler(_Stderr())
     handler.setFormatter(_SafeFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("resight")
     logger.handlers[:], logger.propagate = [handler], False

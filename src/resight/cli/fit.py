@@ -102,6 +102,10 @@ def separation(
         int | None,
         typer.Option(metavar="N", help="Number of neighbours per photo; by default as many as stand out.", min=1),
     ] = None,
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Train as in the paper: 5 neighbours, all epochs, descriptors as they are."),
+    ] = False,
     epochs: options.Epochs = 200,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -124,9 +128,8 @@ def separation(
     collection = options.opened(name)
     stored = None if retrain else extend_separation(collection)
     if stored is None:
-        stored = _train_separation(
-            collection, log, json, verified=verified, k=k, epochs=epochs, seed=seed, device=device
-        )
+        how = {"verified": verified, "published": published, "k": k, "seed": seed, "device": device}
+        stored = _train_separation(collection, log, json, epochs=epochs, **how)
     descriptors = collection.snapshot.descriptors
     assert descriptors is not None
     moved = drift(stored, descriptors)

@@ -66,7 +66,7 @@ def _threads() -> Iterator[Fact]:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     yield Fact("threads", "cores for this process", str(cores))
-    yield Fact("threads", "numba", str(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    yield Fact("threads", "numba", str(numba.config.NUMBA_NUM_THREADS))
     yield Fact("threads", "faiss", str(faiss.omp_get_max_threads()))
     for pool in threadpool_info():
         name = f"{pool['user_api']}: {Path(pool['filepath']).name.split('.so')[0]}"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resight.errors import ImageError
-from resight.features.global_descriptor import GlobalDescriptor, batches
+from resight.features.extraction import Describer
+from resight.features.global_descriptor import batches
 from resight.features.local.packed import empty_features, pack
 from resight.images import scan as disk
 from resight.images.decode import decode
@@ -87,7 +88,7 @@ class Describers:
 
     encoders: Mapping[str, Encoder]
     networks: frozenset[str] = frozenset()
-    descriptor: GlobalDescriptor | None = None
+    descriptor: Describer | None = None
 
     @property
     def wait(self) -> bool:

@@ -24,17 +24,18 @@ from resight.artifacts.inverted_file import (
     stored_features,
 )
 from resight.artifacts.labels import load_labels
-from resight.artifacts.neighbours import load_neighbours, load_offline
+from resight.artifacts.neighbours import load_augmented, load_neighbours, load_offline
 from resight.artifacts.options import load_tuned
 from resight.artifacts.reduction import load_reduction
 from resight.artifacts.separation import Separated, load_separated
 from resight.artifacts.similarity import load_learned_similarity
 from resight.artifacts.vlad import load_vlad
 from resight.errors import CollectionError, StampMismatch, UsageError
-from resight.features.global_descriptor import GlobalDescriptor
+from resight.features.extraction import Describer
 from resight.features.local.reduction import Reducible
 from resight.index.asmk import Asmk
 from resight.ranking.confidence import UNKNOWN, Confidence
+from resight.ranking.expansion_stages import Augmentation
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.propagation import TrainingPhotos
 from resight.ranking.similarity import PairScorer
@@ -84,15 +85,15 @@ class Snapshot:
         return settings_of(self.stamp.recipe, self.stamp.parameters)
 
     @cached_property
-    def network(self) -> GlobalDescriptor | None:
-        """The network that makes the global descriptors, None in recipes without.
+    def network(self) -> Describer | None:
+        """The network that makes the global descriptors, or both of a blend; None in recipes without.
 
         Raises `UsageError` when its file is gone, `StampMismatch` when it is another one than made the collection.
         """
         network = self.settings.descriptor
         if network is not None and network.fingerprint != self.stamp.models.get(DESCRIPTOR):
             raise StampMismatch(
-                f"{self.path} holds vectors of another network than {network.backbone.name} as it is now: "
+                f"{self.path} holds vectors of another network than {network.name} as it is now: "
                 "give the file that it was made with, or index the photos into a new collection"
             )
         return network
@@ -196,6 +197,10 @@ class Snapshot:
     def verified_graph(self) -> KnnGraph | None:
         """The kNN graph of inliers."""
         return None if self.descriptors is None else load_neighbours(self.path, files.VERIFIED_GRAPH, self.descriptors)
+
+    def augmented_graph(self, how: Augmentation) -> KnnGraph | None:
+        """The kNN graph of descriptors after verified augmentation."""
+        return None if self.descriptors is None else load_augmented(self.path, self.descriptors, how)
 
     @cached_property
     def offline(self) -> scipy.sparse.csr_array | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,19 @@ class Verifier:
         while len(self._memory) > REMEMBERED:
             self._memory.popitem(last=False)
         return known
+
+
+def inliers_between(verifier: Verifier, rows: Int64) -> Callable[[int, Int64], Int64]:
+    """What `resight.graph.verified.build_verified_graph` asks, for a graph whose node i is row `rows`[i]: the inliers
+    of a node and others (n,), 0 where geometry proves nothing.
+    """
+    one = replace(verifier, jobs=1)  # blocks of photos are verified in parallel already
+
+    def inliers(node: int, nodes: Int64) -> Int64:
+        found = one(one.features(rows[[node]])[0], rows[nodes])
+        return np.array([verification.inliers if verification.verified else 0 for verification in found], np.int64)
+
+    return inliers
 
 
 def evidence(verification: Verification) -> float:

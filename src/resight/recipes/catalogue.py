@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 
 from resight.errors import UsageError
 from resight.extras import needed
+from resight.features.extraction import Blend, Describer
 from resight.features.global_descriptor import GlobalDescriptor
 from resight.features.local.encoders import MODEL_FILES, find_kind, kind_key
 from resight.ranking.pipeline import Pipeline
@@ -30,7 +31,8 @@ class Recipe:
     `vector`: the settings of the global descriptor, that photos are indexed with unless they are told otherwise;
     neither for a recipe that searches what others indexed. `backbone`: any network will do. `published`: the name of a
     trained network whose weights can be given. `descriptors`: it searches by global descriptors. `others`: it needs
-    more than these, so that a file of descriptors is not enough.
+    more than these, so that a file of descriptors is not enough. `verifies`: it needs local features beside them.
+    `taught`: it searches with what was fitted to a collection by hand.
     """
 
     build: Callable[..., Pipeline]
@@ -40,6 +42,8 @@ class Recipe:
     published: bool = False
     descriptors: bool = True
     others: bool = True
+    verifies: bool = False
+    taught: bool = False
 
     @property
     def indexes(self) -> bool:
@@ -47,8 +51,16 @@ class Recipe:
         return bool(self.features) or self.vector is not None
 
 
-def _of_descriptors(build: Callable[..., Pipeline], *, others: bool = False) -> Recipe:
-    return Recipe(build, others=others)
+def _of_descriptors(build: Callable[..., Pipeline]) -> Recipe:
+    return Recipe(build, others=False)
+
+
+def _verifying(build: Callable[..., Pipeline]) -> Recipe:
+    return Recipe(build, verifies=True)
+
+
+def _taught(build: Callable[..., Pipeline]) -> Recipe:
+    return Recipe(build, taught=True)
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -63,9 +75,9 @@ RECIPES: Mapping[str, Recipe] = {
     "frozen": Recipe(vectors, vector=GlobalSettings(pool="class-token")),
     "hybrid": Recipe(hybrid, ("rootsift",), GlobalSettings(scales=(1.0, math.sqrt(2)), whiten="zca")),
     "alpha-expansion": _of_descriptors(graph.alpha_expansion),
-    "verified-expansion": _of_descriptors(graph.verified_expansion, others=True),
+    "verified-expansion": _verifying(graph.verified_expansion),
     "explore-exploit": _of_descriptors(graph.explore_exploit),
-    "semi-supervised": _of_descriptors(graph.semi_supervised, others=True),
+    "semi-supervised": _taught(graph.semi_supervised),
     "diffusion": _of_descriptors(graph.diffusion),
     "offline-diffusion": _of_descriptors(graph.offline_diffusion),
     "spectral-ranking": _of_descriptors(graph.spectral_ranking),
@@ -73,9 +85,9 @@ RECIPES: Mapping[str, Recipe] = {
     "manifold-embedding": _of_descriptors(graph.manifold_embedding),
     "k-reciprocal": _of_descriptors(graph.k_reciprocal),
     "super-global": _of_descriptors(graph.super_global),
-    "landmark2019": _of_descriptors(graph.landmark2019, others=True),
-    "separation": _of_descriptors(learned.separation, others=True),
-    "deep-similarity": _of_descriptors(learned.deep_similarity, others=True),
+    "landmark2019": _verifying(graph.landmark2019),
+    "separation": _taught(learned.separation),
+    "deep-similarity": _taught(learned.deep_similarity),
 }
 VECTOR = "vector"  # what settings of the global descriptor alone begin with
 INDEXING = tuple(name for name, recipe in RECIPES.items() if recipe.indexes)
@@ -108,8 +120,8 @@ class Settings:
         return max(part.max_side for part in (*self.kinds, self.vector) if part is not None)
 
     @cached_property
-    def descriptor(self) -> GlobalDescriptor | None:
-        """The network that makes the vectors, opened; None for a recipe without them.
+    def descriptor(self) -> Describer | None:
+        """The network that makes the vectors, or the two of a blend, opened; None for a recipe without them.
 
         Raises `UsageError` when its file is missing, damaged or does not fit the recipe.
         """
@@ -121,6 +133,15 @@ def find_recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise UsageError(f"recipe {name!r} is unknown: choose one of {', '.join(RECIPES)}")
     return RECIPES[name]
+
+
+def indexed_with(name: str) -> str:
+    """What photos are usually indexed with for recipe `name`: itself, or the first recipe that keeps what it needs."""
+    recipe = find_recipe(name)
+    if recipe.indexes:
+        return name
+    kept = ((known, RECIPES[known]) for known in INDEXING)
+    return next(known for known, one in kept if one.vector and bool(one.features) == recipe.verifies)
 
 
 def check_recipe(name: str, options: Mapping[str, Any]) -> None:
@@ -210,26 +231,38 @@ def _check_parameters(
     check_values(f"recipe {name}", parameters, defaults, hints)
 
 
-def open_descriptor(name: str, settings: GlobalSettings) -> GlobalDescriptor:
-    """The network of `settings`, opened. Raises `UsageError` when that cannot be done."""
+def open_descriptor(name: str, settings: GlobalSettings) -> Describer:
+    """The network of `settings`, opened, or both of a blend. Raises `UsageError` when that cannot be done."""
     recipe = RECIPES[name]
-    if settings.weights:
-        with needed(f"recipe {name} with weights"):
-            from resight.features.checkpoints.descriptor import load_descriptor
-
-        return load_descriptor(
-            settings.weights,
-            recipe=name if recipe.published else None,
-            scales=settings.scales or None,
-            max_side=settings.max_side,
-        )
-    if not settings.backbone:
+    if not (settings.weights or settings.backbone):
         raise UsageError(f"recipe {name} needs a network: give {_ways(recipe)}")
-    if not recipe.backbone:
+    if settings.backbone and not recipe.backbone:
         raise UsageError(f"recipe {name} is a trained network, not a backbone: give its checkpoint with --weights")
+    if settings.weights:
+        first = _published(settings.weights, settings, name if recipe.published else None)
+    else:
+        first = _pooled(settings.backbone, settings)
+    if not settings.second:
+        return first
+    place = Path(settings.second).expanduser()
+    exported = place.is_dir() or place.suffix.lower() == ".onnx"
+    second = _pooled(settings.second, settings) if exported else _published(settings.second, settings, None)
+    return Blend((first, second))
+
+
+def _published(path: str, settings: GlobalSettings, recipe: str | None) -> GlobalDescriptor:
+    """The descriptor of a checkpoint; without `recipe`, the one that it was made for."""
+    with needed("a published checkpoint"):
+        from resight.features.checkpoints.descriptor import load_descriptor
+
+    return load_descriptor(path, recipe=recipe, scales=settings.scales or None, max_side=settings.max_side)
+
+
+def _pooled(path: str, settings: GlobalSettings) -> GlobalDescriptor:
+    """The pooled maps of a backbone."""
     from resight.features.networks.open import open_backbone
 
-    backbone = open_backbone(settings.backbone)
+    backbone = open_backbone(path)
     pool, pooled = pooling(settings, backbone.output)
     return GlobalDescriptor(backbone, pool, pooled, scales=settings.scales or (1.0,), max_side=settings.max_side)
 

@@ -15,12 +15,14 @@ from resight.errors import UsageError
 from resight.graph.diffusion import affinity, normalise
 from resight.graph.knn_graph import build_knn_graph, cut
 from resight.graph.offline import offline_diffusion
+from resight.graph.verified import build_verified_graph
 from resight.index.asmk import Asmk
 from resight.ranking.confidence import UNKNOWN, Confidence
+from resight.ranking.expansion_stages import Augmentation, verified_augmentation
 from resight.ranking.propagation import TrainingPhotos
 from resight.ranking.similarity import PairScorer
 from resight.ranking.vector_database import VectorDatabase
-from resight.ranking.verification import FeatureSource, Verifier
+from resight.ranking.verification import FeatureSource, Verifier, inliers_between
 from resight.types import Float32, Int64, KnnGraph, Queries, Stage
 
 T = TypeVar("T")
@@ -36,7 +38,9 @@ class SeparatedDescriptors(Protocol):
     def confidence(self) -> Confidence:
         """What unrelated photos score."""
 
-    def stage(self, limit: int | None, allowed: Int64 | None) -> Stage:
+    def stage(
+        self, limit: int | None, allowed: Int64 | None, *, k: int | None, verifier: Verifier | None, verify: int
+    ) -> Stage:
         """The stage that searches them."""
 
 
@@ -55,8 +59,9 @@ class Resources(Protocol):
     Of local features: `kinds`, key -> name of those that are kept, the one that verifies first; the `index` of that
     one, its `confidence` (what unrelated photos score), and `verifier`; `kind` gives any of them. Of global
     descriptors: `database`, its `vector_confidence`, the graph of similarities `graph`, `verified_graph` of inliers,
-    `offline` diffusion, and labelled photos `training`. Learned: `fusion_weights` by key, `tuned` options,
-    `separation`, `similarity`. `describe`: makes the global descriptors (Q, D) of queries that carry none.
+    `augmented_graph` of descriptors moved by it, `offline` diffusion, and labelled photos `training`. Learned:
+    `fusion_weights` by key, `tuned` options, `separation`, `similarity`. `describe`: makes the global descriptors
+    (Q, D) of queries that carry none.
     """
 
     @property
@@ -78,6 +83,7 @@ class Resources(Protocol):
     def graph(self) -> KnnGraph | None: ...
     @property
     def verified_graph(self) -> KnnGraph | None: ...
+    def augmented_graph(self, how: Augmentation, /) -> KnnGraph | None: ...
     @property
     def offline(self) -> scipy.sparse.csr_array | None: ...
     @property
@@ -122,6 +128,9 @@ class ArrayResources:
             return None
         return IndexedKind(self.index, self.confidence, self.verifier.features)
 
+    def augmented_graph(self, how: Augmentation) -> KnnGraph | None:
+        """None: it is built when a recipe asks for it."""
+
 
 def need_index(resources: Resources) -> Asmk:
     """The inverted file. Raises `UsageError` without local features."""
@@ -162,9 +171,33 @@ def need_graph(resources: Resources, k: int) -> KnnGraph:
     return cut(graph, min(k, graph.k))
 
 
-def need_verified_graph(resources: Resources) -> KnnGraph:
-    """The graph of inliers. Raises `UsageError` when there is none."""
+def need_verified_graph(resources: Resources, k: int = 50) -> KnnGraph:
+    """The graph of inliers; where graphs are built, of `k` neighbours. Raises `UsageError` when there is none."""
+    if resources.verified_graph is None and resources.builds:
+        inliers = inliers_between(need_verifier(resources), need_database(resources).rows)
+        return build_verified_graph(need_graph(resources, k), inliers)
     return _need(resources.verified_graph, "a verified graph", "resight graph build --verified")
+
+
+def need_augmented(resources: Resources, k: int, how: Augmentation) -> tuple[VectorDatabase, KnnGraph]:
+    """Descriptors moved towards the neighbours that geometry proves, and their graph of `k` neighbours.
+
+    Raises `UsageError` when the verified graph or the graph of this augmentation is missing, or has fewer neighbours.
+    """
+    known, near = (
+        need_database(resources),
+        need_graph(resources, k if resources.graph is not None else max(k, how.first)),
+    )
+    proven = need_verified_graph(resources, how.first)
+    near = cut(near, min(how.first, near.k))
+    moved = VectorDatabase.over(verified_augmentation(known.vectors, proven, how.least, how.most, near), known.rows)
+    graph = resources.augmented_graph(how)
+    if graph is None and resources.builds:
+        return moved, build_knn_graph(moved.vectors, min(k, max(len(moved) - 1, 1)))
+    graph = _need(graph, f"the graph of augmented descriptors ({how.name})", "resight graph build --augmented")
+    if k > graph.k and graph.k < len(graph) - 1:
+        raise UsageError(f"k={k} is more than the {graph.k} neighbours of the stored graph of augmented descriptors")
+    return moved, cut(graph, min(k, graph.k))
 
 
 def need_training(resources: Resources) -> TrainingPhotos:

@@ -84,6 +84,7 @@ class GlobalSettings:
     """How a photo becomes one vector.
 
     `backbone`: an ONNX file, or the folder of a Hugging Face model; or `weights`: a published checkpoint of torch.
+    `second`: a further network, of either kind, whose vectors stand behind those of the first (a blend).
     `pool`: one of `POOLS`, with power `p` for GeM; a checkpoint brings its own. `scales`: sizes relative to the photo
     whose longer side was brought to at most `max_side` pixels; none for the checkpoint's published ones, or the photo
     as it is. `whiten`: a whitening learnt without labels from the collection's own vectors, one of
@@ -93,6 +94,7 @@ class GlobalSettings:
 
     backbone: str = ""
     weights: str = ""
+    second: str = ""
     pool: str = "gem"
     p: float = 3.0
     scales: tuple[float, ...] = ()

@@ -12,6 +12,7 @@ from PIL.Image import Image
 from resight.collection.answer import Query, Result
 from resight.collection.collection import Collection
 from resight.errors import ImageError, UsageError
+from resight.features.global_descriptor import GlobalDescriptor
 from resight.features.pooling import gem, spoc
 from resight.images.decode import Decoded, decode
 from resight.images.transform import decode_crop
@@ -59,6 +60,8 @@ def contribution_picture(collection: Collection, query: Query, result: Result, m
     descriptor, vectors = collection.snapshot.network, collection.snapshot.descriptors
     if descriptor is None or vectors is None:
         raise UsageError(f"{collection.path} keeps no global descriptors: nothing can be drawn")
+    if not isinstance(descriptor, GlobalDescriptor):
+        raise UsageError(f"{collection.path} keeps vectors of two networks: only those of one can be drawn")
     p, side = _gem_power(descriptor.pool), descriptor.max_side
     ours = decode(query.path, max_side=side) if query.box is None else decode_crop(query.path, query.box, max_side=side)
     theirs = decode(result.path, max_side=side)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from onnx_factory import write_network
 from photo_factory import SMALL, make_photos
 from resight.cli import app
-from resight.collection import create_collection
+from resight.collection import create_collection, open_collection
 from resight.training.similarity import Options
 
 torch.set_num_threads(1)
@@ -100,6 +100,23 @@ def test_similarity(folder, monkeypatch):
 def test_labels(folder):
     assert said(folder, "label", "{}/c.resight", "{}/labels.csv") == {"labelled": 24, "problems": []}
     assert "24 photos with labels beside it" in run(folder, "label", "{}/c.resight", "{}/labels.csv").stdout
+
+
+def test_labels_that_geometry_names_stand_beside_those_of_the_vote(folder):
+    run(folder, "label", "{}/c.resight", "{}/labels.csv")
+    assert open_collection(folder / "c.resight").snapshot.training.index_labels.shape == (24, 1)
+    run(folder, "label", "{}/c.resight", "{}/labels.csv", "--verified")
+    snapshot = open_collection(folder / "c.resight").snapshot
+    assert snapshot.training.index_labels.shape == (24, 2)
+    true = dict(line.split(",") for line in (folder / "groups.csv").read_text().splitlines()[1:])
+    own = [{int(true[snapshot.photo(row)["id"]])} for row in snapshot.descriptors.rows.tolist()]
+    assert all(mine <= set(both.tolist()) for mine, both in zip(own, snapshot.training.index_labels, strict=True))
+    run(folder, "graph", "build", "{}/c.resight", "--k", "5")
+    search = ("search", "{}/c.resight", "000-0.jpg", "--recipe", "semi-supervised", "--set", "k=5")
+    for bridges in ("true", "false"):
+        found = said(folder, *search, "--set", f"bridges={bridges}")["results"]
+        assert {result["id"] for result in found} <= set(true)
+        assert len(found) > 2
 
 
 @pytest.mark.parametrize(
