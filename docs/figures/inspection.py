@@ -2,8 +2,8 @@
 
     python docs/figures/inspection.py NETWORK.onnx WORK
 
-NETWORK.onnx gives feature maps with cells of 16 pixels, such as a ResNet-50 cut after its fourth stage. WORK is a folder
-for the photographs. Writes to docs/images.
+NETWORK.onnx gives feature maps with cells of 16 pixels, such as a ResNet-50 cut after its fourth stage. WORK is a
+folder for the photographs. Writes to docs/images.
 """
 
 from __future__ import annotations

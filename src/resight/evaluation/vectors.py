@@ -19,6 +19,7 @@ from resight.evaluation.benchmark import Benchmark, with_distractors
 from resight.evaluation.feature_database import Database
 from resight.evaluation.feature_files import Features, read_features
 from resight.evaluation.feature_recipes import FEATURE_RECIPES
+from resight.evaluation.named import holds_names, read_named
 from resight.evaluation.streaming import stream_vectors
 from resight.recipes.options import check_options
 from resight.types import Float32, Queries, Ranking
