@@ -146,7 +146,7 @@ def _print_scores(evaluation: Evaluation) -> None:
     columns += [*(f"mP@{k}{_of(scores, level)}" for level, _, k in at), "ms a query"]
     rows = []
     for result in evaluation.results:
-        means = [f"{scaled(one):.1f}" for one in result.scores.values()]
+        means = [f"{scaled(one):.{_digits(one)}f}" for one in result.scores.values()]
         means += [console.percent(result.scores[level].mp_at[i]) for level, i, _ in at]
         rows.append((result.system, *means, milliseconds(result, len(evaluation.queries))))
     console.print_table(f"{run.recipe} on {run.benchmark}", columns, rows)
@@ -158,8 +158,8 @@ def _print_notes(evaluation: Evaluation, comparisons: Mapping[str, Comparison]) 
     scores = evaluation.final.scores
     for level, one in scores.items():
         if one.empty < len(one):
-            low, high = spread(one)
-            console.say(f"{_metric(one)}{_of(scores, level)}: 95 % between {low:.1f} and {high:.1f} over the queries")
+            low, high = (f"{value:.{_digits(one)}f}" for value in spread(one))
+            console.say(f"{_metric(one)}{_of(scores, level)}: 95 % between {low} and {high} over the queries")
     console.say(f"protocol: {evaluation.protocol}")
     console.say(
         f"{evaluation.images} images, {len(evaluation.queries)} queries; features in {evaluation.seconds:.1f} s"
@@ -176,6 +176,11 @@ def _print_notes(evaluation: Evaluation, comparisons: Mapping[str, Comparison]) 
             f"{level}: {unit * c.difference:+.1f} against the earlier result, 95 % between {low:+.1f} and {high:+.1f}, "
             f"p = {c.p_value:.3g} ({c.queries} queries)"
         )
+
+
+def _digits(scores: Scores) -> int:
+    """Decimals that are worth printing: N-S scores are near 4, AP is in percent."""
+    return 2 if scores.metric == "N-S" else 1
 
 
 def _metric(scores: Scores) -> str:
