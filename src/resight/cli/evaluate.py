@@ -153,13 +153,18 @@ def _print_scores(evaluation: Evaluation) -> None:
 
 
 def _print_notes(evaluation: Evaluation, comparisons: Mapping[str, Comparison]) -> None:
-    from resight.evaluation.results import spread
+    from resight.evaluation.results import SEED, spread
+    from resight.evaluation.significance import interval
 
     scores = evaluation.final.scores
     for level, one in scores.items():
         if one.empty < len(one):
-            low, high = (f"{value:.{_digits(one)}f}" for value in spread(one))
-            console.say(f"{_metric(one)}{_of(scores, level)}: 95 % between {low} and {high} over the queries")
+            between = " and ".join(f"{value:.{_digits(one)}f}" for value in spread(one))
+            console.say(f"{_metric(one)}{_of(scores, level)}: 95 % between {between} over the queries")
+            if one.at == (1,):
+                low, high = interval(one.p_at[:, 0], seed=SEED)
+                between = f"{console.percent(low)} and {console.percent(high)}"
+                console.say(f"mP@1{_of(scores, level)}: 95 % between {between}")
     console.say(f"protocol: {evaluation.protocol}")
     console.say(
         f"{evaluation.images} images, {len(evaluation.queries)} queries; features in {evaluation.seconds:.1f} s"
