@@ -168,20 +168,25 @@ def _print_scores(evaluation: Evaluation) -> None:
     columns += [*(f"mP@{k}{_of(scores, level)}" for level, _, k in at), "ms a query"]
     rows = []
     for result in evaluation.results:
-        means = [f"{scaled(one):.1f}" for one in result.scores.values()]
+        means = [f"{scaled(one):.{_digits(one)}f}" for one in result.scores.values()]
         means += [console.percent(result.scores[level].mp_at[i]) for level, i, _ in at]
         rows.append((result.system, *means, milliseconds(result, len(evaluation.queries))))
     console.print_table(f"{run.recipe} on {run.benchmark}", columns, rows)
 
 
 def _print_notes(evaluation: Evaluation, comparisons: Mapping[str, Comparison]) -> None:
-    from resight.evaluation.results import spread
+    from resight.evaluation.results import SEED, spread
+    from resight.evaluation.significance import interval
 
     scores = evaluation.final.scores
     for level, one in scores.items():
         if one.empty < len(one):
-            low, high = spread(one)
-            console.say(f"{_metric(one)}{_of(scores, level)}: 95 % between {low:.1f} and {high:.1f} over the queries")
+            between = " and ".join(f"{value:.{_digits(one)}f}" for value in spread(one))
+            console.say(f"{_metric(one)}{_of(scores, level)}: 95 % between {between} over the queries")
+            if one.at == (1,):
+                low, high = interval(one.p_at[:, 0], seed=SEED)
+                between = f"{console.percent(low)} and {console.percent(high)}"
+                console.say(f"mP@1{_of(scores, level)}: 95 % between {between}")
     console.say(f"protocol: {evaluation.protocol}")
     console.say(
         f"{evaluation.images} images, {len(evaluation.queries)} queries; features in {evaluation.seconds:.1f} s"
@@ -198,6 +203,11 @@ def _print_notes(evaluation: Evaluation, comparisons: Mapping[str, Comparison]) 
             f"{level}: {unit * c.difference:+.1f} against the earlier result, 95 % between {low:+.1f} and {high:+.1f}, "
             f"p = {c.p_value:.3g} ({c.queries} queries)"
         )
+
+
+def _digits(scores: Scores) -> int:
+    """Decimals that are worth printing: N-S scores are near 4, AP is in percent."""
+    return 2 if scores.metric == "N-S" else 1
 
 
 def _metric(scores: Scores) -> str:

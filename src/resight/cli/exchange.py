@@ -59,13 +59,21 @@ def export(
 def import_(
     source: Annotated[
         Path,
-        typer.Argument(metavar="SOURCE", help="HDF5 features of hloc, a COLMAP database, or a folder of .delf files."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="HDF5 features of hloc, a COLMAP database, a folder of .delf files, or a dataset of Hugging Face.",
+        ),
     ],
     to: Annotated[
         Path | None, typer.Option("--to", metavar="NAME.resight", help="The collection to make of the features.")
     ] = None,
     photos: Annotated[
-        Path | None, typer.Option("--photos", metavar="FOLDER", help="The folder of the photos that SOURCE names.")
+        Path | None,
+        typer.Option(
+            "--photos",
+            metavar="FOLDER",
+            help="The folder of the photos that SOURCE names; the new one to write, where it carries them.",
+        ),
     ] = None,
     pairs: Annotated[
         Path | None,
@@ -75,9 +83,15 @@ def import_(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Make a collection of features that another tool extracted."""
+    """Make a collection of features that another tool extracted, or write out the photos of a dataset."""
     from resight.exchange.imported import import_features, write_pairs
+    from resight.exchange.photo_sources import holds_dataset, unpack_photos
 
+    if holds_dataset(source):
+        if photos is None or to is not None or pairs is not None:
+            raise UsageError(f"{source} carries photos: give --photos NEW-FOLDER alone, and index that folder")
+        _print_unpacked(photos, unpack_photos(source, photos), json)
+        return
     if to is None and pairs is None:
         raise UsageError("nothing is asked for: give --to NAME.resight with --photos FOLDER, or --pairs FILE.csv")
     if to is not None and photos is None:
@@ -93,6 +107,13 @@ def import_(
         console.print_json(said)
         return
     _print_imported(said)
+
+
+def _print_unpacked(photos: Path, count: int, json: bool) -> None:
+    if json:
+        console.print_json({"folder": str(photos), "photos": count})
+        return
+    console.say(f"{photos}: {console.count(count, 'photo')}; index them with resight index {photos} --to NAME.resight")
 
 
 def _print_imported(said: Mapping[str, Any]) -> None:

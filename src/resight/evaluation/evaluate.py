@@ -19,8 +19,10 @@ from resight.errors import UsageError
 from resight.evaluation.benchmark import Benchmark
 from resight.evaluation.experiment import LISTS, Evaluation, Run, System, Task, evaluate_systems, peak_memory
 from resight.evaluation.feature_cache import cache_folder
+from resight.evaluation.feature_database import Database
 from resight.evaluation.feature_recipes import FEATURE_RECIPES
 from resight.evaluation.ground_truth import KNOWN, open_benchmark
+from resight.evaluation.local_files import ASMK, read_local
 from resight.evaluation.named import Listed, read_lists
 from resight.evaluation.photos import PHOTO_RECIPES, Prepared, check_photo_recipe, find_photos, prepare_photos
 from resight.evaluation.results import Table, evaluation_json, parse_evaluation, tabulate
@@ -136,6 +138,8 @@ def opened(run: Run) -> Benchmark:
 
 def _prepare_features(run: Run, benchmark: Benchmark) -> Prepared:
     assert run.features is not None
+    if run.recipe == ASMK:
+        return _prepare_local(run, benchmark, Path(run.features))
     benchmark, queries, database = read_for_benchmark(
         benchmark, run.features, run.query_features, run.distractors, run.blend
     )
@@ -145,6 +149,15 @@ def _prepare_features(run: Run, benchmark: Benchmark) -> Prepared:
         notes = (f"the queries of {run.features} are taken to be cropped to their boxes: the file cannot tell",)
     own = np.array([-1 if query.row is None else query.row for query in benchmark.queries], np.int64)
     return Prepared(Task(benchmark, [Queries(vectors=queries, rows=own)]), [System(run.recipe, (stage,))], notes)
+
+
+def _prepare_local(run: Run, benchmark: Benchmark, path: Path) -> Prepared:
+    if run.distractors is not None:
+        raise UsageError(f"recipe {ASMK} takes no --distractors: put their descriptors into {path}")
+    asked = None if run.query_features is None else Path(run.query_features)
+    queries, vectors, images = read_local(benchmark, path, asked)
+    stage = FeatureSearch(Database(vectors, images=images), run.recipe, run.settings)
+    return Prepared(Task(benchmark, [queries]), [System(run.recipe, (stage,))])
 
 
 def _prepare_lists(path: str, benchmark: Benchmark) -> Prepared:

@@ -37,7 +37,7 @@ class FeatureSearch:
         check_feature_recipe(self.name, self.settings)
 
     def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
-        if queries.vectors is None or ranking is not None:
+        if (queries.vectors is None and queries.local is None) or ranking is not None:
             raise UsageError(f"recipe {self.name} searches the whole database with descriptors: put it first")
         return FEATURE_RECIPES[self.name](queries, self.database, **self.settings)
 
