@@ -24,13 +24,15 @@ from resight.reports.inspection import figures_of
 from resight.types import Encoder
 from resight.viz.pictures import encode_jpeg
 
+PHOTO = "china-01.jpg"
+AT = [(250.0, 170.0), (260.0, 270.0), (480.0, 130.0), (560.0, 350.0)]  # roof, walls, sky, trees in it
 IMAGES = Path(__file__).parents[1] / "images"
 
 
-def pictures(photo: Path, encoder: Encoder, name: str) -> dict[str, Image.Image]:
+def pictures(photo: Path, encoder: Encoder, name: str, at: list[tuple[float, float]]) -> dict[str, Image.Image]:
     """What `encoder` sees in a photo, by the name of the picture."""
     pixels = decode(photo).pixels
-    found = figures_of(pixels, name, look_inside(encoder, pixels))
+    found = figures_of(pixels, name, look_inside(encoder, pixels, at))
     return {figure.name: Image.open(io.BytesIO(figure.png)).convert("RGB") for figure in found}
 
 
@@ -45,11 +47,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--photo", default="china-00.jpg")
     options = parser.parse_args()
-    photo = build_world(options.work / "world").photos_folder / options.photo
-    maps = pictures(photo, open_encoder("how", backbone=str(options.network), count=300), "how")
-    points = pictures(photo, RootSift(count=300), "rootsift")
+    photo = build_world(options.work / "world").photos_folder / PHOTO
+    maps = pictures(photo, open_encoder("how", backbone=str(options.network), count=300), "how", AT)
+    points = pictures(photo, RootSift(count=300), "rootsift", [])
     made = {
         "inspect": stacked([maps["attention"], maps["features"]]),
         "inspect-keypoints": points["keypoints"],

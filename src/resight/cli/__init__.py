@@ -9,7 +9,20 @@ from typing import Annotated
 
 import typer
 
-from resight.cli import bench, collections, console, demo, doctor, evaluate, exchange, fit, graph, models, search
+from resight.cli import (
+    bench,
+    collections,
+    console,
+    demo,
+    doctor,
+    evaluate,
+    exchange,
+    fit,
+    graph,
+    inspection,
+    models,
+    search,
+)
 from resight.cli.ending import Commands
 from resight.version import __version__
 
@@ -36,7 +49,7 @@ def _root(
         raise typer.Exit
 
 
-for group in (collections, search, fit, graph, evaluate, exchange, bench, models, doctor, demo):
+for group in (collections, search, inspection, fit, graph, evaluate, exchange, bench, models, doctor, demo):
     group.register(app)
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from resight.collection.collection import Collection
 from resight.errors import UsageError
+from resight.features.local.encoders import ENCODERS
 from resight.features.local.inspection import Edges, Inside, Level, Superfeature, look_inside, plain
 from resight.features.local.trunk import Trunk
 from resight.images.decode import decode
+from resight.recipes.catalogue import DEFAULT, INDEXING, RECIPES, settings_of
 from resight.reports.files import need_folder, write_page
 from resight.store.folder import write_atomic
 from resight.types import Encoder
@@ -45,19 +49,64 @@ class Inspection:
     figures: tuple[Figure, ...]
 
 
+def encoders_of(recipe: str, parameters: Mapping[str, Any]) -> tuple[dict[str, Encoder], int]:
+    """The encoders that photos are indexed with by `recipe` and `parameters`, by name, and the pixels of the longer
+    side that they want. `recipe` may also be a kind of local features.
+
+    Raises `UsageError` for a recipe without local features, and as `settings_of` and the encoders do.
+    """
+    keeping = [name for name in INDEXING if RECIPES[name].features]
+    if recipe in keeping:
+        settings = settings_of(recipe, parameters)
+    elif recipe in ENCODERS:
+        settings = settings_of(DEFAULT, {"features": recipe, **parameters})
+    else:
+        names = ", ".join(dict.fromkeys((*keeping, *ENCODERS)))
+        raise UsageError(f"recipe {recipe!r} keeps no local features to look at: choose one of {names}")
+    return {one.features: one.encoder for one in settings.kinds}, settings.max_side
+
+
+def encoders_in(collection: Collection) -> tuple[dict[str, Encoder], int]:
+    """As `encoders_of`, with the settings, weights and learnt reductions of a collection."""
+    snapshot = collection.snapshot
+    if not snapshot.kinds:
+        raise UsageError(f"{collection.path} keeps no local features to look at")
+    return {snapshot.kinds[key]: encoder for key, encoder in snapshot.encoders.items()}, snapshot.settings.max_side
+
+
+def photo_of(collection: Collection, image: str | Path) -> Path:
+    """The file of a photo: a path, or the id of one in the collection. Raises `UsageError` when it is neither."""
+    if Path(image).exists():
+        return Path(image)
+    row = collection.snapshot.find(str(image))
+    if row is None:
+        raise UsageError(f"{image} is neither a file nor the id of a photo in {collection.path}: check the spelling")
+    return Path(collection.snapshot.photo(row)["path"])
+
+
 def inspect_photo(
-    path: str | Path, encoders: Mapping[str, Encoder], network: Trunk | None = None, *, max_side: int = DRAWN
+    path: str | Path,
+    encoders: Mapping[str, Encoder],
+    network: Trunk | None = None,
+    *,
+    at: Sequence[tuple[float, float]] = (),
+    max_side: int = DRAWN,
 ) -> Inspection:
     """Look at a photo with `encoders` by name, and with plain HOW over `network`, else over their own networks.
 
-    `max_side`: pixels that its longer side is brought to. Key points stand alone unless there is a network. Raises
-    `ImageError` when the photo cannot be read or a network answers it with NaN.
+    `at`: points (x, y) in pixels of the photo, whose cells' edges are drawn. `max_side`: pixels that its longer side is
+    brought to. Key points stand alone unless there is a network. Raises `ImageError` when the photo cannot be read or a
+    network answers it with NaN, `UsageError` for a point outside of it.
     """
     photo = decode(path, max_side=max_side)
+    for x, y in at:
+        if not (0 <= x < photo.width and 0 <= y < photo.height):
+            raise UsageError(f"point {x:g},{y:g} lies outside {path}, which is {photo.width} x {photo.height} pixels")
+    points = [(x * photo.scale, y * photo.scale) for x, y in at]
     features: dict[str, int] = {}
     figures: list[Figure] = []
     for name, encoder in encoders.items():
-        inside, beside = look_inside(encoder, photo.pixels), plain(encoder, network)
+        inside, beside = look_inside(encoder, photo.pixels, points), plain(encoder, network)
         other = None if beside is None else look_inside(beside, photo.pixels)
         found = figures_of(photo.pixels, name, inside, other, oriented=encoder.traits.oriented)
         several = len(encoders) > 1
@@ -196,7 +245,7 @@ def _edges(photo: Pixels, recipe: str, inside: Inside) -> Figure:
     around = np.array([(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y], np.float32)
     window = [Edges(one.xy, one.side, one.xy + around * one.side, np.ones(8, np.float32)) for one in inside.edges]
     label = recipe if inside.joined else "most similar"
-    title = f"What {len(window)} of the strongest cells are joined with: their window, and "
+    title = "What a few cells are joined with: their window, and "
     title += "their neighbours in re-weighting" if inside.joined else "the cells that a graph would join them with"
     return Figure("edges", title, edges_grid(photo, [(PLAIN, window), (label, inside.edges)]))
 

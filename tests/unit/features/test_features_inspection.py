@@ -99,6 +99,11 @@ def test_context_is_what_the_blocks_say(trunk):
     assert min(gaps) > 2 * STRIDE
 
 
+def test_cells_can_be_chosen(trunk):
+    inside = look_inside(How(trunk, None), photo(), at=[(1.0, 1.0), (95, 42)])
+    assert [one.xy.tolist() for one in inside.edges] == [[4, 4], [92, 44]]
+
+
 def test_plain_how_shows_what_a_graph_would_join(trunk):
     inside = look_inside(How(trunk, None), photo())
     assert inside.edges

@@ -93,13 +93,14 @@ class OverMaps(Protocol):
     def attention(self, pixels: NDArray[np.uint8], /) -> list[tuple[float, Float32]]: ...
 
 
-def look_inside(encoder: Encoder, pixels: NDArray[np.uint8]) -> Inside:
+def look_inside(encoder: Encoder, pixels: NDArray[np.uint8], at: Sequence[tuple[float, float]] = ()) -> Inside:
     """What `encoder` sees in `pixels` (H, W, 3) uint8 RGB; nothing in a photo smaller than a cell.
 
+    `at`: points (x, y) whose cells' edges are wanted; without any, telling cells far from each other are chosen.
     Memory: the maps of one photo at all scales. Raises `ImageError` for NaN out of a network.
     """
     if isinstance(encoder, How):
-        return _of_how(encoder, pixels)
+        return _of_how(encoder, pixels, at)
     if isinstance(encoder, Fire):
         return _of_fire(encoder, pixels)
     features = _features(encoder, pixels)
@@ -117,7 +118,7 @@ def plain(encoder: Encoder, trunk: Trunk | None = None) -> How | None:
     return None if network is None else How(network, None, count=getattr(encoder, "count", 1000))
 
 
-def _of_how(encoder: How, pixels: NDArray[np.uint8]) -> Inside:
+def _of_how(encoder: How, pixels: NDArray[np.uint8], at: Sequence[tuple[float, float]]) -> Inside:
     scales = _scales(encoder.trunk, pixels)
     if not scales:
         return Inside()
@@ -134,7 +135,8 @@ def _of_how(encoder: How, pixels: NDArray[np.uint8]) -> Inside:
         for one, weight, cells, side, found in zip(scales, attention, chosen, sides, seen, strict=True)
     ]
     joined = encoder.context is not None and encoder.context.reweighting is not None
-    return Inside(tuple(levels), edges=_edges(encoder.context, scales[0], attention[0]), joined=joined)
+    cells = _cells_at(at, scales[0]) if at else _far_apart(attention[0])
+    return Inside(tuple(levels), edges=_edges(encoder.context, scales[0], cells), joined=joined)
 
 
 def _of_fire(encoder: Fire, pixels: NDArray[np.uint8]) -> Inside:
@@ -212,21 +214,26 @@ def _best(strength: Sequence[Float32], count: int) -> list[Int64]:
     return [order[level == i] - (end - one.size) for i, (end, one) in enumerate(zip(ends, strength, strict=True))]
 
 
-def _edges(context: Context | None, scale: ScaleMaps, attention: Float32) -> tuple[Edges, ...]:
-    """Of a few telling cells far from each other; by a graph of default size where the encoder has none itself."""
+def _edges(context: Context | None, scale: ScaleMaps, cells: Int64) -> tuple[Edges, ...]:
+    """Of these cells; by a graph of default size where the encoder has none itself."""
     import torch
 
     from resight.features.local.reweighting import GraphReweighting
 
     block = None if context is None else context.reweighting
     block = GraphReweighting(scale.maps.shape[1]) if block is None else block
-    cells = _far_apart(attention)
     found = block.neighbours(torch.from_numpy(scale.maps), cells)
     centres, side = scale.centres(), np.asarray(scale.step, np.float32)
     return tuple(
         Edges(centres[cell], side, centres[others], weights)
         for cell, (others, weights) in zip(cells, found, strict=True)
     )
+
+
+def _cells_at(points: Sequence[tuple[float, float]], scale: ScaleMaps) -> Int64:
+    """The cell nearest to each point."""
+    away = scale.centres()[None] - np.asarray(points, np.float32)[:, None]
+    return np.asarray((away**2).sum(axis=2).argmin(axis=1), np.int64)
 
 
 def _far_apart(attention: Float32) -> Int64:
