@@ -16,13 +16,18 @@ import numpy as np
 from resight.errors import UsageError
 from resight.evaluation.benchmark import Benchmark
 from resight.evaluation.metrics import Scores
+from resight.features.local.encoders import MODEL_FILES
 from resight.progress import Progress, silent
 from resight.recipes.catalogue import DEFAULT
-from resight.recipes.settings import MODEL_FILES
 from resight.types import Int64, Queries, Ranking, Stage
 
 # Settings that name a file: of networks, lists of neighbours, training photos, and what geometry proves of them.
 FILE_SETTINGS = (*MODEL_FILES, "index_lists", "query_lists", "training", "labels", "proven", "query_proven")
+
+
+def names_file(setting: str) -> bool:
+    """Whether a setting, of one part such as `how.weights` or of all, names a file."""
+    return setting.rpartition(".")[2] in FILE_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Run:
     @property
     def setting_files(self) -> tuple[str, ...]:
         """The files that settings name."""
-        return tuple(str(self.settings[name]) for name in FILE_SETTINGS if self.settings.get(name))
+        return tuple(str(value) for name, value in self.settings.items() if value and names_file(name))
 
     def as_json(self) -> dict[str, Any]:
         """The fields as plain values."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from resight.images.decode import decode
 from resight.images.loader import map_ordered
 from resight.images.transform import decode_crop
 from resight.progress import Progress
-from resight.recipes.catalogue import RECIPES, check_recipe, find_recipe, indexed_with, search_options, settings_of
+from resight.recipes.catalogue import RECIPES, check_recipe, indexed_with, search_options, setting_names, settings_of
 from resight.recipes.options import check_values
 from resight.types import Float32, Int64, Queries
 
@@ -195,13 +195,10 @@ def _queries(collection: Collection, photos: Photos, rows: Int64) -> Iterator[Qu
 
 def _split(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of a run: those that a collection is made with, and those of a search."""
-    options, indexed = search_options(run.recipe), find_recipe(_indexed_with(run))
-    parts = [part for part in (indexed.local, indexed.vector) if part is not None]
-    made_with = {field.name for part in parts for field in fields(part)}
-    searching = {name: value for name, value in run.settings.items() if name in options}
-    return {
-        name: value for name, value in run.settings.items() if name not in searching or name in made_with
-    }, searching
+    options, settings = search_options(run.recipe), run.settings
+    made_with = setting_names(_indexed_with(run), settings)
+    searching = {name: value for name, value in settings.items() if name in options}
+    return {name: value for name, value in settings.items() if name not in searching or name in made_with}, searching
 
 
 def _unreadable_note(benchmark: Benchmark, rows: Int64) -> tuple[str, ...]:
