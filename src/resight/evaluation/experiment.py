@@ -26,6 +26,11 @@ LISTS = "lists"  # the recipe of a run that reads ranked lists
 FILE_SETTINGS = (*MODEL_FILES, "index_lists", "query_lists", "training", "labels", "proven", "query_proven")
 
 
+def names_file(setting: str) -> bool:
+    """Whether a setting, of one part such as `how.weights` or of all, names a file."""
+    return setting.rpartition(".")[2] in FILE_SETTINGS
+
+
 @dataclass(frozen=True)
 class Run:
     """What to evaluate, as the arguments of `resight evaluate`; paths as text.
@@ -73,7 +78,7 @@ class Run:
     @property
     def setting_files(self) -> tuple[str, ...]:
         """The files that settings name."""
-        return tuple(str(self.settings[name]) for name in FILE_SETTINGS if self.settings.get(name))
+        return tuple(str(value) for name, value in self.settings.items() if value and names_file(name))
 
     def as_json(self) -> dict[str, Any]:
         """The fields as plain values."""

@@ -23,14 +23,7 @@ from resight.images.decode import decode
 from resight.images.loader import map_ordered
 from resight.images.transform import decode_crop
 from resight.progress import Progress
-from resight.recipes.catalogue import (
-    RECIPES,
-    check_recipe,
-    indexed_with,
-    search_options,
-    setting_names,
-    settings_of,
-)
+from resight.recipes.catalogue import RECIPES, check_recipe, indexed_with, search_options, setting_names, settings_of
 from resight.recipes.options import check_values
 from resight.types import Float32, Int64, Queries
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resight.errors import UsageError
-from resight.evaluation.experiment import FILE_SETTINGS, Evaluation, Run
+from resight.evaluation.experiment import Evaluation, Run, names_file
 from resight.evaluation.results import scaled
 
 CLOSE = 3.0  # tolerances within which a score that is not OK is close
@@ -45,9 +45,7 @@ class Cell:
         paths: dict[str, Any] = {
             name: str(data / value) for name in names if (value := getattr(self.run, name)) is not None
         }
-        settings = {
-            name: str(data / value) if name in FILE_SETTINGS else value for name, value in self.run.settings.items()
-        }
+        settings = {name: str(data / value) if names_file(name) else value for name, value in self.run.settings.items()}
         return replace(self.run, settings=settings, **paths)
 
 

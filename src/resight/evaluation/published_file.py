@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from resight.errors import UsageError
-from resight.evaluation.experiment import FILE_SETTINGS, Run
+from resight.evaluation.experiment import Run, names_file
 from resight.evaluation.experiment_file import named
 from resight.evaluation.ground_truth import KNOWN
 from resight.evaluation.published import Aim, Cell, PublishedTable
@@ -143,13 +143,13 @@ def _of_benchmark(what: str, row: Mapping[str, Any], benchmark: str) -> dict[str
 def _settings(what: str, value: Any, benchmark: str) -> dict[str, Any]:
     """Settings of a row; `{benchmark}` in those that name a file stands for the column's benchmark."""
     settings = {str(name): setting for name, setting in _mapping(f"settings of {what}", value).items()}
-    paths = {n: named(_text(f"{n} of {what}", settings[n]), benchmark) for n in FILE_SETTINGS if n in settings}
+    paths = {n: named(_text(f"{n} of {what}", settings[n]), benchmark) for n in settings if names_file(n)}
     return {**settings, **paths}
 
 
 def _files_of(run: Run) -> list[str]:
     """The files that settings of a run name."""
-    return [run.settings[name] for name in FILE_SETTINGS if name in run.settings]
+    return list(run.setting_files)
 
 
 def _needs(what: str, value: Any, benchmark: str) -> list[str]:
