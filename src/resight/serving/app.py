@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from resight.serving import problems
 from resight.serving.access import SameSite
@@ -41,11 +42,11 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
         openapi_url="/v1/openapi.json",
         lifespan=lifespan,
-        max_body_size=settings.body_bytes,
         redirect_slashes=False,
     )
     app.state.service = service
     problems.install(app)
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.body_bytes)  # the innermost: added first
     app.add_middleware(BodyClock, seconds=settings.body_seconds)
     app.add_middleware(SameSite, local=settings.local and service.keys is None)
     app.add_middleware(SafeHeaders, body_bytes=settings.body_bytes)
