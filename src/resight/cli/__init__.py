@@ -22,6 +22,7 @@ from resight.cli import (
     inspection,
     models,
     search,
+    serve,
 )
 from resight.cli.ending import Commands
 from resight.version import __version__
@@ -49,7 +50,7 @@ def _root(
         raise typer.Exit
 
 
-for group in (collections, search, inspection, fit, graph, evaluate, exchange, bench, models, doctor, demo):
+for group in (collections, search, serve, inspection, fit, graph, evaluate, exchange, bench, models, doctor, demo):
     group.register(app)
 
 
