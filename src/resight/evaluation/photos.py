@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from resight.collection.collection import Collection
+from resight.collection.info import memory_note
 from resight.errors import ImageError, UsageError
 from resight.evaluation.benchmark import Benchmark, BenchmarkQuery, refuse_names, with_distractors
 from resight.evaluation.experiment import Run, System, Task, prefixes
@@ -112,7 +113,7 @@ def _prepare_collection(run: Run, photos: Photos, cache: Path, progress: Progres
     collection = cached_collection(cache, photos.benchmark, photos.images, _indexed_with(run), indexing, progress)
     rows, unreadable = _rows(collection, photos)
     task = Task(photos.benchmark, _queries(collection, photos, rows), rows)
-    notes = _unreadable_note(photos.benchmark, unreadable)
+    notes = (*_unreadable_note(photos.benchmark, unreadable), memory_note(collection.snapshot))
     progress("preparing the search", 0, 1)
     found = replace(collection.snapshot, builds=True).pipeline(None, run.recipe, searching)
     progress("preparing the search", 1, 1)
