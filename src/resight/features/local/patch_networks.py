@@ -69,7 +69,8 @@ def affine_shape(path: str) -> PatchNetwork:
     def shape(patches: Tensor) -> Tensor:
         a, b, c = network.features(standardised(patches)).flatten(1).unbind(1)
         found = torch.stack([torch.stack([1 + a, torch.zeros_like(a)], 1), torch.stack([b, 1 + c], 1)], 1)
-        return found / ((1 + a) * (1 + c)).sqrt()[:, None, None]
+        shapes: Tensor = found / ((1 + a) * (1 + c)).sqrt()[:, None, None]
+        return shapes
 
     return _opened(shape, device, sha256)
 
