@@ -43,8 +43,8 @@ class HardNetSettings:
     `weights`: the file of HardNet, or of the smaller HardTFeat. `affine`: of AffNet, which gives regions their shape;
     none leaves them circles. `orientation`: of OriNet, which gives them their direction; none takes that of most
     gradient. `upright`: photos are not turned, so the vertical is the direction. `count`: features kept, strongest
-    first. `max_side`: larger images are reduced to it, in pixels. `enlarge_below`: images whose longest side is shorter are
-    enlarged twice; 0 never enlarges. Raises `UsageError` on values out of range.
+    first. `max_side`: larger images are reduced to it, in pixels. `enlarge_below`: images whose longest side is shorter
+    are enlarged twice; 0 never enlarges. Raises `UsageError` on values out of range.
     """
 
     weights: str = ""
