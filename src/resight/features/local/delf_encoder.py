@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.arrays import Float64
 from resight.errors import ImageError, UsageError
-from resight.features.fingerprint import fingerprint
+from resight.features.fingerprint import file_sha256, fingerprint
 from resight.features.local import how
 from resight.features.local.deep import MapSettings, described, mapped, open_parts, spread, upright
 from resight.features.local.delf import check_choice, choose
 from resight.features.local.each import alone
 from resight.features.local.keypoints import unit
 from resight.features.local.reduction import Reduction
+from resight.features.local.regions import grid_regions, read_boxes
 from resight.features.local.trunk import ScaleMaps, Trunk
 from resight.types import Float32, LocalFeatures, Traits
 
@@ -73,6 +76,37 @@ class DelfSettings(MapSettings):
 
 
 @dataclass(frozen=True)
+class RegionalDelfSettings(DelfSettings):
+    """DELF whose features are aggregated region by region (Teichmann et al., CVPR 2019).
+
+    `boxes`: a file of regions that a detector found (`resight.features.local.regions.read_boxes`), beside which every
+    photo counts as a whole; without one, `levels` of the regions of R-MAC. The others: see `DelfSettings`.
+    """
+
+    boxes: str = ""
+    levels: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.levels < 1:
+            raise UsageError(f"levels={self.levels}: R-MAC needs at least 1")
+
+    def open(self) -> Delf:
+        """The encoder. Raises `UsageError` when a file is missing, damaged, or does not fit the others."""
+        encoder = self._opened("delf-r", by_norm, "")
+        if not self.boxes:
+            return replace(encoder, aggregation=f"grid {self.levels}")
+        read_boxes(self.boxes)
+        return replace(encoder, aggregation=file_sha256(Path(self.boxes).expanduser()))
+
+    def regions(self, photo: str, width: int, height: int) -> Float64:
+        """See `Regional`."""
+        if self.boxes:
+            return read_boxes(self.boxes).regions(photo, width, height)
+        return grid_regions(width, height, self.levels)
+
+
+@dataclass(frozen=True)
 class DelgSettings(DelfSettings):
     """How DELG's local features are made: `DelfSettings` of its checkpoint, whose attention has to be trained.
 
@@ -105,6 +139,7 @@ class Delf:
     channels: int
     reduction: Reduction | None
     settings: DelfSettings
+    aggregation: str = ""  # what its features are aggregated by, for the fingerprint
 
     def __post_init__(self) -> None:
         if self.reduction is not None and self.reduction.channels != self.channels:
@@ -123,7 +158,8 @@ class Delf:
         """SHA-256, hexadecimal, of weights and settings, without a reduction that is still to be learnt."""
         reduction = None if self.reduction is None else self.reduction.fingerprint
         how_many = [self.settings.count, self.settings.threshold, self.settings.overlap, self.dim]
-        return fingerprint([self.name, self.trunk.fingerprint, self.sha256, self.channels, how_many, reduction])
+        parts = [self.name, self.trunk.fingerprint, self.sha256, self.channels, how_many, reduction, self.aggregation]
+        return fingerprint(parts)
 
     @property
     def traits(self) -> Traits:
