@@ -16,7 +16,8 @@ from resight.errors import UsageError
 from resight.types import Encoder
 
 # Settings that name a file
-MODEL_FILES = ("backbone", "weights", "second", "reduction", "context", "affine", "orientation", "keynet")
+MODEL_FILES = ("backbone", "weights", "second", "reduction", "context", "head", "boxes", "affine", "orientation",
+               "keynet")  # fmt: skip
 SIFT_WORDS = 12.0  # visual words per square root of the number of descriptors, for many different small patches
 MAP_WORDS = 3.0  # for cells of deep maps, of which there are fewer kinds: 1024 to 2048 words for 500 photos
 
@@ -51,6 +52,9 @@ ENCODERS: Mapping[str, Kind] = {
     "rootsift": Kind("rootsift", "RootSift"),
     "how": Kind("how_encoder", "HowSettings", MAP_WORDS, cell=16, network=True),
     "fire": Kind("fire_encoder", "FireSettings", MAP_WORDS, cell=32, network=True),
+    "delf": Kind("delf_encoder", "DelfSettings", MAP_WORDS, cell=16, network=True),
+    "delf-r": Kind("delf_encoder", "RegionalDelfSettings", MAP_WORDS, cell=16, network=True),
+    "delg": Kind("delf_encoder", "DelgSettings", MAP_WORDS, cell=16, network=True),
     "aliked": Kind("aliked", "AlikedSettings", network=True),
     "disk": Kind("disk", "DiskSettings", network=True),
     "hessian-affine": Kind("hessian_affine", "HessianAffine"),

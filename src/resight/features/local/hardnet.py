@@ -43,8 +43,8 @@ class HardNetSettings:
     `weights`: the file of HardNet, or of the smaller HardTFeat. `affine`: of AffNet, which gives regions their shape;
     none leaves them circles. `orientation`: of OriNet, which gives them their direction; none takes that of most
     gradient. `upright`: photos are not turned, so the vertical is the direction. `count`: features kept, strongest
-    first. `max_side`: larger images are reduced to it, in pixels. `enlarge_below`: images whose longest side is
-    shorter are enlarged twice; 0 never enlarges. Raises `UsageError` on values out of range.
+    first. `max_side`: larger images are reduced to it, in pixels. `enlarge_below`: images whose longest side is shorter
+    are enlarged twice; 0 never enlarges. Raises `UsageError` on values out of range.
     """
 
     weights: str = ""
@@ -190,7 +190,7 @@ def _sift_points(gray: NDArray[np.float32], count: int, contrast: float) -> Regi
     points = cv2.SIFT.create(nfeatures=count, contrastThreshold=contrast).detect(gray.astype(np.uint8), None)
     columns = np.array([(*point.pt, point.size, point.response) for point in points], np.float32).reshape(-1, 4)
     columns = np.unique(columns, axis=0)  # OpenCV repeats a point for each direction that it finds
-    x, y, size, strength = columns.T
+    x, y, size, strength = columns.astype(np.float32).T
     order = np.lexsort((-size, y, x, -strength))[:count]
     xy = np.stack([x, y], axis=1)[order] + np.float32(0.25)  # see `RootSift`
     return Regions(

@@ -68,9 +68,9 @@ def affine_shape(path: str) -> PatchNetwork:
 
     def shape(patches: Tensor) -> Tensor:
         a, b, c = network.features(standardised(patches)).flatten(1).unbind(1)
-        found: Tensor = torch.stack([torch.stack([1 + a, torch.zeros_like(a)], 1), torch.stack([b, 1 + c], 1)], 1)
-        unit: Tensor = found / ((1 + a) * (1 + c)).sqrt()[:, None, None]
-        return unit
+        found = torch.stack([torch.stack([1 + a, torch.zeros_like(a)], 1), torch.stack([b, 1 + c], 1)], 1)
+        shapes: Tensor = found / ((1 + a) * (1 + c)).sqrt()[:, None, None]
+        return shapes
 
     return _opened(shape, device, sha256)
 
