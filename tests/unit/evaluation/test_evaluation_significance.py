@@ -76,3 +76,11 @@ def test_the_interval_of_a_mean_covers_it_as_often_as_it_says():
     assert 88 <= hits <= 99
     assert interval([np.nan, 0.5, 0.5], seed=0) == (0.5, 0.5)
     assert np.isnan(interval([np.nan], seed=0)).all()
+
+
+def test_hits_and_misses_have_the_interval_of_wilson():
+    from scipy.stats import binomtest
+
+    for hits, n in ((100, 100), (90, 91), (0, 7), (5, 9)):
+        expected = binomtest(hits, n).proportion_ci(method="wilson")
+        assert interval([1] * hits + [0] * (n - hits), seed=0) == pytest.approx((expected.low, expected.high), abs=1e-6)
