@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from resight.collection.answer import Query
 from resight.collection.collection import Collection
 from resight.errors import UsageError
 from resight.features.local.encoders import ENCODERS
 from resight.features.local.inspection import Edges, Inside, Level, Superfeature, look_inside, plain
 from resight.features.local.trunk import Trunk
 from resight.images.decode import decode
+from resight.images.transform import decode_crop
 from resight.recipes.catalogue import DEFAULT, INDEXING, RECIPES, settings_of
 from resight.reports.files import need_folder, write_page
 from resight.store.folder import write_atomic
@@ -103,16 +105,18 @@ def inspect_photo(
         if not (0 <= x < photo.width and 0 <= y < photo.height):
             raise UsageError(f"point {x:g},{y:g} lies outside {path}, which is {photo.width} x {photo.height} pixels")
     points = [(x * photo.scale, y * photo.scale) for x, y in at]
-    features: dict[str, int] = {}
-    figures: list[Figure] = []
-    for name, encoder in encoders.items():
-        inside, beside = look_inside(encoder, photo.pixels, points), plain(encoder, network)
-        other = None if beside is None else look_inside(beside, photo.pixels)
-        found = figures_of(photo.pixels, name, inside, other, oriented=encoder.traits.oriented)
-        several = len(encoders) > 1
-        figures += [Figure(f"{name}-{one.name}", f"{name}: {one.title}", one.png) if several else one for one in found]
-        features[name] = inside.count
-    return Inspection(Path(path).name, (photo.width, photo.height), features, tuple(figures))
+    return Inspection(Path(path).name, (photo.width, photo.height), *_seen(photo.pixels, encoders, network, points))
+
+
+def query_figures(collection: Collection, query: Query) -> tuple[Figure, ...]:
+    """What the local features of a collection see in the photo, or the box, of a query.
+
+    Raises `UsageError` when it keeps none or a network is not at hand, `ImageError` when the photo cannot be read.
+    """
+    encoders, side = encoders_in(collection)
+    box = query.box
+    photo = decode(query.path, max_side=side) if box is None else decode_crop(query.path, box, max_side=side)
+    return _seen(photo.pixels, encoders)[1]
 
 
 def figures_of(
@@ -173,6 +177,25 @@ def inspection_page(inspection: Inspection) -> str:
     body = f'<section class="figures" aria-label="Figures">{cards}</section>' if cards else nothing
     head = header(inspection.name, "What local features see", summary)
     return document(inspection.name, "\n".join((head, body, FOOTER)), "inspection")
+
+
+def _seen(
+    pixels: Pixels,
+    encoders: Mapping[str, Encoder],
+    network: Trunk | None = None,
+    points: Sequence[tuple[float, float]] = (),
+) -> tuple[dict[str, int], tuple[Figure, ...]]:
+    """The number of features, by encoder, and all figures."""
+    features: dict[str, int] = {}
+    figures: list[Figure] = []
+    for name, encoder in encoders.items():
+        inside, beside = look_inside(encoder, pixels, points), plain(encoder, network)
+        other = None if beside is None else look_inside(beside, pixels)
+        found = figures_of(pixels, name, inside, other, oriented=encoder.traits.oriented)
+        several = len(encoders) > 1
+        figures += [Figure(f"{name}-{one.name}", f"{name}: {one.title}", one.png) if several else one for one in found]
+        features[name] = inside.count
+    return features, tuple(figures)
 
 
 def _different(recipe: str, inside: Inside, other: Inside | None) -> list[tuple[str, Sequence[Level]]]:

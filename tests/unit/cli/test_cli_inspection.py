@@ -72,6 +72,21 @@ def test_a_collection_brings_its_settings(photos, network, tmp_path):
         assert 'id="how-attention"' in (tmp_path / "o.html").read_text()
 
 
+def test_a_report_shows_the_query_from_inside(built, tmp_path):
+    asked = ("search", str(built.path), "001-0.jpg", "--report", str(tmp_path / "r.html"))
+    sizes = []
+    for more in ((), ("--inspect",), ("--inspect", "--box", "10,10,80,80")):
+        done = CliRunner().invoke(app, [*asked, *more])
+        assert done.exit_code == 0, done.stderr
+        page = (tmp_path / "r.html").read_text()
+        assert ("Key points: a circle as wide" in page) == bool(more)
+        sizes.append(len(page))
+    assert sizes[0] < sizes[1]
+    done = CliRunner().invoke(app, [*asked[:3], "--inspect"])
+    assert done.exit_code == 2
+    assert "--report FILE.html" in done.stderr
+
+
 def test_what_cannot_be(photos, built, tmp_path):
     photo, out = photos / "0.png", ("--out", tmp_path / "o")
     for why, *arguments in (
