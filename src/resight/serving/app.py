@@ -22,6 +22,7 @@ ROUTERS: tuple[APIRouter, ...] = tuple(
     module.router for module in (health, collections, photos, search, explain, duplicates, neighbours, jobs, page)
 )
 DESCRIPTION = "Find every photograph of the same thing, with proof."
+OPEN = ("/v1/version", "/metrics")  # a key tells or opens more, and none is needed everywhere
 _PROBLEMS = (400, 401, 403, 404, 408, 409, 410, 413, 415, 422, 429, 503)
 
 
@@ -63,8 +64,10 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
         document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
         content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-        for operations in document["paths"].values():
+        for path, operations in document["paths"].items():
             for operation in operations.values():
+                if path in OPEN:
+                    operation["security"] = [{}, *operation["security"]]
                 for status in _PROBLEMS:
                     described = {"description": problems.problem(status, "")["title"], "content": content}
                     operation["responses"][str(status)] = described

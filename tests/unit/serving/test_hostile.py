@@ -132,7 +132,8 @@ def test_bodies_larger_than_the_limit_are_refused(service):
     assert (reply.status, "larger" in reply.detail) == (413, True)
     with service.socket() as raw:  # chunked, and no length
         raw.sendall(b"POST /v1/collections/classic/search HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
-                    b"Content-Type: multipart/form-data; boundary=x\r\n\r\n")  # fmt: skip
+                    b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+                    b'3f\r\n--x\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n\r\n')  # fmt: skip
         chunk = b"100000\r\n" + b"x" * (1 << 20) + b"\r\n"
         with suppress(OSError):  # it hangs up
             for _ in range(40):
