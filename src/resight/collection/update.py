@@ -18,7 +18,8 @@ from resight.index.asmk import Codebook
 from resight.progress import Progress, silent
 from resight.ranking.confidence import Bonus
 from resight.ranking.search import stack
-from resight.recipes.local import WEIGHT, scoring, usual_weights
+from resight.recipes.catalogue import local_weights
+from resight.recipes.local import WEIGHT, scoring
 from resight.store.tables import Tables
 from resight.store.writer import Writer
 from resight.types import Float32, Int64
@@ -66,7 +67,7 @@ def _follow_kinds(
 ) -> None:
     """Every kind of local features: last the one whose scores the others are added to, since its threshold is for the
     sum."""
-    settings, weights = snapshot.settings, usual_weights(snapshot.stamp.recipe, snapshot.kinds)
+    settings, weights = snapshot.settings, local_weights(snapshot.stamp.recipe, snapshot.kinds)
     if settings.local is None:
         return
     last = scoring(weights)

@@ -23,7 +23,15 @@ from resight.images.decode import decode
 from resight.images.loader import map_ordered
 from resight.images.transform import decode_crop
 from resight.progress import Progress
-from resight.recipes.catalogue import RECIPES, check_recipe, indexed_with, search_options, setting_names, settings_of
+from resight.recipes.catalogue import (
+    RECIPES,
+    check_recipe,
+    find_recipe,
+    indexed_with,
+    search_options,
+    setting_names,
+    settings_of,
+)
 from resight.recipes.options import check_values
 from resight.types import Float32, Int64, Queries
 
@@ -121,7 +129,10 @@ def _prepare_collection(run: Run, photos: Photos, cache: Path, progress: Progres
 
 def _indexed_with(run: Run) -> str:
     """The recipe that the photos of a run are indexed with."""
-    return run.index or indexed_with(run.recipe)
+    if run.index is None:
+        return indexed_with(run.recipe)
+    find_recipe(run.index)  # says which there are
+    return run.index
 
 
 def _prepare_histogram(run: Run, photos: Photos, progress: Progress) -> Prepared:
