@@ -144,6 +144,21 @@ def separation(
 
 
 @app.command()
+def regions(name: options.Name, json: options.Json = False) -> None:
+    """Describe photos by regions of the network's maps, for recipe deep-spatial; run it again to take in new photos."""
+    from resight.collection.regions import describe_regions
+
+    with console.progress(json) as progress:
+        count, problems = describe_regions(options.opened(name), progress=progress)
+    if json:
+        console.print_json({"described": count, "problems": [asdict(problem) for problem in problems]})
+        return
+    console.say(f"{name}: {console.count(count, 'photo')} with regions")
+    for problem in problems:
+        console.warn(problem.message)
+
+
+@app.command()
 def similarity(
     name: options.Name,
     pairs: options.Pairs = None,

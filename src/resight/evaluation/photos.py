@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from resight.collection.collection import Collection
+from resight.collection.regions import describe_regions
 from resight.errors import ImageError, UsageError
 from resight.evaluation.benchmark import Benchmark, BenchmarkQuery, refuse_names, with_distractors
 from resight.evaluation.experiment import Run, System, Task, prefixes
@@ -121,6 +122,8 @@ def _prepare_collection(run: Run, photos: Photos, cache: Path, progress: Progres
     rows, unreadable = _rows(collection, photos)
     task = Task(photos.benchmark, _queries(collection, photos, rows), rows)
     notes = _unreadable_note(photos.benchmark, unreadable)
+    if RECIPES[run.recipe].regions:
+        describe_regions(collection, progress=progress)
     progress("preparing the search", 0, 1)
     found = replace(collection.snapshot, builds=True).pipeline(None, run.recipe, searching)
     progress("preparing the search", 1, 1)
