@@ -173,6 +173,13 @@ def similarity(
         int, typer.Option(metavar="N", help="Maximum number of epochs of each stage that learns pairs.", min=1)
     ] = 30,
     seed: options.Seed = 0,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STAGE",
+            help="The stage that searches use: DeepCosine, DeepSim or DeepSimH; by default the better of the last two.",
+        ),
+    ] = None,
     checkpoints: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Keep the state of the training in this folder, to continue when stopped."),
@@ -204,6 +211,7 @@ def similarity(
             photos=photos,
             cosine=replace(COSINE, seed=seed),
             options=replace(PAIRS, epochs=epochs, seed=seed),
+            keep=keep,
             checkpoints=checkpoints,
             progress=progress,
         )
