@@ -219,13 +219,15 @@ class Queries:
 
     `local`: features of each query, of the kind that verifies; `more`: those of every further kind that the collection
     keeps, by name. `vectors`: (Q, D) float32 global descriptors. `rows`: (Q,) int64 database rows of
-    queries that are database photos themselves, -1 for unseen ones. Raises `ArrayError` on unequal lengths.
+    queries that are database photos themselves, -1 for unseen ones. `photos`: path and box of each, for stages that
+    describe queries in a way of their own. Raises `ArrayError` on unequal lengths.
     """
 
     local: tuple[LocalFeatures, ...] | None = None
     vectors: Float32 | None = None
     rows: Int64 | None = None
     more: Mapping[str, tuple[LocalFeatures, ...]] = field(default_factory=dict)
+    photos: tuple[tuple[str, Box | None], ...] | None = None
 
     def __post_init__(self) -> None:
         if self.local is not None:
@@ -234,7 +236,8 @@ class Queries:
             _set(self, vectors=as_array("Queries.vectors", self.vectors, np.float32, (None, None)))
         if self.rows is not None:
             _set(self, rows=as_array("Queries.rows", self.rows, np.int64, (None,)))
-        lengths = {len(part) for part in (self.local, self.vectors, self.rows, *self.more.values()) if part is not None}
+        parts = (self.local, self.vectors, self.rows, self.photos, *self.more.values())
+        lengths = {len(part) for part in parts if part is not None}
         if len(lengths) != 1:
             raise ArrayError(f"Queries need parts of one length, got lengths {sorted(lengths)}")
 
@@ -248,6 +251,7 @@ class Queries:
             None if self.vectors is None else self.vectors[query : query + 1],
             None if self.rows is None else self.rows[query : query + 1],
             {kind: features[query : query + 1] for kind, features in self.more.items()},
+            None if self.photos is None else self.photos[query : query + 1],
         )
 
 

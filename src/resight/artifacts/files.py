@@ -108,6 +108,7 @@ AUGMENTED_GRAPH = Artifact(
     learned=True,
 )
 OFFLINE = Artifact("offline_diffusion.safetensors", "off-line diffusion", "resight graph build --offline", learned=True)
+REGIONS = Artifact("regions.safetensors", "regions of activation maps", "resight fit regions", learned=True)
 TUNED = Artifact("tuned.json", "options of graph recipes", "resight graph tune", learned=True)
 LABELS = Artifact("labelled.safetensors", "labelled photos", "resight label", learned=True)
 FUSION = Artifact("fusion.json", "weights of what is kept of a photo", "resight fit fusion", learned=True)
@@ -131,6 +132,7 @@ ARTIFACTS = (
     VERIFIED_LOG,
     AUGMENTED_GRAPH,
     OFFLINE,
+    REGIONS,
     TUNED,
     LABELS,
     FUSION,

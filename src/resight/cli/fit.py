@@ -144,6 +144,21 @@ def separation(
 
 
 @app.command()
+def regions(name: options.Name, json: options.Json = False) -> None:
+    """Describe photos by regions of the network's maps, for recipe deep-spatial; run it again to take in new photos."""
+    from resight.collection.regions import describe_regions
+
+    with console.progress(json) as progress:
+        count, problems = describe_regions(options.opened(name), progress=progress)
+    if json:
+        console.print_json({"described": count, "problems": [asdict(problem) for problem in problems]})
+        return
+    console.say(f"{name}: {console.count(count, 'photo')} with regions")
+    for problem in problems:
+        console.warn(problem.message)
+
+
+@app.command()
 def similarity(
     name: options.Name,
     pairs: options.Pairs = None,
@@ -158,6 +173,13 @@ def similarity(
         int, typer.Option(metavar="N", help="Maximum number of epochs of each stage that learns pairs.", min=1)
     ] = 30,
     seed: options.Seed = 0,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STAGE",
+            help="The stage that searches use: DeepCosine, DeepSim or DeepSimH; by default the better of the last two.",
+        ),
+    ] = None,
     checkpoints: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Keep the state of the training in this folder, to continue when stopped."),
@@ -189,6 +211,7 @@ def similarity(
             photos=photos,
             cosine=replace(COSINE, seed=seed),
             options=replace(PAIRS, epochs=epochs, seed=seed),
+            keep=keep,
             checkpoints=checkpoints,
             progress=progress,
         )

@@ -44,7 +44,8 @@ class Query:
         vectors = None if self.vector is None else self.vector[None]
         row = self.row if self.row >= 0 or not len(self.copies) else int(self.copies[0])
         more = {key: (features,) for key, features in self.more.items()}
-        return Queries(local=(self.local,), vectors=vectors, rows=np.array([row]), more=more)
+        photos = ((self.path, self.box),)
+        return Queries(local=(self.local,), vectors=vectors, rows=np.array([row]), more=more, photos=photos)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from resight.artifacts.labels import load_labels
 from resight.artifacts.neighbours import load_augmented, load_neighbours, load_offline
 from resight.artifacts.options import load_tuned
 from resight.artifacts.reduction import load_reduction
+from resight.artifacts.regions import load_regions
 from resight.artifacts.separation import Separated, load_separated
 from resight.artifacts.similarity import load_learned_similarity
 from resight.artifacts.vlad import load_vlad
@@ -35,6 +36,7 @@ from resight.features.extraction import Describer
 from resight.features.local.reduction import Reducible
 from resight.index.asmk import Asmk
 from resight.ranking.confidence import UNKNOWN, Confidence
+from resight.ranking.deep_spatial import DescribeQuery, RegionSource
 from resight.ranking.expansion_stages import Augmentation
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.propagation import TrainingPhotos
@@ -43,6 +45,7 @@ from resight.ranking.vector_database import VectorDatabase
 from resight.ranking.verification import Verifier
 from resight.recipes.catalogue import Settings, check_recipe, local_weights, pipeline, settings_of
 from resight.recipes.local import scoring
+from resight.recipes.regions import maps_of, query_regions
 from resight.recipes.resources import IndexedKind, Tuned
 from resight.recipes.settings import LocalSettings
 from resight.store.folder import lance_faults
@@ -206,6 +209,22 @@ class Snapshot:
     def offline(self) -> scipy.sparse.csr_array | None:
         """Off-line diffusion."""
         return None if self.descriptors is None else load_offline(self.path, self.descriptors)
+
+    @cached_property
+    def regions(self) -> RegionSource | None:
+        """Regions of activation maps. Raises `UsageError` when photos have come since."""
+        stored = None if self.network is None else load_regions(self.path, self.network.fingerprint)
+        if stored is not None and self.descriptors is not None:
+            missing = int((~np.isin(self.descriptors.rows, stored.rows)).sum())
+            if missing:
+                raise UsageError(f"{missing} photos of {self.path} have no regions yet: run resight fit regions on it")
+        return stored
+
+    @property
+    def describe_regions(self) -> DescribeQuery | None:
+        """How a query gets its regions."""
+        network = self.network
+        return None if network is None else partial(query_regions, maps_of(network), network.max_side)
 
     @cached_property
     def training(self) -> TrainingPhotos | None:

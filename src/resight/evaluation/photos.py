@@ -12,6 +12,7 @@ import numpy as np
 
 from resight.collection.collection import Collection
 from resight.collection.info import memory_note
+from resight.collection.regions import describe_regions
 from resight.errors import ImageError, UsageError
 from resight.evaluation.benchmark import Benchmark, BenchmarkQuery, refuse_names, with_distractors
 from resight.evaluation.experiment import Run, System, Task, prefixes
@@ -24,7 +25,15 @@ from resight.images.decode import decode
 from resight.images.loader import map_ordered
 from resight.images.transform import decode_crop
 from resight.progress import Progress
-from resight.recipes.catalogue import RECIPES, check_recipe, indexed_with, search_options, setting_names, settings_of
+from resight.recipes.catalogue import (
+    RECIPES,
+    check_recipe,
+    find_recipe,
+    indexed_with,
+    search_options,
+    setting_names,
+    settings_of,
+)
 from resight.recipes.options import check_values
 from resight.types import Float32, Int64, Queries
 
@@ -114,6 +123,8 @@ def _prepare_collection(run: Run, photos: Photos, cache: Path, progress: Progres
     rows, unreadable = _rows(collection, photos)
     task = Task(photos.benchmark, _queries(collection, photos, rows), rows)
     notes = (*_unreadable_note(photos.benchmark, unreadable), memory_note(collection.snapshot))
+    if RECIPES[run.recipe].regions:
+        describe_regions(collection, progress=progress)
     progress("preparing the search", 0, 1)
     found = replace(collection.snapshot, builds=True).pipeline(None, run.recipe, searching)
     progress("preparing the search", 1, 1)
@@ -122,7 +133,10 @@ def _prepare_collection(run: Run, photos: Photos, cache: Path, progress: Progres
 
 def _indexed_with(run: Run) -> str:
     """The recipe that the photos of a run are indexed with."""
-    return run.index or indexed_with(run.recipe)
+    if run.index is None:
+        return indexed_with(run.recipe)
+    find_recipe(run.index)  # says which there are
+    return run.index
 
 
 def _prepare_histogram(run: Run, photos: Photos, progress: Progress) -> Prepared:

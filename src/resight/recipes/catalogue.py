@@ -16,7 +16,7 @@ from resight.features.global_descriptor import GlobalDescriptor
 from resight.features.local.encoders import MODEL_FILES, find_kind, kind_key
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.search import Describe
-from resight.recipes import graph, learned
+from resight.recipes import graph, learned, regions
 from resight.recipes.local import classic, found_and_proven, hybrid, usual_weights
 from resight.recipes.options import check_options, check_values, options_of
 from resight.recipes.resources import Resources
@@ -32,8 +32,8 @@ class Recipe:
     neither for a recipe that searches what others indexed. `backbone`: any network will do. `published`: the name of a
     trained network whose weights can be given. `descriptors`: it searches by global descriptors. `others`: it needs
     more than these, so that a file of descriptors is not enough. `alone`: of several kinds of local features one finds,
-    the others prove. `verifies`: it needs local features beside descriptors. `taught`: it searches with what was fitted
-    to a collection by hand.
+    the others prove. `verifies`: it needs local features beside global descriptors. `taught`: it searches with what was
+    fitted to a collection by hand. `regions`: with regions of activation maps.
     """
 
     build: Callable[..., Pipeline]
@@ -43,9 +43,10 @@ class Recipe:
     published: bool = False
     descriptors: bool = True
     others: bool = True
-    alone: bool = False
     verifies: bool = False
     taught: bool = False
+    regions: bool = False
+    alone: bool = False
 
     @property
     def indexes(self) -> bool:
@@ -59,6 +60,10 @@ def _of_descriptors(build: Callable[..., Pipeline]) -> Recipe:
 
 def _verifying(build: Callable[..., Pipeline]) -> Recipe:
     return Recipe(build, verifies=True)
+
+
+def _regional(build: Callable[..., Pipeline]) -> Recipe:
+    return Recipe(build, regions=True)
 
 
 def _taught(build: Callable[..., Pipeline]) -> Recipe:
@@ -87,6 +92,8 @@ RECIPES: Mapping[str, Recipe] = {
     "manifold-embedding": _of_descriptors(graph.manifold_embedding),
     "k-reciprocal": _of_descriptors(graph.k_reciprocal),
     "super-global": _of_descriptors(graph.super_global),
+    "deep-spatial": _regional(regions.deep_spatial),
+    "deep-spatial-diffusion": _regional(regions.deep_spatial_diffusion),
     "landmark2019": _verifying(graph.landmark2019),
     "separation": _taught(learned.separation),
     "deep-similarity": _taught(learned.deep_similarity),

@@ -18,6 +18,7 @@ from resight.graph.offline import offline_diffusion
 from resight.graph.verified import build_verified_graph
 from resight.index.asmk import Asmk
 from resight.ranking.confidence import UNKNOWN, Confidence
+from resight.ranking.deep_spatial import DescribeQuery, RegionSource
 from resight.ranking.expansion_stages import Augmentation, verified_augmentation
 from resight.ranking.propagation import TrainingPhotos
 from resight.ranking.similarity import PairScorer
@@ -59,9 +60,9 @@ class Resources(Protocol):
     Of local features: `kinds`, key -> name of those that are kept, the one that verifies first; the `index` of that
     one, its `confidence` (what unrelated photos score), and `verifier`; `kind` gives any of them. Of global
     descriptors: `database`, its `vector_confidence`, the graph of similarities `graph`, `verified_graph` of inliers,
-    `augmented_graph` of descriptors moved by it, `offline` diffusion, and labelled photos `training`. Learned:
-    `fusion_weights` by key, `tuned` options, `separation`, `similarity`. `describe`: makes the global descriptors
-    (Q, D) of queries that carry none.
+    `augmented_graph` of descriptors moved by it, `offline` diffusion, labelled photos `training`, and `regions` of
+    activation maps, which `describe_regions` makes of a query. Learned: `fusion_weights` by key, `tuned` options,
+    `separation`, `similarity`. `describe`: makes the global descriptors (Q, D) of queries that carry none.
     """
 
     @property
@@ -86,6 +87,10 @@ class Resources(Protocol):
     def augmented_graph(self, how: Augmentation, /) -> KnnGraph | None: ...
     @property
     def offline(self) -> scipy.sparse.csr_array | None: ...
+    @property
+    def regions(self) -> RegionSource | None: ...
+    @property
+    def describe_regions(self) -> DescribeQuery | None: ...
     @property
     def training(self) -> TrainingPhotos | None: ...
     @property
@@ -114,6 +119,8 @@ class ArrayResources:
     graph: KnnGraph | None = None
     verified_graph: KnnGraph | None = None
     offline: scipy.sparse.csr_array | None = None
+    regions: RegionSource | None = None
+    describe_regions: DescribeQuery | None = None
     training: TrainingPhotos | None = None
     fusion_weights: Mapping[str, float] | None = None
     tuned: Tuned = field(default_factory=dict)
@@ -213,6 +220,12 @@ def need_separation(resources: Resources) -> SeparatedDescriptors:
 def need_similarity(resources: Resources) -> PairScorer:
     """A learned similarity. Raises `UsageError` when there is none."""
     return _need(resources.similarity, "a learned similarity", "resight fit similarity")
+
+
+def need_regions(resources: Resources) -> tuple[RegionSource, DescribeQuery]:
+    """Regions of database rows, and of a query. Raises `UsageError` when there are none."""
+    regions = _need(resources.regions, "regions of activation maps", "resight fit regions")
+    return regions, _need(resources.describe_regions, "a network that gives maps", "resight index with recipe gem")
 
 
 def need_offline(resources: Resources, k: int, candidates: int, alpha: float) -> scipy.sparse.csr_array:

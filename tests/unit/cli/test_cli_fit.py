@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -13,6 +14,7 @@ from onnx_factory import write_network
 from photo_factory import SMALL, make_photos
 from resight.cli import app
 from resight.collection import create_collection, open_collection
+from resight.matching.similarity import load_similarity
 from resight.training.similarity import Options
 
 torch.set_num_threads(1)
@@ -95,6 +97,13 @@ def test_similarity(folder, monkeypatch):
     assert (folder / "s.safetensors").exists()
     assert (folder / "page.html").read_text().count("<figure>") == 2
     assert "a quarter of the groups was held back" in run(folder, *fit).stdout
+    answer = said(folder, *fit, "--keep", "DeepCosine", "--out", "{}/cosine.safetensors")
+    assert answer["kept"] == "DeepCosine"
+    stored = open_collection(folder / "c.resight").snapshot.similarity
+    kept, vectors = load_similarity(folder / "cosine.safetensors"), np.eye(2, 24, dtype=np.float32)
+    np.testing.assert_array_equal(stored.score(vectors, vectors), kept.score(vectors, vectors))
+    assert said(folder, "search", "{}/c.resight", "000-0.jpg", "--recipe", "deep-similarity")["results"]
+    assert "no stage 'DeepSin' to keep" in run(folder, *fit, "--keep", "DeepSin", code=2).output
 
 
 def test_labels(folder):

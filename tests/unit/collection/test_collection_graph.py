@@ -158,7 +158,7 @@ def test_what_is_missing_is_said(base, world, tmp_path):
     first = sorted(gem.ids)[0]
     for recipe, missing in (
         ("diffusion", "graph build"),
-        ("landmark2019", "hybrid"),
+        ("landmark2019", "local features"),
         ("semi-supervised", "label"),
     ):
         with pytest.raises(UsageError, match=missing):
