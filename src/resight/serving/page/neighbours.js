@@ -1,0 +1,1 @@
+export const mount = (/** @type {HTMLElement} */ root) => ({ update() { root.replaceChildren(); } });
