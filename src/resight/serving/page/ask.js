@@ -64,8 +64,9 @@ export function asker(take, forget) {
   /** @param {Route} route */
   async function load(route) {
     try {
-      const { width, height, id } = route.photo ? await json(here(["photos", route.photo])) : await sizeOf(route.query);
-      const address = route.photo ? thumbnail(collection().name, route.photo, 640) : queryAddress(route.query, 640);
+      const photo = route.photo ? await json(here(["photos", route.photo])) : await sizeOf(route.query);
+      const { width, height, id } = photo;
+      const address = route.photo ? thumbnail(collection().name, photo, 640) : queryAddress(route.query, 640);
       const alt = id ? shortName(id) : t("ask.uploaded");
       editor.show(address, alt, width, height, route.boxes);
       name.replaceChildren(alt, ...(id ? [" · ", h("a", { href: href({ view: "neighbours", collection: route.collection, photo: route.photo }) }, t("ask.neighbours"))] : []));

@@ -9,8 +9,11 @@ const MOST = 6; // fetches at once, as many as a browser opens connections to on
 const queue = [];
 let running = 0;
 
-/** @param {string} collection @param {string} photo @param {number} size 160, 320, 640 or 1280 */
-export const thumbnail = (collection, photo, size) => url(["collections", collection, "photos", photo, "thumbnail"], { size });
+/**
+ * The address of a small picture; with the version of the photo it may be cached for ever.
+ * @param {string} collection @param {{ key: string, version?: string }} photo @param {number} size 160, 320, 640 or 1280
+ */
+export const thumbnail = (collection, photo, size) => url(["collections", collection, "photos", photo.key, "thumbnail"], { size, v: photo.version });
 
 /**
  * An <img> of an address of the server, loaded when it comes near the screen.

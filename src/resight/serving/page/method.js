@@ -6,14 +6,14 @@ import { collection } from "./session.js";
 import { t } from "./strings.js";
 
 /** @typedef {import("./route.js").Route} Route */
-/** @typedef {import("./session.js").Option} Option */
+/** @typedef {{ name: string, preset: any }} Option */
 
 /** @param {Route} route */
 export function methodFold(route) {
-  const { searchable, recipe } = collection();
+  const { recipes: searchable, recipe } = collection();
   const used = route.recipe || recipe;
-  const options = searchable.find((one) => one.recipe === used)?.options ?? [];
-  const choices = searchable.map((one) => h("option", { value: one.recipe, selected: one.recipe === used }, one.recipe));
+  const options = Object.entries(searchable.find((one) => one.name === used)?.options ?? {}).map(([name, preset]) => ({ name, preset }));
+  const choices = searchable.map((one) => h("option", { value: one.name, selected: one.name === used }, one.name));
   const change = (/** @type {Event} */ event) => {
     const value = /** @type {HTMLSelectElement} */ (event.target).value;
     go({ ...current(), recipe: value === recipe ? "" : value, options: {}, result: "" }, { replace: true });
@@ -30,14 +30,14 @@ function optionField(option, value) {
   const id = `option-${option.name}`;
   const set = (/** @type {string} */ text) => {
     const { [option.name]: _, ...others } = current().options;
-    go({ ...current(), options: text === "" || text === String(option.default) ? others : { ...others, [option.name]: text }, result: "" }, { replace: true });
+    go({ ...current(), options: text === "" || text === String(option.preset) ? others : { ...others, [option.name]: text }, result: "" }, { replace: true });
   };
   const label = option.name.replaceAll("_", " ");
-  if (option.type === "bool" || option.type === "boolean") {
-    const box = h("input", { type: "checkbox", id, checked: (value ?? String(option.default)) === "true", onchange: () => set(String(box.checked)) });
-    return h("label", { class: "check", title: option.help ?? "" }, box, h("span", {}, label));
+  if (typeof option.preset === "boolean") {
+    const box = h("input", { type: "checkbox", id, checked: (value ?? String(option.preset)) === "true", onchange: () => set(String(box.checked)) });
+    return h("label", { class: "check" }, box, h("span", {}, label));
   }
-  const number = /int|float|number/.test(option.type);
-  const input = h("input", { id, type: number ? "number" : "text", step: option.type.includes("int") ? 1 : "any", value: value ?? "", placeholder: option.default === null ? t("method.automatic") : String(option.default), onchange: () => set(input.value.trim()) });
-  return h("div", { class: "field" }, h("label", { htmlFor: id, title: option.help ?? "" }, label), input);
+  const number = typeof option.preset === "number";
+  const input = h("input", { id, type: number ? "number" : "text", step: Number.isInteger(option.preset) ? 1 : "any", value: value ?? "", placeholder: option.preset === null ? t("method.automatic") : String(option.preset), onchange: () => set(input.value.trim()) });
+  return h("div", { class: "field" }, h("label", { htmlFor: id }, label), input);
 }

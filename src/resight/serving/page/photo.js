@@ -6,7 +6,7 @@ import { confirmed } from "./dialogs.js";
 import { picture, thumbnail } from "./images.js";
 import { current, go, href } from "./route.js";
 import { shortName } from "./results.js";
-import { collection, here } from "./session.js";
+import { collection, here, may } from "./session.js";
 import { failure } from "./states.js";
 import { date, t } from "./strings.js";
 
@@ -68,20 +68,20 @@ const bar = (title) =>
 /** @param {HTMLDialogElement} dialog @param {any} photo */
 function fill(dialog, photo) {
   const name = shortName(photo.id);
-  const { name: collectionName, original_allowed: original, read_only: fixed } = collection();
+  const { name: collectionName, original_allowed: original } = collection();
   const route = current();
   const facts = [photo.id, t("photo.size", { width: photo.width, height: photo.height }), photo.taken_at && date(photo.taken_at)].filter(Boolean);
   const act = (/** @type {string} */ to, /** @type {string} */ symbol, /** @type {string} */ text, className = "button") => h("a", { class: className, href: to }, icon(symbol), h("span", {}, text));
   dialog.replaceChildren(
     bar(name),
-    h("div", { class: "large" }, picture(thumbnail(collectionName, photo.key, 1280), name, { eager: true, width: photo.width, height: photo.height })),
+    h("div", { class: "large" }, picture(thumbnail(collectionName, photo, 1280), name, { eager: true, width: photo.width, height: photo.height })),
     h("div", { class: "inside" },
       h("ul", { class: "facts soft" }, facts.map((fact) => h("li", {}, fact))),
       h("div", { class: "row" },
         act(href({ collection: route.collection, photo: photo.key }), "search", t("result.use.title"), "button primary"),
         act(href({ view: "neighbours", collection: route.collection, photo: photo.key }), "graph", t("ask.neighbours")),
         original && button("download", t("photo.original"), () => void openOriginal(photo)),
-        !fixed && button("trash", t("photo.remove"), () => void remove(photo), { class: "danger" }))),
+        may("write") && button("trash", t("photo.remove"), () => void remove(photo), { class: "danger" }))),
   );
   /** @type {HTMLElement} */ (dialog.querySelector("h2")).focus();
 }

@@ -14,6 +14,7 @@ import { count, decimal, t } from "./strings.js";
 
 /** @typedef {import("./route.js").Route} Route */
 /** @typedef {import("./types.js").Result} Result */
+/** @typedef {import("./types.js").Explanation} Proof */
 /** @typedef {{ dialog: HTMLDialogElement, body: HTMLElement, result: string, stage: Stage | null, neighbours: () => Result[] }} Open */
 
 /** @type {Open | null} */
@@ -30,6 +31,7 @@ export async function openProof(route, results) {
   shown.stage?.leave();
   shown.body.replaceChildren(h("div", { class: "state" }, h("span", { class: "spinner" })));
   try {
+    /** @type {import("./types.js").Explanation} */
     const proof = await json(here(["explain"], { query: route.query, photo: route.photo, result: route.result, box: route.boxes.map((box) => box.join(",")), recipe: route.recipe, options: Object.keys(route.options).length ? JSON.stringify(route.options) : "" }));
     if (open === shown && shown.result === route.result) fill(shown, route, proof);
   } catch (error) {
@@ -79,18 +81,17 @@ function header(title, mark) {
   );
 }
 
-/** @param {Open} shown @param {Route} route @param {any} proof */
+/** @param {Open} shown @param {Route} route @param {Proof} proof */
 function fill(shown, route, proof) {
   const { name } = collection();
-  const result = /** @type {Result} */ (proof.result);
-  const asked = proof.query;
+  const { result, query: asked } = proof;
   const sides = [
-    { address: route.photo ? thumbnail(name, route.photo, 1280) : queryAddress(route.query, 1280), name: t("proof.query"), ...pick(asked) },
-    { address: thumbnail(name, result.key, 1280), name: shortName(result.id), ...pick(result) },
+    { address: route.photo ? thumbnail(name, { key: route.photo }, 1280) : queryAddress(route.query, 1280), name: t("proof.query"), ...pick(asked) },
+    { address: thumbnail(name, result, 1280), name: shortName(result.id), ...pick(result) },
   ];
   const stage = new Stage(sides[0], sides[1]);
   shown.stage = stage;
-  const facts = [t("result.score", { score: decimal(result.score) }), count("inliers", result.inliers)].join(" · ");
+  const facts = [t("result.score", { score: decimal(result.score) }), count("inliers", result.inliers ?? 0)].join(" · ");
   const mark = h("div", { class: "row" }, badge(classOf(result)), h("span", { class: "number soft" }, facts));
   shown.body.replaceChildren(header(shortName(result.id), mark), toolbar(stage, proof), stage.element, slider(stage), words(route, proof, result));
   stage.prove({ transform: proof.transform, inliers: proof.inliers, outline: proof.outline, boxes: asked.boxes });
@@ -101,7 +102,7 @@ function fill(shown, route, proof) {
 /** @param {{ width: number, height: number }} size */
 const pick = ({ width, height }) => ({ width, height });
 
-/** @param {Stage} stage @param {any} proof */
+/** @param {Stage} stage @param {Proof} proof */
 function toolbar(stage, proof) {
   const mode = segments(t("proof.mode"), "mode", [["pair", t("proof.pair")], ["compare", t("proof.compare")]], "pair", (value) => setMode(stage, value === "compare"));
   mode.querySelector("legend")?.classList.add("unseen");
@@ -138,15 +139,16 @@ function slider(stage) {
   return h("div", { class: "slider only-compare" }, h("label", { htmlFor: "split" }, t("proof.split")), range);
 }
 
-/** What geometry says, the way through the graph, and what can be done next. @param {Route} route @param {any} proof @param {Result} result */
+/** What geometry says, the way through the graph, and what can be done next. @param {Route} route @param {Proof} proof @param {Result} result */
 function words(route, proof, result) {
   const { collection: name } = route;
-  const chain = (/** @type {string} */ title, /** @type {any[]} */ photos) =>
-    photos?.length ? h("div", { class: "chain" }, h("h3", {}, title), h("ol", {}, photos.map((photo) => h("li", {}, link(photo, name))))) : null;
+  const chain = (/** @type {string} */ title, /** @type {Proof["path"]} */ photos, /** @type {string} */ kind) =>
+    photos.length > 0 && h("div", { class: "chain" }, h("h3", {}, title), h("ol", {}, photos.map((photo) => h("li", { class: kind }, link(photo, name)))));
   return h(
     "div", { class: "proof-words" },
-    h("p", {}, proof.words), proof.transform ? null : h("p", { class: "soft" }, t("proof.no-transform")),
-    chain(t("proof.path"), proof.path), chain(t("proof.sources"), proof.sources),
+    proof.significance && h("p", { lang: "en" }, proof.significance), proof.transform ? null : h("p", { class: "soft" }, t("proof.no-transform")),
+    chain(t("proof.path"), proof.path, "way"),
+    more(proof, chain(t("proof.sources"), proof.sources, "")),
     h(
       "div", { class: "row" },
       h("a", { class: "button", href: href({ collection: name, photo: result.key, recipe: route.recipe, where: route.where }) }, icon("search"), t("result.use.title")),
@@ -156,6 +158,11 @@ function words(route, proof, result) {
   );
 }
 
+/** What every stage of the recipe has to say, and the photos that widened the query. @param {Proof} proof @param {HTMLElement | false} sources */
+const more = ({ stages }, sources) =>
+  (stages.length > 0 || sources) &&
+  h("details", { class: "fold" }, h("summary", {}, t("proof.stages")), h("div", { class: "body" }, h("dl", { class: "stages soft", lang: "en" }, stages.flatMap(({ stage, summary }) => [h("dt", {}, stage), h("dd", {}, summary)])), sources));
+
 /** @param {{ key: string, id: string }} photo @param {string} name */
 const link = (photo, name) =>
-  h("a", { href: href({ collection: name, photo: photo.key }), "aria-label": t("result.use", { name: shortName(photo.id) }) }, picture(thumbnail(collection().name, photo.key, 160), ""), h("span", {}, shortName(photo.id)));
+  h("a", { href: href({ collection: name, photo: photo.key }), "aria-label": t("result.use", { name: shortName(photo.id) }) }, picture(thumbnail(collection().name, photo, 160), ""), h("span", {}, shortName(photo.id)));

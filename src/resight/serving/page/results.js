@@ -25,7 +25,7 @@ export const badge = (name) => h("span", { class: `badge ${name}` }, icon(name),
 
 /** A photo as a link in a frame. @param {Photo | Result} photo @param {string} to @param {string} label @param {string} [alt] */
 export function frame(photo, to, label, alt = "") {
-  return h("a", { class: "frame", href: to, "aria-label": label }, picture(thumbnail(collection().name, photo.key, 320), alt));
+  return h("a", { class: "frame", href: to, "aria-label": label }, picture(thumbnail(collection().name, photo, 320), alt));
 }
 
 /** One result as a card; the frame of an earlier card is kept, so that its picture does not flicker. @param {Result} result @param {Element} [kept] */
@@ -33,15 +33,15 @@ export function card(result, kept) {
   const kind = classOf(result);
   const route = current();
   const name = shortName(result.id);
-  const facts = [t("result.score", { score: decimal(result.score) }), ...(result.inliers ? [count("inliers", result.inliers)] : [])].join(" · ");
+  const facts = [t("result.score", { score: decimal(result.score) }), ...(result.inliers ? [count("inliers", result.inliers)] : [])];
   const other = h(
     "a", { class: "button bare", href: href({ collection: route.collection, photo: result.key, recipe: route.recipe, options: route.options, where: route.where }), "aria-label": t("result.use", { name }), title: t("result.use.title") },
     icon("search"),
   );
-  const words = h("div", { class: "words" }, badge(kind), h("span", { class: "number" }, facts), h("span", { class: "name", title: result.id }, name));
+  const words = h("div", { class: "words" }, badge(kind), h("span", { class: "number" }, facts.map((fact, i) => [i ? " · " : "", h("span", { class: "fact" }, fact)])), h("span", { class: "name", title: result.id }, name));
   return h(
     "li", { class: `card ${kind}`, style: { "--aspect": aspect(result) }, data: { key: result.key } },
-    framed(kept, result, href({ ...route, result: result.key }), t("result.open", { name, match: t(`match.${kind}`), facts })),
+    framed(kept, result, href({ ...route, result: result.key }), t("result.open", { name, match: t(`match.${kind}`), facts: facts.join(", ") })),
     h("div", { class: "said" }, words, other),
   );
 }

@@ -10,7 +10,7 @@ import { failure } from "./states.js";
 import { stream } from "./stream.js";
 import { startScreen } from "./start.js";
 import { collection } from "./session.js";
-import { count, t } from "./strings.js";
+import { count, decimal, t } from "./strings.js";
 
 /** @typedef {import("./route.js").Route} Route */
 /** @typedef {import("./stream.js").Found} Found */
@@ -125,7 +125,7 @@ export function mount(root) {
     waited = 0;
     if (!found) return;
     list.removeAttribute("aria-busy");
-    announce([title(found), found.sentence].join(". "));
+    announce(title(found));
   }
 
   /** @param {unknown} error @param {File | null} file */
@@ -147,21 +147,21 @@ export function mount(root) {
     drawVerdict(now, route);
     if (now.results.length) drawResults(list, now.results, route.only);
     else list.replaceChildren();
-    foot.replaceChildren(...(now.next && now.done ? [button("plus", t("search.more"), () => void more(now))] : []));
+    foot.replaceChildren(...(now.next && now.done ? [button("plus", t("search.more"), () => void more(now))] : []), ...(now.done && now.results.length ? [meaning()] : []));
   }
 
   /** @param {Found} now @param {Route} route */
   function drawVerdict(now, route) {
     const sure = now.results.some((result) => result.match === "proven");
-    verdict.className = `verdict ${sure ? "sure" : now.done && now.judged ? "unsure" : ""}`;
+    verdict.className = `verdict ${sure ? "sure" : now.done && judged() ? "unsure" : ""}`;
     const only = h("button", { type: "button", "aria-pressed": String(Boolean(route.only)), onclick: () => go({ ...route, only: route.only ? "" : "match" }, { replace: true }) }, t("search.only"));
     const tools = h(
       "div", { class: "tools" }, sure && only,
       button("link", t("search.copy"), () => void copy(), { bare: true }),
       button("download", t("search.csv"), () => download(`${collection().name}.csv`, "text/csv", csv(now.results)), { bare: true }),
     );
-    const facts = [now.sentence, now.done && t("search.took", { ms: Math.round(now.took), recipe: now.recipe })].filter(Boolean).join(" ");
-    verdict.replaceChildren(...(now.done ? [] : [h("span", { class: "spinner", "aria-hidden": "true" })]), h("h1", {}, title(now)), tools, h("p", {}, facts));
+    const facts = now.done ? t("search.facts", { ms: Math.round(now.took), recipe: now.recipe, photos: collection().photos }) : "";
+    verdict.replaceChildren(...(now.done ? [] : [h("span", { class: "spinner", "aria-hidden": "true" })]), h("h1", {}, title(now)), tools, h("p", {}, [facts, now.pending ? t("search.pending", { n: now.pending }) : ""].filter(Boolean).join(". ")));
   }
 
   async function copy() {
@@ -175,8 +175,9 @@ export function mount(root) {
     foot.replaceChildren(h("span", { class: "spinner", "aria-hidden": "true" }));
     try {
       for await (const next of stream(current(), null, control.signal, now.next)) {
+        if (!next.done) continue; // the ranking before the proof begins at the first result again
         const known = new Set(now.results.map((result) => result.key));
-        found = { ...next, results: [...now.results, ...next.results.filter((result) => !known.has(result.key))], sentence: now.sentence };
+        found = { ...next, results: [...now.results, ...next.results.filter((result) => !known.has(result.key))] };
         draw(found);
       }
     } catch (error) {
@@ -194,11 +195,23 @@ export function mount(root) {
   return { update, leave: () => (stop(), unwatch(), void import("./proof.js").then(({ closeProof }) => closeProof())) };
 }
 
+/** Whether a match can be told from what is merely similar. */
+const judged = () => collection().proof || collection().threshold !== null;
+
+/** What score, inliers and the three classes say. */
+function meaning() {
+  const { proof, threshold } = collection();
+  const kind = threshold === null ? (proof ? "proof" : "none") : proof ? "both" : "score";
+  const rule = t(`search.rule.${kind}`, { score: decimal(threshold ?? 0) });
+  const lines = ["score", "inliers", "match"].map((name) => h("p", {}, t(`search.meaning.${name}`, { rule })));
+  return h("details", { class: "fold meaning" }, h("summary", {}, t("search.meaning")), h("div", { class: "body soft" }, lines));
+}
+
 /** @param {Found} now */
 function title(now) {
   const matches = now.results.filter((result) => classOf(result) === "proven").length;
   if (matches) return count("matches", matches);
   if (!now.done) return t("search.checking");
   if (!now.results.length) return t("search.nothing");
-  return now.judged ? t("search.unsure") : count("results", now.results.length);
+  return judged() ? t("search.unsure") : count("results", now.results.length);
 }

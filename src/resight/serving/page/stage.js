@@ -33,7 +33,8 @@ export class Stage {
   constructor(query, result) {
     this.sides = [query, result];
     this.images = this.sides.map(({ address, name, width, height }) => picture(address, name, { eager: true, width, height, class: "photo" }));
-    this.panes = this.images.map((image, i) => h("div", { class: `pane ${i ? "found" : "asked-for"}` }, image));
+    this.shapes = this.sides.map(() => svg("svg", { class: "overlay", "aria-hidden": "true" }));
+    this.panes = this.images.map((image, i) => h("div", { class: `pane ${i ? "found" : "asked-for"}` }, image, this.shapes[i]));
     this.divider = h("div", { class: "divider", "aria-hidden": "true" });
     this.overlay = svg("svg", { class: "overlay", "aria-hidden": "true" });
     this.element = h("div", { class: "stage", tabIndex: 0, role: "application", "aria-label": t("proof.stage") }, this.panes, this.overlay, this.divider);
@@ -86,28 +87,33 @@ export class Stage {
 
   draw() {
     if (!this.element.clientWidth) return;
+    this.element.classList.toggle("compare", this.compare); // first: it makes the pane another size
     const [query, result] = [this.view(0), this.view(1)];
     setStyle(this.images[0], { transform: `matrix(${query.scale},0,0,${query.scale},${query.x},${query.y})` });
     const warped = this.compare && this.back ? matrix3d(product(viewMatrix(query), this.back)) : `matrix(${result.scale},0,0,${result.scale},${result.x},${result.y})`;
     setStyle(this.images[1], { transform: warped });
-    this.element.classList.toggle("compare", this.compare);
     setStyle(this.element, { "--split": `${this.split}%` });
-    this.drawOverlay(query, result);
+    this.drawShapes([query, result]);
+    this.drawLines([query, result]);
   }
 
-  /** @param {import("./geometry.js").View} query @param {import("./geometry.js").View} result */
-  drawOverlay(query, result) {
-    const frame = this.element.getBoundingClientRect();
-    this.overlay.setAttribute("viewBox", `0 0 ${frame.width} ${frame.height}`);
-    const place = (/** @type {number} */ i, /** @type {Point} */ [x, y]) => {
-      const view = i ? result : query;
-      const pane = this.panes[i];
-      return /** @type {Point} */ ([view.scale * x + view.x + pane.offsetLeft, view.scale * y + view.y + pane.offsetTop]);
-    };
+  /** The boxes on the query, and the outline on the result. @param {import("./geometry.js").View[]} views */
+  drawShapes(views) {
     const { outline, boxes } = this.evidence;
-    const areas = boxes.map(([x0, y0, x1, y1]) => ring([[x0, y0], [x1, y0], [x1, y1], [x0, y1]].map((point) => place(0, /** @type {Point} */ (point)))));
-    if (outline && !this.compare) areas.push(ring(outline.map((point) => place(1, point))));
-    this.overlay.replaceChildren(...areas.flat(), ...(this.lines && !this.compare ? this.matchLines(place) : []));
+    const rings = [boxes.map(([x0, y0, x1, y1]) => [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]), outline && !this.compare ? [outline] : []];
+    views.forEach(({ scale, x, y }, i) => {
+      const placed = rings[i].map((points) => ring(points.map(([px, py]) => [scale * px + x, scale * py + y])));
+      this.shapes[i].replaceChildren(...placed.flat());
+    });
+  }
+
+  /** @param {import("./geometry.js").View[]} views */
+  drawLines(views) {
+    const place = (/** @type {number} */ i, /** @type {Point} */ [x, y]) => {
+      const { offsetLeft, offsetTop } = this.panes[i];
+      return /** @type {Point} */ ([views[i].scale * x + views[i].x + offsetLeft, views[i].scale * y + views[i].y + offsetTop]);
+    };
+    this.overlay.replaceChildren(...(this.lines && !this.compare ? this.matchLines(place) : []));
   }
 
   /** Match lines, green at the top of the query and blue at its foot. @param {(i: number, point: Point) => Point} place */

@@ -9,7 +9,7 @@ import { current, href } from "./route.js";
 import { collection, here } from "./session.js";
 import { number, t } from "./strings.js";
 
-const SHOWN = 14;
+const [READ, SHOWN] = [84, 14]; // every sixth: photos that follow each other are often of one thing
 
 /** @param {import("./files.js").Take} take */
 export function startScreen(take) {
@@ -25,14 +25,14 @@ export function startScreen(take) {
 
 /** @param {HTMLElement} strip */
 async function fillStrip(strip) {
-  const { photos } = await json(here(["photos"], { limit: SHOWN, order: "time" })).catch(() => ({ photos: [] }));
+  const { photos } = await json(here(["photos"], { limit: READ, order: "time" })).catch(() => ({ photos: [] }));
   if (!photos.length) return;
   const route = current();
   const item = (/** @type {import("./types.js").Photo} */ photo) =>
     h(
       "li", { style: { "--aspect": aspect(photo) } },
-      h("a", { href: href({ collection: route.collection, photo: photo.key }), "aria-label": t("result.use", { name: shortName(photo.id) }) }, picture(thumbnail(collection().name, photo.key, 320), "")),
+      h("a", { href: href({ collection: route.collection, photo: photo.key }), "aria-label": t("result.use", { name: shortName(photo.id) }) }, picture(thumbnail(collection().name, photo, 320), "")),
     );
-  strip.replaceChildren(h("h2", { id: "strip" }, t("start.strip")), h("ul", {}, photos.map(item)));
+  strip.replaceChildren(h("h2", { id: "strip" }, t("start.strip")), h("ul", {}, photos.filter((/** @type {unknown} */ _, /** @type {number} */ i) => i % Math.ceil(photos.length / SHOWN) === 0).map(item)));
   strip.hidden = false;
 }

@@ -6,8 +6,8 @@ import { here } from "./session.js";
 /** @typedef {import("./types.js").Result} Result */
 /**
  * @typedef {object} Found
- * @property {Result[]} results @property {boolean} done @property {boolean} judged whether a match can be told from others
- * @property {string} sentence @property {string} recipe @property {number} took milliseconds
+ * @property {Result[]} results @property {boolean} done
+ * @property {number} pending photos that are not searchable yet @property {string} recipe @property {number} took milliseconds
  * @property {string | null} next cursor of the next page @property {string} token of an uploaded query
  */
 
@@ -22,7 +22,7 @@ export async function* stream(route, file, signal, cursor = null) {
   const body = form(route, file, cursor);
   const response = await request(here(["search"]), { method: "POST", body, signal, headers: { Accept: "text/event-stream" } });
   /** @type {Found} */
-  let found = { results: [], done: false, judged: true, sentence: "", recipe: "", took: 0, next: null, token: "" };
+  let found = { results: [], done: false, pending: 0, recipe: "", took: 0, next: null, token: "" };
   for await (const { event, data } of events(response)) {
     if (event === "problem") throw new ApiError(data.status, data.title, data.detail);
     found = merge(found, event, data);
@@ -41,11 +41,14 @@ function form(route, file, cursor) {
   for (const box of file ? [] : route.boxes) body.append("box", box.join(","));
   if (route.recipe) body.set("recipe", route.recipe);
   if (Object.keys(route.options).length) body.set("options", JSON.stringify(typed(route.options)));
-  if (Object.keys(route.where).length) body.set("where", JSON.stringify(typed(route.where)));
+  if (Object.keys(route.where).length) body.set("where", JSON.stringify({ ...route.where, ...sides(route.where) }));
   body.set("top", String(TOP));
   if (cursor) body.set("cursor", cursor);
   return body;
 }
+
+/** Bounds of the size as the numbers that they are. @param {Record<string, string>} where */
+const sides = (where) => Object.fromEntries(["min_side", "max_side"].filter((name) => where[name]).map((name) => [name, Number(where[name])]));
 
 /** Numbers and truth values as such; an address holds only text. @param {Record<string, string>} values */
 export function typed(values) {
@@ -58,7 +61,7 @@ export function merge(found, event, data) {
   const query = data.query ?? {};
   const results = data.results ? (event === "proof" ? updated(found.results, data.results) : data.results) : found.results;
   return {
-    results, done: event === "done", judged: data.judged ?? found.judged, sentence: data.sentence ?? found.sentence, recipe: data.recipe ?? found.recipe,
+    results, done: event === "done", pending: data.pending ?? found.pending, recipe: data.recipe ?? found.recipe,
     took: data.took_ms ?? found.took, next: data.next === undefined ? found.next : data.next, token: query.token ?? found.token,
   };
 }
