@@ -199,8 +199,9 @@ class Snapshot:
 
     # Searching
 
-    def pipeline(self, where: str | None, recipe: str | None, options: Mapping[str, Any]) -> Pipeline:
-        """The stages of a recipe, the collection's own when it is None, over the photos that fit `where`.
+    def pipeline(self, where: str | Int64 | None, recipe: str | None, options: Mapping[str, Any]) -> Pipeline:
+        """The stages of a recipe, the collection's own when it is None, over the photos that fit `where`: an SQL
+        condition on table `images`, or their rows (n,) int64 ascending.
 
         Raises `CollectionError` when nothing has been indexed yet, `UsageError` for a recipe or option that there is
         not, a value of the wrong kind, or a recipe that needs what the collection lacks.
@@ -208,7 +209,7 @@ class Snapshot:
         name = self.stamp.recipe if recipe is None else recipe
         check_recipe(name, options)
         self._require_photos()
-        allowed = None if where is None else self.rows_where(where)
+        allowed = self.rows_where(where) if isinstance(where, str) else where
         if len(self.differences[0]):  # rows that this snapshot of the tables does not know have no features to verify
             rows = self.tables.feature_rows
             allowed = rows if allowed is None else np.intersect1d(allowed, rows)

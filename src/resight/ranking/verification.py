@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ CompactSource = Callable[[Int64], Sequence[Compact]]
 @dataclass(frozen=True, eq=False)
 class Verifier:
     """Verifies queries against database rows; remembers what it found for the last few queries, and photos that were
-    looked at lately, ready to be matched, in at most `HOT_BYTES`.
+    looked at lately, ready to be matched, in at most `HOT_BYTES`. Threads may share it.
 
     `features`: source of a photo's features. `compact`: of their compact form, which is faster to read; None to make it
     of `features`. `model`, `threshold` (pixels), `min_inliers`, `ratio` as in `resight.matching.geometry.verify`.
@@ -54,6 +55,7 @@ class Verifier:
         default_factory=OrderedDict, repr=False
     )
     _hot: BoundedCache[int, Compact] = field(default_factory=lambda: BoundedCache(HOT_BYTES), repr=False)
+    _lock: Lock = field(default_factory=Lock, repr=False)
 
     def __call__(self, query: LocalFeatures, rows: Any) -> list[Verification]:
         """The verification of `query` against each of `rows` (n,), transforms from the query to the photo."""
@@ -88,10 +90,11 @@ class Verifier:
 
     def _remember(self, query: LocalFeatures) -> dict[int, Verification]:
         # The features are kept beside their identity, so that it cannot pass to other features meanwhile.
-        _, known = self._memory.setdefault(id(query), (query, {}))
-        self._memory.move_to_end(id(query))
-        while len(self._memory) > REMEMBERED:
-            self._memory.popitem(last=False)
+        with self._lock:
+            _, known = self._memory.setdefault(id(query), (query, {}))
+            self._memory.move_to_end(id(query))
+            while len(self._memory) > REMEMBERED:
+                self._memory.popitem(last=False)
         return known
 
 
