@@ -22,21 +22,22 @@ const uploads = new Map();
 /** @param {(file: File) => void} take @param {() => void} forget */
 export function asker(take, forget) {
   const editor = new BoxEditor();
-  const name = h("p", { class: "hint" });
-  const hint = h("p", { class: "hint" }, t("box.hint"));
-  const folds = h("div");
-  const draw = h("button", { type: "button", "aria-pressed": "false", class: "draw", onclick: () => drawing(draw.getAttribute("aria-pressed") !== "true") }, t("box.draw"));
-  const clear = button("close", t("box.clear"), () => (editor.set([]), editor.changed()));
-  const add = button("box", t("box.add"), () => editor.add());
   const touch = matchMedia("(pointer: coarse)").matches;
+  const name = h("p", { class: "grow name" });
+  const hint = h("p", { class: "hint", hidden: touch }, t(touch ? "box.hint.touch" : "box.hint"));
+  const folds = h("div", { class: "two" });
+  const draw = h("button", { type: "button", "aria-pressed": "false", class: "draw", onclick: () => drawing(draw.getAttribute("aria-pressed") !== "true") }, t("box.draw"));
+  const clear = button("fit", t("box.clear"), () => (editor.set([]), editor.changed()));
+  const add = button("box", t("box.add"), () => editor.add());
   let timer = 0;
   let local = "";
 
   const element = h(
     "aside", { class: "asked", "aria-label": t("ask.label") },
-    h("div", { class: "panel" }, editor, name, h("div", { class: "row" }, touch && draw, add, clear), hint,
-      h("div", { class: "row" }, chooseButton("upload", t("ask.other"), take), touch && cameraButton(take), button("trash", t("ask.forget"), forget, { bare: true }))),
-    h("div", { class: "panel" }, folds),
+    h("div", { class: "panel" }, editor,
+      h("div", { class: "row known" }, name, chooseButton("upload", t("ask.other"), take, { bare: true }), touch && cameraButton(take, true), button("close", t("ask.forget"), forget, { bare: true })),
+      h("div", { class: "row" }, touch && draw, add, clear), hint),
+    h("div", { class: "panel folds" }, folds),
   );
   editor.addEventListener("boxes", (event) => {
     const boxes = /** @type {CustomEvent} */ (event).detail;
@@ -48,6 +49,7 @@ export function asker(take, forget) {
   /** @param {boolean} on */
   function drawing(on) {
     draw.setAttribute("aria-pressed", String(on));
+    hint.hidden = !on;
     editor.drawing(on);
   }
 

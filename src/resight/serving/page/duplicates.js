@@ -44,11 +44,11 @@ export function mount(root) {
   /** @param {import("./route.js").Route} route */
   async function update(route) {
     await ready;
-    const asked = KINDS.includes(route.order) ? route.order : KINDS[0];
+    const asked = route.kind || KINDS[0];
     if (asked === kind) return;
     kind = asked;
     const choices = KINDS.map((name) => [name, t(`duplicates.${name}`)]);
-    kinds.replaceChildren(segments(t("duplicates.kind"), "kind", choices, kind, (value) => go({ ...EMPTY, view: "duplicates", collection: current().collection, order: value }, { replace: true })));
+    kinds.replaceChildren(segments(t("duplicates.kind"), "kind", choices, kind, (value) => go({ ...EMPTY, view: "duplicates", collection: current().collection, kind: value === "near" ? value : "" }, { replace: true })));
     list.replaceChildren();
     void load("");
   }

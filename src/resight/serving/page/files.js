@@ -43,10 +43,10 @@ export function chooseButton(name, label, take, { capture = "", ...props } = {})
   return [button(name, label, () => input.click(), props), input];
 }
 
-/** The camera: of a phone by its own application, of a computer in a dialog. @param {Take} take */
-export function cameraButton(take) {
-  if (matchMedia("(pointer: coarse)").matches) return chooseButton("camera", t("drop.camera"), take, { capture: "environment" });
-  return [button("camera", t("drop.camera"), () => void openCamera(take))];
+/** The camera: of a phone by its own application, of a computer in a dialog. @param {Take} take @param {boolean} [bare] */
+export function cameraButton(take, bare = false) {
+  if (matchMedia("(pointer: coarse)").matches) return chooseButton("camera", t("drop.camera"), take, { capture: "environment", bare });
+  return [button("camera", t("drop.camera"), () => void openCamera(take), { bare })];
 }
 
 /** @param {Take} take */

@@ -45,13 +45,15 @@ export function filterFold(route, open = false) {
 /** @param {HTMLElement} body @param {Record<string, string>} where */
 async function fill(body, where) {
   const [folders, tags, sizes] = await Promise.all([facets(where, ["folder"]), facets(where, ["tag"]), facets(where, ["min_side", "max_side"])]);
+  const dated = folders.months.some(({ value }) => value);
   body.replaceChildren(
     ...choice("folder", where.folder, folders.folders.filter(({ value }) => value), (value) => value),
     ...choice("tag", where.tag, tags.tags, (value) => value),
-    h("div", { class: "pair" }, day("from", where.from), day("to", where.to)),
+    ...(dated || where.from || where.to ? [h("div", { class: "pair" }, day("from", where.from), day("to", where.to))] : []),
     ...choice("size", sizeValue(where), sizes.sizes, sizeLabel),
     ...(Object.keys(where).length ? [button("close", t("filter.clear"), () => set(Object.fromEntries(Object.keys(where).map((name) => [name, ""]))))] : []),
   );
+  if (!body.childElementCount) body.replaceChildren(h("p", { class: "soft" }, t("filter.none")));
 }
 
 /** A choice among counted values, left out where there is none. @param {string} name @param {string | undefined} value @param {Counted[]} counted @param {(value: string) => string} label */

@@ -128,7 +128,7 @@ function groups({ photos, before }) {
     runs.set(name, [...(runs.get(name) ?? []), photo]);
   }
   return [...runs].flatMap(([name, members]) => [
-    ...(byTime && name !== before ? [h("h2", { class: "month" }, name === "none" ? t("filter.undated") : date(`${name}-15`, { month: "long", year: "numeric" }))] : []),
+    ...(byTime && name !== before && (name !== "none" || before || runs.size > 1) ? [h("h2", { class: "month" }, name === "none" ? t("filter.undated") : date(`${name}-15`, { month: "long", year: "numeric" }))] : []),
     h("ul", { class: "grid small" }, members.map(tile)),
   ]);
 }

@@ -35,7 +35,7 @@ export async function openProof(route, results) {
     const proof = await json(here(["explain"], { query: route.query, photo: route.photo, result: route.result, box: route.boxes.map((box) => box.join(",")), recipe: route.recipe, options: Object.keys(route.options).length ? JSON.stringify(route.options) : "" }));
     if (open === shown && shown.result === route.result) fill(shown, route, proof);
   } catch (error) {
-    if (open === shown) shown.body.replaceChildren(header(t("proof.title"), null), failure(error));
+    if (open === shown) shown.body.replaceChildren(header(t("proof.title")), failure(error));
   }
 }
 
@@ -73,10 +73,10 @@ function step(by) {
   if (next) go({ ...current(), result: next }, { replace: true });
 }
 
-/** @param {string} title @param {Node | null} mark */
-function header(title, mark) {
+/** @param {string} title @param {...Node} more */
+function header(title, ...more) {
   return h(
-    "header", { class: "proof-head" }, h("h2", { id: "proof-title", tabIndex: -1 }, title), mark,
+    "header", { class: "proof-head" }, h("h2", { id: "proof-title", tabIndex: -1 }, title), more,
     h("div", { class: "tools" }, button("left", t("proof.before"), () => step(-1), { bare: true }), button("right", t("proof.next"), () => step(1), { bare: true }), button("close", t("close"), () => open?.dialog.close(), { bare: true })),
   );
 }
@@ -93,7 +93,7 @@ function fill(shown, route, proof) {
   shown.stage = stage;
   const facts = [t("result.score", { score: decimal(result.score) }), count("inliers", result.inliers ?? 0)].join(" · ");
   const mark = h("div", { class: "row" }, badge(classOf(result)), h("span", { class: "number soft" }, facts));
-  shown.body.replaceChildren(header(shortName(result.id), mark), toolbar(stage, proof), stage.element, slider(stage), words(route, proof, result));
+  shown.body.replaceChildren(header(shortName(result.id), mark, modes(stage, proof)), h("div", { class: "framed" }, stage.element, toolbar(stage)), slider(stage), words(route, proof, result));
   stage.prove({ transform: proof.transform, inliers: proof.inliers, outline: proof.outline, boxes: asked.boxes });
   /** @type {HTMLElement} */ (shown.body.querySelector("h2")).focus();
   announce([shortName(result.id), t(`match.${classOf(result)}`), facts].join(", "));
@@ -102,33 +102,42 @@ function fill(shown, route, proof) {
 /** @param {{ width: number, height: number }} size */
 const pick = ({ width, height }) => ({ width, height });
 
-/** @param {Stage} stage @param {Proof} proof */
-function toolbar(stage, proof) {
+/** Side by side, or one on the other where a transform is known. @param {Stage} stage @param {Proof} proof */
+function modes(stage, proof) {
   const mode = segments(t("proof.mode"), "mode", [["pair", t("proof.pair")], ["compare", t("proof.compare")]], "pair", (value) => setMode(stage, value === "compare"));
   mode.querySelector("legend")?.classList.add("unseen");
-  if (!proof.transform) mode.disabled = true;
-  const toggle = (/** @type {string} */ name, /** @type {string} */ label, /** @type {boolean} */ on, /** @type {(on: boolean) => void} */ set, className = "") => {
-    const one = button(name, label, () => (set(one.getAttribute("aria-pressed") !== "true"), one.setAttribute("aria-pressed", String(one.getAttribute("aria-pressed") !== "true"))), { bare: true, "aria-pressed": String(on) });
-    if (className) one.classList.add(className);
-    return one;
-  };
+  mode.disabled = !proof.transform;
+  return mode;
+}
+
+/** What is shown of the pair, and how large. @param {Stage} stage */
+function toolbar(stage) {
   return h(
-    "div", { class: "proof-tools", role: "toolbar", "aria-label": t("proof.tools") }, mode,
-    h(
-      "div", { class: "tools" },
-      toggle("lines", t("proof.lines"), true, (on) => ((stage.lines = on), stage.draw()), "only-pair"),
-      toggle("blink", t("proof.blink"), false, (on) => stage.blink(on), "only-compare"),
-      toggle("object", t("proof.object"), false, (on) => stage.fit(on)),
-      button("minus", t("proof.out"), () => stage.zoomBy(0.7), { bare: true }), button("plus", t("proof.in"), () => stage.zoomBy(1.45), { bare: true }),
-    ),
+    "div", { class: "strip-tools", role: "toolbar", "aria-label": t("proof.tools"), "aria-orientation": "vertical" },
+    toggle("lines", t("proof.lines"), "only-pair", true, (on) => ((stage.lines = on), stage.draw())),
+    toggle("blink", t("proof.blink"), "only-compare", false, (on) => stage.blink(on)),
+    toggle("object", t("proof.object"), "", false, (on) => stage.fit(on)),
+    button("plus", t("proof.in"), () => stage.zoomBy(1.45), { bare: true }), button("minus", t("proof.out"), () => stage.zoomBy(0.7), { bare: true }),
   );
+}
+
+/** A button that stays pressed. @param {string} name @param {string} label @param {string} kind @param {boolean} pressed @param {(on: boolean) => void} set */
+function toggle(name, label, kind, pressed, set) {
+  const one = button(name, label, () => {
+    const on = one.getAttribute("aria-pressed") !== "true";
+    one.setAttribute("aria-pressed", String(on));
+    set(on);
+  }, { bare: true, "aria-pressed": String(pressed) });
+  if (kind) one.classList.add(kind);
+  return one;
 }
 
 /** @param {Stage} stage @param {boolean} compare */
 function setMode(stage, compare) {
   stage.compare = compare;
   stage.element.closest(".proof-body")?.classList.toggle("comparing", compare);
-  if (!compare) stage.blink(false);
+  stage.blink(false);
+  stage.element.closest(".proof-body")?.querySelector(".strip-tools .only-compare")?.setAttribute("aria-pressed", "false");
   stage.draw();
 }
 

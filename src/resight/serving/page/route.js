@@ -13,7 +13,8 @@
  * @property {Record<string, string>} where filters by name: folder, from, to, tag, min_side, max_side
  * @property {string} result key of the result whose proof is open
  * @property {string} only "match": other results are hidden
- * @property {string} order of photos: time or name
+ * @property {string} order of photos: "name", "" for by time
+ * @property {string} kind of duplicates: "near", "" for exact
  */
 
 export const VIEWS = ["search", "photos", "duplicates", "neighbours", "jobs"];
@@ -22,7 +23,7 @@ export const FILTERS = ["folder", "from", "to", "tag", "min_side", "max_side"];
 /** @type {Route} */
 export const EMPTY = {
   view: "search", collection: "", photo: "", query: "", boxes: [], recipe: "", options: {}, where: {}, result: "",
-  only: "", order: "",
+  only: "", order: "", kind: "",
 };
 
 /** @param {string} search the part of an address after "?" @returns {Route} */
@@ -35,6 +36,7 @@ export function parse(search) {
     view: VIEWS.includes(get("view")) ? get("view") : "search", collection: get("collection"), photo: get("photo"),
     query: get("query"), boxes: params.getAll("box").flatMap(parseBox), recipe: get("recipe"), options, where,
     result: get("result"), only: get("only") === "match" ? "match" : "", order: get("order") === "name" ? "name" : "",
+    kind: get("kind") === "near" ? "near" : "",
   };
 }
 
