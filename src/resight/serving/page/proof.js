@@ -113,7 +113,7 @@ function modes(stage, proof) {
 /** What is shown of the pair, and how large. @param {Stage} stage */
 function toolbar(stage) {
   return h(
-    "div", { class: "strip-tools", role: "toolbar", "aria-label": t("proof.tools"), "aria-orientation": "vertical" },
+    "div", { class: "strip-tools", role: "group", "aria-label": t("proof.tools") },
     toggle("lines", t("proof.lines"), "only-pair", true, (on) => ((stage.lines = on), stage.draw())),
     toggle("blink", t("proof.blink"), "only-compare", false, (on) => stage.blink(on)),
     toggle("object", t("proof.object"), "", false, (on) => stage.fit(on)),
