@@ -34,5 +34,5 @@ def _write(path: Path, number: int) -> None:
     height, width = ((240, 320), (320, 240), (270, 360))[number % 3]
     image = Image.fromarray(view(picture(100 + number // 2, height, width), number % 2))
     exif = Image.Exif()
-    exif.get_ifd(EXIF)[TAKEN] = f"{2019 + number % 3}:{1 + number % 12:02}:{1 + number % 28:02} 12:00:00"
+    exif.get_ifd(EXIF)[TAKEN] = f"{2019 + number // 12}:{1 + number % 12:02}:{1 + number % 28:02} 12:00:00"
     image.save(path, quality=88, exif=exif)

@@ -32,7 +32,7 @@ FLAGS = [
 ]
 AUDIT = (Path(__file__).parent / "audit.js").read_text(encoding="utf-8")
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
-PATIENCE = 30_000  # milliseconds
+PATIENCE = 15_000  # milliseconds
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -42,11 +42,6 @@ def matches(visit):
     return visit.page.locator(".card.proven .name").all_inner_texts()
 
 
-def found_all(names):
-    """Whether the three photos of the first object are there and no other."""
-    return sorted(names) == sorted(name for name in names if name.startswith("0-") or name.startswith("object0")) and len(names) == 3
-
-
 def choose(visit, path):
     """Choose a file by the button of the page."""
     with visit.page.expect_file_chooser() as chooser:

@@ -49,7 +49,7 @@ export class BoxEditor extends HTMLElement {
     this.width = width;
     this.height = height;
     this.shade.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    this.replaceChildren(picture(address, alt, { eager: true, width, height }), this.shade, this.layer);
+    this.replaceChildren(picture(address, alt, { eager: true, width, height, lost: t("ask.unshown") }), this.shade, this.layer);
     this.set(boxes);
   }
 

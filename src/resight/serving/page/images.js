@@ -17,22 +17,22 @@ export const thumbnail = (collection, photo, size) => url(["collections", collec
 
 /**
  * An <img> of an address of the server, loaded when it comes near the screen.
- * @param {string} address @param {string} alt @param {Record<string, any>} [props] `eager` loads at once
+ * @param {string} address @param {string} alt @param {Record<string, any>} [props] `eager` loads at once; `lost`: what to say where it cannot be shown
  * @returns {HTMLImageElement}
  */
-export function picture(address, alt, { eager = false, ...props } = {}) {
+export function picture(address, alt, { eager = false, lost = t("photo.gone"), ...props } = {}) {
   const image = h("img", { alt, decoding: "async", loading: eager ? "eager" : "lazy", draggable: false, ...props });
-  image.addEventListener("error", () => gone(image));
+  image.addEventListener("error", () => gone(image, lost));
   if (!key()) image.src = address;
   else if (eager) queueFetch(image, address);
   else watch(image, address);
   return image;
 }
 
-/** Say in place of a picture that it cannot be shown; a frame that vanishes explains nothing. @param {HTMLImageElement} image */
-function gone(image) {
-  const label = image.alt ? `${image.alt}: ${t("photo.gone")}` : t("photo.gone");
-  image.replaceWith(h("span", { class: `${image.className} gone`, role: "img", "aria-label": label }, t("photo.gone")));
+/** Say in place of a picture that it cannot be shown; a frame that vanishes explains nothing. @param {HTMLImageElement} image @param {string} lost */
+function gone(image, lost) {
+  const label = image.alt ? `${image.alt}: ${lost}` : lost;
+  image.replaceWith(h("span", { class: `${image.className} gone`, role: "img", "aria-label": label }, lost));
 }
 
 /** @type {WeakMap<Element, string>} */
@@ -80,7 +80,7 @@ async function fetchInto(image, address) {
     image.addEventListener("load", () => URL.revokeObjectURL(local), { once: true });
     image.src = local;
   } catch {
-    gone(image);
+    image.dispatchEvent(new Event("error"));
   }
 }
 

@@ -137,7 +137,8 @@ export function mount(root) {
       verdict.replaceChildren(h("span", { class: "spinner", "aria-hidden": "true" }), h("h1", {}, t("error.busy")), h("p", {}, t("error.busy.text", { seconds: error.wait || 1 })));
       return;
     }
-    verdict.replaceChildren();
+    verdict.className = "verdict";
+    verdict.replaceChildren(h("h1", {}, t("search.failed")));
     list.replaceChildren(failure(error, () => void search(file)));
   }
 

@@ -58,6 +58,7 @@ export const STRINGS = {
   "ask.other": ["Another photo", "Anderes Foto"],
   "ask.forget": ["Start anew", "Neu beginnen"],
   "ask.uploaded": ["Your photo", "Ihr Foto"],
+  "ask.unshown": ["This browser cannot show this file.", "Dieser Browser kann diese Datei nicht zeigen."],
   "ask.neighbours": ["Neighbours", "Nachbarn"],
   "ask.gone": ["The uploaded photo has expired", "Das hochgeladene Foto ist abgelaufen"],
   "ask.gone.text": ["The server keeps uploads for a short time only. Drop the photo again.", "Der Server bewahrt hochgeladene Fotos nur kurz auf. Legen Sie das Foto erneut ab."],
@@ -89,6 +90,7 @@ export const STRINGS = {
 
   "search.running": ["Searching …", "Suche läuft …"],
   "search.checking": ["Checking the candidates …", "Kandidaten werden geprüft …"],
+  "search.failed": ["The search failed", "Die Suche ist fehlgeschlagen"],
   "search.cancelled": ["Search cancelled", "Suche abgebrochen"],
   "search.unsure": ["No confident match", "Kein sicherer Treffer"],
   "search.nothing": ["Nothing found", "Nichts gefunden"],
