@@ -151,14 +151,14 @@ def _checked(op: str, found: Mapping[str, Any], constants: Sequence[Array | None
         return _border(found, constants), 1
     if op == "Slice":
         return _range(constants), 1
-    defaults: dict[str, Any] = {
+    defaults: dict[str, dict[str, Any]] = {
         "BatchNormalization": {"epsilon": 1e-5},
         "LeakyRelu": {"alpha": 0.01},
         "HardSigmoid": {"alpha": 0.2, "beta": 0.5},
         "Transpose": {"perm": [3, 2, 1, 0]},
         "Concat": {"axis": 1},
-    }.get(op, {})
-    return {name: found.get(name, value) for name, value in defaults.items()}, len(constants)
+    }
+    return {name: found.get(name, value) for name, value in defaults.get(op, {}).items()}, len(constants)
 
 
 def _window(op: str, found: Mapping[str, Any], constants: Sequence[Array | None]) -> dict[str, Any]:
