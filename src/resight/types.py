@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.arrays import Bool, Float32, Int64, as_array
-from resight.errors import ArrayError, UsageError
+from resight.errors import ArrayError, ImageError, UsageError
 
 __all__ = [
     "Bool",
@@ -28,6 +28,7 @@ __all__ = [
     "Ranking",
     "Searcher",
     "Stage",
+    "Traits",
     "as_array",
 ]
 
@@ -256,18 +257,38 @@ class Evidence:
     data: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Traits:
+    """What the local features of one encoder tell, so that matching asks no more of them.
+
+    `normalised`: descriptors have unit norm. `oriented`: angles are measured. `scaled`: scales are measured sizes of
+    patches. `cell`: how far off a position may be, in the pixels that the encoder was given: about 1 for key points,
+    the stride of the network for cells of its maps.
+    """
+
+    normalised: bool = True
+    oriented: bool = True
+    scaled: bool = True
+    cell: float = 1.0
+
+
 @runtime_checkable
 class Encoder(Protocol):
-    """Turns pixels (H, W, 3) uint8 RGB into local features.
+    """Turns pixels (H, W, 3) uint8 RGB into local features, in the pixels that it was given.
 
-    `dim`: of the descriptors. `fingerprint`: names the extractor and its parameters; equal ones give equal features.
+    `dim`: of the descriptors. `fingerprint`: SHA-256, hexadecimal, of name, parameters and content of all weights;
+    equal ones give equal features. `describe`: many images at once, order kept; networks run those of one size
+    together. An image without features has 0 rows; `ImageError` stands in the place of one that cannot be described.
     """
 
     @property
     def dim(self) -> int: ...
     @property
     def fingerprint(self) -> str: ...
+    @property
+    def traits(self) -> Traits: ...
     def __call__(self, pixels: NDArray[np.uint8], /) -> LocalFeatures: ...
+    def describe(self, images: Sequence[NDArray[np.uint8]], /) -> list[LocalFeatures | ImageError]: ...
 
 
 @runtime_checkable
