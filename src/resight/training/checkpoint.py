@@ -20,12 +20,14 @@ FORMAT = "resight-training-2"
 @dataclass(frozen=True)
 class Checkpoint:
     """The file `path`, written `every` so many epochs, and within an epoch as soon as the last time is `minutes` ago;
-    `key` tells its training from others, by data and settings."""
+    `key` tells its training from others, by data and settings. `writes`: of several processes that train one network,
+    one writes."""
 
     path: Path
     key: str
     every: int = 1
     minutes: float | None = None
+    writes: bool = True
 
     def fits(self) -> bool:
         """Whether the file holds this training, so that it can go on; a damaged or missing one does not."""
@@ -52,6 +54,8 @@ def write_checkpoint(
 
     Raises `CollectionError` when the disk refuses; the file of before then stays.
     """
+    if not checkpoint.writes:
+        return
     tensors = {f"now/{name}": tensor for name, tensor in module.state_dict().items()}
     for part, state in parts.items():
         tensors |= {f"{part}/{name}": tensor for name, tensor in state.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -66,7 +67,7 @@ class Augmentation:
         return np.ascontiguousarray(light.clip(0, 255).round().astype(np.uint8))
 
     def _light(self, pixels: Pixels, draw: NDArray[np.float64], chance: float) -> Float32:
-        values: Float32 = pixels.astype(np.float32)
+        values: NDArray[Any] = pixels.astype(np.float32)
         values = np.float32(255) * (values / 255) ** np.float32(math.exp(self.gamma * draw[0]))
         values = values * np.float32(1 + self.brightness * draw[1])
         mean = values.mean()
