@@ -18,6 +18,8 @@ LARGEST, MOST_IMPORTED = 250, 12
 # Names of recipes that are names of other things as well, and where.
 ALSO = {
     "features/": {"gem", "rmac", "ap-gem", "solar", "delg"},  # poolings, and networks as they were published
+    "training/": {"gem", "rmac", "ap-gem", "solar", "delg", "how", "fire"},  # what networks are trained as
+    "cli/train.py": {"gem", "how"},
     "recipes/settings.py": {"gem", "rmac"},  # poolings
     "recipes/graph.py": {"diffusion"},  # a method whose options are tuned, in several recipes
     "ranking/tuning.py": {"diffusion", "explore-exploit"},  # methods that are tuned, below all recipes

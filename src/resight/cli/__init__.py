@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from resight.cli import bench, collections, console, demo, evaluate, fit, graph, models, search
+from resight.cli import bench, collections, console, demo, evaluate, fit, graph, models, search, train
 from resight.cli.ending import Commands
 from resight.version import __version__
 
@@ -29,7 +29,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-for group in (collections, search, fit, graph, evaluate, bench, models, demo):
+for group in (collections, search, fit, train, graph, evaluate, bench, models, demo):
     group.register(app)
 
 

@@ -81,3 +81,8 @@ def gathered(rows: Float32, count: int) -> Float32:
         assert part is not None
         whole[place :: size()] = part
     return whole
+
+
+def outermost() -> bool:
+    """Whether this process speaks and writes for all: torchrun's first, or the only one."""
+    return int(os.environ.get("RANK", "0")) == 0
