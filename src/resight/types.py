@@ -5,8 +5,8 @@ Rows are integers that stand for photos of one collection; strings (photo ids) l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -152,9 +152,9 @@ class LocalFeatures:
         }
         descriptors = as_array("LocalFeatures.descriptors", self.descriptors, np.float32, (n, None))
         _set(self, xy=xy, descriptors=descriptors, **one)
-        for field in fields(self):
-            if not np.isfinite(getattr(self, field.name)).all():
-                raise ArrayError(f"LocalFeatures.{field.name} holds NaN or infinity")
+        for part in fields(self):
+            if not np.isfinite(getattr(self, part.name)).all():
+                raise ArrayError(f"LocalFeatures.{part.name} holds NaN or infinity")
         if n > 1 and (np.diff(one["strength"]) > 0).any():
             raise ArrayError("LocalFeatures.strength must descend: sort the features strongest first")
 
@@ -217,13 +217,15 @@ class Box:
 class Queries:
     """What the stages of a pipeline may need to know of Q queries; what is absent is None.
 
-    `local`: features of each query. `vectors`: (Q, D) float32 global descriptors. `rows`: (Q,) int64 database rows of
+    `local`: features of each query, of the kind that verifies; `more`: those of every further kind that the collection
+    keeps, by name. `vectors`: (Q, D) float32 global descriptors. `rows`: (Q,) int64 database rows of
     queries that are database photos themselves, -1 for unseen ones. Raises `ArrayError` on unequal lengths.
     """
 
     local: tuple[LocalFeatures, ...] | None = None
     vectors: Float32 | None = None
     rows: Int64 | None = None
+    more: Mapping[str, tuple[LocalFeatures, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.local is not None:
@@ -232,7 +234,7 @@ class Queries:
             _set(self, vectors=as_array("Queries.vectors", self.vectors, np.float32, (None, None)))
         if self.rows is not None:
             _set(self, rows=as_array("Queries.rows", self.rows, np.int64, (None,)))
-        lengths = {len(part) for part in (self.local, self.vectors, self.rows) if part is not None}
+        lengths = {len(part) for part in (self.local, self.vectors, self.rows, *self.more.values()) if part is not None}
         if len(lengths) != 1:
             raise ArrayError(f"Queries need parts of one length, got lengths {sorted(lengths)}")
 
@@ -245,6 +247,7 @@ class Queries:
             None if self.local is None else self.local[query : query + 1],
             None if self.vectors is None else self.vectors[query : query + 1],
             None if self.rows is None else self.rows[query : query + 1],
+            {kind: features[query : query + 1] for kind, features in self.more.items()},
         )
 
 

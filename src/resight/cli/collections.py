@@ -1,4 +1,5 @@
-"""The commands that make, change and look after a collection: index, add, remove, relearn, label, info, check, and
+"""The commands that make, change and look after a collection: index, add, remove, relearn, codebook, label, info,
+check, and
 those that look through it: duplicates, group.
 """
 
@@ -24,7 +25,7 @@ PROBLEMS = 20  # files that could not be used of which the text says why
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (index, add, remove, relearn, label, info, check, duplicates, group):
+    for command in (index, add, remove, relearn, codebook, label, info, check, duplicates, group):
         app.command()(command)
 
 
@@ -38,7 +39,11 @@ def index(
     weights: options.Weights = None,
     set_: options.Set = None,
     codebook: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Use this codebook instead of learning one.")
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Use this codebook instead of learning one; KIND=FILE where several kinds of features are kept.",
+        ),
     ] = None,
     hidden: options.Hidden = False,
     jobs: options.Jobs = 0,
@@ -50,10 +55,10 @@ def index(
     from resight.recipes.catalogue import INDEXING
 
     options.checked_recipe(recipe, INDEXING)
-    words = None if codebook is None else Codebook.load(codebook)
+    words = {kind: Codebook.load(file) for kind, file in map(_codebook_file, codebook or ())}
     found = _scan(photos, hidden)
     parameters = {**options.settings(set_), **options.given(backbone=backbone, weights=weights)}
-    _add(open_or_create(to, recipe, parameters), found, jobs=jobs, codebook=words, json=json)
+    _add(open_or_create(to, recipe, parameters), found, jobs=jobs, codebooks=words, json=json)
 
 
 def add(
@@ -104,6 +109,24 @@ def relearn(name: options.Name, json: options.Json = False) -> None:
         console.print_json({"words": words, "photos": photos, "threshold": collection.threshold})
         return
     console.say(f"{name}: {words:,} visual words and the calibration learned from {console.count(photos, 'photo')}")
+
+
+def codebook(
+    name: options.Name,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Write the codebook to this file.")],
+    features: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Of these local features, where several kinds are kept.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Write the visual words of a collection to a file, for index --codebook of other collections."""
+    collection = options.opened(name)
+    found = collection.codebook(features)
+    found.save(out)
+    if json:
+        console.print_json({"words": len(found), "dim": found.dim, "file": str(out)})
+    else:
+        console.say(f"{out}: {len(found):,} visual words of {found.dim} dimensions")
 
 
 def label(
@@ -257,6 +280,14 @@ def _scan(photos: list[str], hidden: bool) -> Scan:
         where = ", ".join(photos[:3]) + (", ..." if len(photos) > 3 else "")
         raise ResightError(f"there are no photos in {where}: give a folder that holds some, or the photos themselves")
     return found
+
+
+def _codebook_file(text: str) -> tuple[str, str]:
+    """The kind of local features and the file in KIND=FILE; a file alone is for the only kind there is."""
+    from resight.features.local.encoders import ENCODERS
+
+    kind, equals, file = text.partition("=")
+    return (kind, file) if equals and kind in ENCODERS else ("", text)
 
 
 def _add(collection: Collection, found: Scan, *, json: bool, **how: Any) -> None:

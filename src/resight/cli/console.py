@@ -204,3 +204,9 @@ def _spinner() -> str:
 
 def _is_utf8(stream: Any) -> bool:
     return str(getattr(stream, "encoding", "") or "").lower().replace("-", "") == "utf8"
+
+
+def part(key: str) -> str:
+    """What a part of a collection is called: "" for the local features that verify, a further kind, or the vector."""
+    named = {"": "the local features", "vector": "the global descriptor"}
+    return named.get(key, f"the {key} features")

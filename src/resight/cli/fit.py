@@ -72,7 +72,7 @@ def whitening(
 def fusion(
     name: options.Name, pairs: options.Pairs = None, groups: options.Groups = None, json: options.Json = False
 ) -> None:
-    """Learn how much the global descriptor counts beside the local features in recipe hybrid.
+    """Learn how much each kind of local features, and the global descriptor, counts when several are searched.
 
     Without examples, photos that geometry proves to match are the examples.
     """
@@ -82,11 +82,13 @@ def fusion(
     with console.waiting("comparing photos", json):
         learned = fit_fusion(options.opened(name), pairs, groups)
     if json:
-        console.print_json(asdict(learned))
+        console.print_json({**asdict(learned), "weight": learned.weight})
         return
+    first, *others = learned.weights
+    counts = ", ".join(f"one of {console.part(key)} {learned.weights[key]:.2f}" for key in others)
     console.say(
-        f"{name}: a standard deviation of the global descriptor counts {learned.weight:.2f} of one of the local "
-        f"features (from {learned.queries} queries with {learned.matches} matches: {learned.source})"
+        f"{name}: beside one standard deviation of {console.part(first)}, {counts} (from {learned.queries} queries "
+        f"with {learned.matches} matches: {learned.source})"
     )
 
 

@@ -14,6 +14,7 @@ from resight.collection.answer import Answer, Explanation, Info, MatchRule, Quer
 from resight.collection.info import info_of
 from resight.collection.ingest import Report, ingest
 from resight.collection.query import identical_first, judge, read_query
+from resight.collection.reductions import learn_reductions
 from resight.collection.snapshot import Snapshot
 from resight.collection.update import begin, bring_up_to_date
 from resight.errors import UsageError
@@ -56,21 +57,42 @@ class Collection:
         paths: Sequence[str | os.PathLike[str]] | Scan,
         *,
         jobs: int = 0,
-        codebook: Codebook | None = None,
+        codebooks: Mapping[str, Codebook] | None = None,
         progress: Progress = silent,
     ) -> Report:
         """Add the photos in files and folders, or of a scan; those that are in are read again only if they changed.
 
         Returns what came of it, with a row for each file that could not be used. `jobs`: threads, 0 for one per
-        processor. Raises `UsageError` when a path does not exist, `CollectionLocked` while another process writes.
+        processor. `codebooks`: to use instead of learning them, by name of their local features, "" for the only kind.
+        Raises `UsageError` when a path does not exist, `CollectionLocked` while another process writes.
         """
         found = paths if isinstance(paths, Scan) else scan(paths)
         with writing(self.path, "add") as writer:
-            _ = self.snapshot.network, self.snapshot.encoder  # before any work: they must be those that made it
+            _ = self.snapshot.network, self.snapshot.encoders  # before any work: they must be those that made it
+            given = self._codebooks(codebooks or {})
             begin(writer)
-            report = ingest(writer, found, self.settings, jobs=jobs, progress=progress)
-            report.notes += self.update(writer, codebook=codebook, progress=progress)
+            self.snapshot = learn_reductions(writer, self.snapshot, found, jobs=jobs, progress=progress)
+            report = ingest(writer, found, self.settings, self.snapshot.encoders, jobs=jobs, progress=progress)
+            report.notes += self.update(writer, codebooks=given, progress=progress)
         return report
+
+    def _codebooks(self, given: Mapping[str, Codebook]) -> dict[str, Codebook]:
+        """Codebooks by key. Raises `UsageError` for a kind that is not kept, and for another dimension than its own."""
+        keys = {name: key for key, name in self.snapshot.kinds.items()}
+        found = {}
+        for name, codebook in given.items():
+            if name not in keys and (name or len(keys) != 1):
+                kept = ", ".join(keys) or "no local features"
+                raise UsageError(f"the codebook of {name or 'which features'}? {self.path} keeps {kept}: name one")
+            key = keys.get(name, "")
+            dim = self.snapshot.encoders[key].dim
+            if codebook.dim != dim:
+                raise UsageError(
+                    f"the codebook has words of {codebook.dim} dimensions, and {self.snapshot.kinds[key]} features "
+                    f"here have {dim}: give one that was learnt from such features"
+                )
+            found[key] = codebook
+        return found
 
     def remove(self, ids: Sequence[str], *, progress: Progress = silent) -> int:
         """Take photos out by id; their files stay. Returns how many.
@@ -92,7 +114,9 @@ class Collection:
 
     def relearn(self, *, progress: Progress = silent) -> None:
         """Learn codebook and calibration anew from the photos as they are now; a collection that grows does so by
-        itself when it has half as many photos again. Raises `UsageError` in recipes without local features.
+        itself when it has half as many photos again. Features stay as they were extracted, and so does a reduction that
+        was learnt from the first photos: index into a new collection to learn that again. Raises `UsageError` in
+        recipes without local features.
         """
         if self.settings.local is None:
             raise UsageError(
@@ -101,6 +125,20 @@ class Collection:
         with writing(self.path, "relearn") as writer:
             begin(writer)
             self.update(writer, relearn=True, progress=progress)
+
+    def codebook(self, features: str | None = None) -> Codebook:
+        """The visual words of one kind of local features, by name; None for the only kind.
+
+        Raises `UsageError` when the collection keeps no such kind, several where none is named, or has no words yet.
+        """
+        keys = {name: key for key, name in self.snapshot.kinds.items()}
+        if features not in keys and (features is not None or len(keys) != 1):
+            kept = ", ".join(keys) or "no local features"
+            raise UsageError(f"the codebook of {features or 'which features'}? {self.path} keeps {kept}: name one")
+        kind = self.snapshot.kind(keys[features] if features is not None else "")
+        if kind is None:
+            raise UsageError(f"{self.path} has no codebook yet: index photos first")
+        return kind.index.codebook
 
     def update(self, writer: Writer, *, progress: Progress = silent, **how: Any) -> list[str]:
         """Bring every artifact up to the tables, and this object with it; `how`: as for
@@ -193,7 +231,7 @@ class Collection:
     def threshold(self) -> float:
         """Score of the collection's own recipe from which a result counts as a match."""
         snapshot = self.snapshot
-        return (snapshot.vector_confidence if self.settings.local is None else snapshot.confidence).threshold
+        return (snapshot.vector_confidence if snapshot.scored is None else snapshot.scored.confidence).threshold
 
     def match_rule(self, recipe: str | None = None) -> MatchRule:
         """When a result of `recipe` counts as a match."""

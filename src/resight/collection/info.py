@@ -19,7 +19,7 @@ def info_of(snapshot: Snapshot, threshold: float) -> Info:
         broken=len(snapshot.tables) - len(features),
         features=int(snapshot.tables.counts(features).sum()),
         words=0 if index is None else len(index.codebook),
-        binary=settings.local is not None and settings.local.binary,
+        binary=settings.local is not None and settings.local.indexing.binary,
         index_bytes=0 if index is None else index.memory_bytes,
         bytes_per_image=0.0 if index is None else index.bytes_per_image(),
         threshold=threshold,

@@ -103,16 +103,19 @@ def _rows_of_content(snapshot: Snapshot, sha256: str) -> Int64:
 
 def _stored(snapshot: Snapshot, name: str, path: str, row: int, like: int, copies: Int64) -> Query:
     """A query whose features are those that the collection has of row `like`."""
-    return Query(escape_path(name), path, None, snapshot.features(like), row, _stored_vector(snapshot, like), copies)
+    kept = {key: snapshot.features(like, key) for key in snapshot.kinds or ("",)}
+    vector = _stored_vector(snapshot, like)
+    return Query(escape_path(name), path, None, kept.pop(""), row, vector, copies, kept)
 
 
 def _read(snapshot: Snapshot, name: str, path: str, box: Box | None, row: int) -> Query:
     settings = snapshot.settings
     decoded, offset = _decode(path, box, settings.max_side)
-    local = empty_features(0)
-    if snapshot.encoder is not None:
-        local = _moved(snapshot.encoder(decoded.pixels).scaled(1 / decoded.scale), offset)
-    return Query(escape_path(name), path, box, local, row, _described(snapshot, path, decoded))
+    found = {"": empty_features(0)}
+    for key, encoder in snapshot.encoders.items():
+        found[key] = _moved(encoder(decoded.pixels).scaled(1 / decoded.scale), offset)
+    vector = _described(snapshot, path, decoded)
+    return Query(escape_path(name), path, box, found.pop(""), row, vector, more=found)
 
 
 def _stored_vector(snapshot: Snapshot, row: int) -> Float32 | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from resight.images.decode import decode
 from resight.images.loader import map_ordered
 from resight.images.transform import decode_crop
 from resight.progress import Progress
-from resight.recipes.catalogue import INDEXING, RECIPES, check_recipe, search_options, settings_of
+from resight.recipes.catalogue import INDEXING, check_recipe, search_options, setting_names, settings_of
 from resight.recipes.options import check_values
 from resight.types import Float32, Int64, Queries
 
@@ -184,8 +184,7 @@ def _queries(collection: Collection, photos: Photos, rows: Int64) -> Iterator[Qu
 def _split(recipe: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of a recipe: those that a collection is made with, and those of a search."""
     options = search_options(recipe)
-    parts = [part for part in (RECIPES[recipe].local, RECIPES[recipe].vector) if part is not None]
-    made_with = {field.name for part in parts for field in fields(part)}
+    made_with = setting_names(recipe, settings)
     searching = {name: value for name, value in settings.items() if name in options}
     return {name: value for name, value in settings.items() if name not in searching or name in made_with}, searching
 

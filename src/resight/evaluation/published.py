@@ -10,7 +10,7 @@ from typing import Any, Literal
 from resight.errors import UsageError
 from resight.evaluation.experiment import Evaluation, Run
 from resight.evaluation.results import scaled
-from resight.recipes.settings import MODEL_FILES
+from resight.features.local.encoders import MODEL_FILES
 
 FILE_SETTINGS = (*MODEL_FILES, "index_lists", "query_lists")  # settings that name a file
 CLOSE = 3.0  # tolerances within which a score that is not OK is close

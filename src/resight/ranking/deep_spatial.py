@@ -46,7 +46,7 @@ class DeepQueries(Queries):
     def only(self, query: int) -> DeepQueries:
         """One of the queries, alone."""
         one = super().only(query)
-        return DeepQueries(one.local, one.vectors, one.rows, self.regions[query : query + 1])
+        return DeepQueries(one.local, one.vectors, one.rows, one.more, self.regions[query : query + 1])
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,6 +41,8 @@ class Verifier:
 
     `features`: source of a photo's features. `compact`: of their compact form, which is faster to read; None to make it
     of `features`. `model`, `threshold` (pixels), `min_inliers`, `ratio` as in `resight.matching.geometry.verify`.
+    `coarse`: positions are those of cells of maps, so an inlier may be off by the half of one, and neighbouring cells
+    and scales are one place.
     """
 
     features: FeatureSource
@@ -50,6 +52,7 @@ class Verifier:
     min_inliers: int = 5
     ratio: float = 0.9
     jobs: int | None = None
+    coarse: bool = False
     _memory: OrderedDict[int, tuple[LocalFeatures, dict[int, Verification]]] = field(
         default_factory=OrderedDict, repr=False
     )

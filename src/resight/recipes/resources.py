@@ -20,7 +20,7 @@ from resight.ranking.confidence import UNKNOWN, Confidence
 from resight.ranking.propagation import TrainingPhotos
 from resight.ranking.similarity import PairScorer
 from resight.ranking.vector_database import VectorDatabase
-from resight.ranking.verification import Verifier
+from resight.ranking.verification import FeatureSource, Verifier
 from resight.types import Float32, Int64, KnnGraph, Queries, Stage
 
 T = TypeVar("T")
@@ -40,15 +40,28 @@ class SeparatedDescriptors(Protocol):
         """The stage that searches them."""
 
 
+@dataclass(frozen=True, eq=False)
+class IndexedKind:
+    """One kind of local features: its `index`, what unrelated photos score in it, and the source of its features."""
+
+    index: Asmk
+    confidence: Confidence
+    features: FeatureSource
+
+
 class Resources(Protocol):
     """Parts that recipes work on, read when a recipe first asks for them.
 
-    Of local features: `index`, its `confidence` (what unrelated photos score), and `verifier`. Of global descriptors:
-    `database`, its `vector_confidence`, the graph of similarities `graph`, `verified_graph` of inliers, `offline`
-    diffusion, and labelled photos `training`. Learned: `fusion_weight`, `tuned` options, `separation`, `similarity`.
-    `describe`: makes the global descriptors (Q, D) of queries that carry none.
+    Of local features: `kinds`, key -> name of those that are kept, the one that verifies first; the `index` of that
+    one, its `confidence` (what unrelated photos score), and `verifier`; `kind` gives any of them. Of global
+    descriptors: `database`, its `vector_confidence`, the graph of similarities `graph`, `verified_graph` of inliers,
+    `offline` diffusion, and labelled photos `training`. Learned: `fusion_weights` by key, `tuned` options,
+    `separation`, `similarity`. `describe`: makes the global descriptors (Q, D) of queries that carry none.
     """
 
+    @property
+    def kinds(self) -> Mapping[str, str]: ...
+    def kind(self, key: str) -> IndexedKind | None: ...
     @property
     def index(self) -> Asmk | None: ...
     @property
@@ -70,7 +83,7 @@ class Resources(Protocol):
     @property
     def training(self) -> TrainingPhotos | None: ...
     @property
-    def fusion_weight(self) -> float | None: ...
+    def fusion_weights(self) -> Mapping[str, float] | None: ...
     @property
     def tuned(self) -> Tuned: ...
     @property
@@ -96,26 +109,41 @@ class ArrayResources:
     verified_graph: KnnGraph | None = None
     offline: scipy.sparse.csr_array | None = None
     training: TrainingPhotos | None = None
-    fusion_weight: float | None = None
+    fusion_weights: Mapping[str, float] | None = None
     tuned: Tuned = field(default_factory=dict)
     separation: SeparatedDescriptors | None = None
     similarity: PairScorer | None = None
     builds: bool = True
+    kinds: Mapping[str, str] = field(default_factory=lambda: {"": "local"})
+
+    def kind(self, key: str) -> IndexedKind | None:
+        """The one kind there is."""
+        if key or self.index is None or self.verifier is None:
+            return None
+        return IndexedKind(self.index, self.confidence, self.verifier.features)
 
 
 def need_index(resources: Resources) -> Asmk:
     """The inverted file. Raises `UsageError` without local features."""
-    return _need(resources.index, "an index of local features", "resight index with recipe classic or hybrid")
+    return _need(
+        resources.index, "an index of local features", "resight index with a recipe that has some, such as classic,"
+    )
+
+
+def need_kind(resources: Resources, key: str) -> IndexedKind:
+    """One kind of local features, by key. Raises `UsageError` without it."""
+    name = resources.kinds.get(key, key)
+    return _need(resources.kind(key), f"an index of {name} features", "resight index")
 
 
 def need_verifier(resources: Resources) -> Verifier:
     """Verification by geometry. Raises `UsageError` without local features."""
-    return _need(resources.verifier, "local features", "resight index with recipe classic or hybrid")
+    return _need(resources.verifier, "local features", "resight index with a recipe that has some, such as classic,")
 
 
 def need_database(resources: Resources) -> VectorDatabase:
     """The global descriptors. Raises `UsageError` where there are none."""
-    return _need(resources.database, "global descriptors", "resight index with recipe gem or hybrid")
+    return _need(resources.database, "global descriptors", "resight index with a recipe that has some, such as gem,")
 
 
 def need_graph(resources: Resources, k: int) -> KnnGraph:

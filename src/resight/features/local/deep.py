@@ -25,20 +25,26 @@ OfBatch = Callable[[Sequence[ScaleMaps]], Sequence[LocalFeatures | None]]
 
 @dataclass(frozen=True)
 class MapSettings:
-    """Network, sizes and reduction of an encoder over maps; the kinds say what each means."""
+    """Network, sizes and reduction of an encoder over maps; the kinds say what each means. `enlarge_below` None: of
+    `max_side`, so that all photos come to one size."""
 
     backbone: str = ""
     weights: str = ""
     reduction: str = ""
     dim: int | None = None
     max_side: int = 512
-    enlarge_below: int = 512
+    enlarge_below: int | None = None
     scales: tuple[float, ...] = SEVEN
 
     def __post_init__(self) -> None:
-        check_sizes(self.max_side, self.enlarge_below, self.scales)
+        check_sizes(self.max_side, self.smallest, self.scales)
         if self.dim is not None and self.dim < 1:
             raise UsageError(f"dim={self.dim}: descriptors have at least one dimension")
+
+    @property
+    def smallest(self) -> int:
+        """Longer side, in pixels, below which photos are enlarged."""
+        return self.max_side if self.enlarge_below is None else self.enlarge_below
 
     @property
     def size(self) -> int:
@@ -59,7 +65,7 @@ def open_parts(settings: MapSettings, layouts: Sequence[str]) -> tuple[Trunk, Re
         settings.backbone,
         checkpoint,
         max_side=settings.max_side,
-        enlarge_below=settings.enlarge_below,
+        enlarge_below=settings.smallest,
         scales=settings.scales,
     )
     return trunk, _reduction(settings, checkpoint), checkpoint

@@ -28,11 +28,17 @@ class EncoderSettings(Protocol):
 
 @dataclass(frozen=True)
 class Kind:
-    """Where a kind is defined, `module` and its dataclass `settings`, and how many visual words it needs."""
+    """Where a kind is defined, `module` and its dataclass `settings`, and how many visual words it needs.
+
+    `cell`: how far off its positions are, about as `Traits.cell` of its encoder says: of several kinds, the one with
+    the smallest verifies. `network`: it describes many photos at once, better than one by one in threads.
+    """
 
     module: str
     settings: str
     words: float = SIFT_WORDS
+    cell: float = 1.0
+    network: bool = False
 
     def load(self) -> type[EncoderSettings]:
         """The dataclass of its settings; imports its module."""
@@ -42,9 +48,14 @@ class Kind:
 
 ENCODERS: Mapping[str, Kind] = {
     "rootsift": Kind("rootsift", "RootSift"),
-    "how": Kind("how_encoder", "HowSettings", MAP_WORDS),
-    "fire": Kind("fire_encoder", "FireSettings", MAP_WORDS),
+    "how": Kind("how_encoder", "HowSettings", MAP_WORDS, cell=16, network=True),
+    "fire": Kind("fire_encoder", "FireSettings", MAP_WORDS, cell=32, network=True),
 }
+
+
+def kind_key(features: str) -> str:
+    """The name of a kind in columns and files of collections."""
+    return features.replace("-", "_")
 
 
 def find_kind(features: str) -> Kind:
