@@ -14,9 +14,8 @@ from resight.collection.answer import Answer, Explanation, Info, MatchRule, Quer
 from resight.collection.info import info_of
 from resight.collection.ingest import Report, ingest
 from resight.collection.query import identical_first, judge, read_query
-from resight.collection.reductions import learn_reductions
 from resight.collection.snapshot import Snapshot
-from resight.collection.update import begin, bring_up_to_date
+from resight.collection.update import begin, bring_up_to_date, prepare
 from resight.errors import UsageError
 from resight.images.scan import Scan, scan
 from resight.progress import Progress, silent
@@ -69,30 +68,11 @@ class Collection:
         found = paths if isinstance(paths, Scan) else scan(paths)
         with writing(self.path, "add") as writer:
             _ = self.snapshot.network, self.snapshot.encoders  # before any work: they must be those that made it
-            given = self._codebooks(codebooks or {})
-            begin(writer)
-            self.snapshot = learn_reductions(writer, self.snapshot, found, jobs=jobs, progress=progress)
+            given = begin(writer, self.snapshot, codebooks)
+            self.snapshot = prepare(writer, self.snapshot, found, jobs=jobs, progress=progress)
             report = ingest(writer, found, self.settings, self.snapshot.encoders, jobs=jobs, progress=progress)
             report.notes += self.update(writer, codebooks=given, progress=progress)
         return report
-
-    def _codebooks(self, given: Mapping[str, Codebook]) -> dict[str, Codebook]:
-        """Codebooks by key. Raises `UsageError` for a kind that is not kept, and for another dimension than its own."""
-        keys = {name: key for key, name in self.snapshot.kinds.items()}
-        found = {}
-        for name, codebook in given.items():
-            if name not in keys and (name or len(keys) != 1):
-                kept = ", ".join(keys) or "no local features"
-                raise UsageError(f"the codebook of {name or 'which features'}? {self.path} keeps {kept}: name one")
-            key = keys.get(name, "")
-            dim = self.snapshot.encoders[key].dim
-            if codebook.dim != dim:
-                raise UsageError(
-                    f"the codebook has words of {codebook.dim} dimensions, and {self.snapshot.kinds[key]} features "
-                    f"here have {dim}: give one that was learnt from such features"
-                )
-            found[key] = codebook
-        return found
 
     def remove(self, ids: Sequence[str], *, progress: Progress = silent) -> int:
         """Take photos out by id; their files stay. Returns how many.
@@ -107,7 +87,7 @@ class Collection:
             rows = [row for row in known.values() if row is not None]
         gone = np.unique(np.array(rows, np.int64))
         with writing(self.path, "remove") as writer:
-            begin(writer)
+            begin(writer, self.snapshot)
             writer.remove_rows(gone)
             self.update(writer, progress=progress)
         return len(gone)
@@ -123,22 +103,8 @@ class Collection:
                 f"{self.path} has no codebook: recipe {self.snapshot.stamp.recipe} keeps no local features"
             )
         with writing(self.path, "relearn") as writer:
-            begin(writer)
+            begin(writer, self.snapshot)
             self.update(writer, relearn=True, progress=progress)
-
-    def codebook(self, features: str | None = None) -> Codebook:
-        """The visual words of one kind of local features, by name; None for the only kind.
-
-        Raises `UsageError` when the collection keeps no such kind, several where none is named, or has no words yet.
-        """
-        keys = {name: key for key, name in self.snapshot.kinds.items()}
-        if features not in keys and (features is not None or len(keys) != 1):
-            kept = ", ".join(keys) or "no local features"
-            raise UsageError(f"the codebook of {features or 'which features'}? {self.path} keeps {kept}: name one")
-        kind = self.snapshot.kind(keys[features] if features is not None else "")
-        if kind is None:
-            raise UsageError(f"{self.path} has no codebook yet: index photos first")
-        return kind.index.codebook
 
     def update(self, writer: Writer, *, progress: Progress = silent, **how: Any) -> list[str]:
         """Bring every artifact up to the tables, and this object with it; `how`: as for

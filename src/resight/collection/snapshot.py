@@ -40,8 +40,8 @@ from resight.ranking.propagation import TrainingPhotos
 from resight.ranking.similarity import PairScorer
 from resight.ranking.vector_database import VectorDatabase
 from resight.ranking.verification import Verifier
-from resight.recipes.catalogue import Settings, check_recipe, pipeline, settings_of
-from resight.recipes.local import scoring, usual_weights
+from resight.recipes.catalogue import Settings, check_recipe, local_weights, pipeline, settings_of
+from resight.recipes.local import scoring
 from resight.recipes.resources import IndexedKind, Tuned
 from resight.recipes.settings import LocalSettings
 from resight.store.folder import lance_faults
@@ -148,7 +148,7 @@ class Snapshot:
         """Those of the kind in whose terms the collection's own recipe scores, None in recipes without."""
         if not self.settings.kinds:
             return None
-        return self.inverted_files[scoring(usual_weights(self.stamp.recipe, self.kinds))]
+        return self.inverted_files[scoring(local_weights(self.stamp.recipe, self.kinds))]
 
     @property
     def index(self) -> Asmk | None:

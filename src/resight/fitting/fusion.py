@@ -80,7 +80,7 @@ def fit_fusion(collection: Collection, pairs: Path | None = None, groups: Path |
 
 def parts_of(snapshot: Snapshot) -> Parts:
     """What a collection can fuse. Raises `UsageError` when that is less than two parts."""
-    usual = usual_weights("", snapshot.kinds)
+    usual = usual_weights(snapshot.kinds)
     if snapshot.settings.vector is not None:
         usual[VECTOR] = WEIGHT
     if len(usual) < 2 or not snapshot.kinds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from resight.features.local.encoders import MODEL_FILES, find_kind, kind_key
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.search import Describe
 from resight.recipes import graph, learned
-from resight.recipes.local import classic, fire, how, hybrid
+from resight.recipes.local import classic, found_and_proven, hybrid, usual_weights
 from resight.recipes.options import check_options, check_values, options_of
 from resight.recipes.resources import Resources
 from resight.recipes.settings import GlobalSettings, IndexSettings, LocalSettings, pooling
@@ -29,7 +29,8 @@ class Recipe:
     `vector`: the settings of the global descriptor, that photos are indexed with unless they are told otherwise;
     neither for a recipe that searches what others indexed. `backbone`: any network will do. `published`: the name of a
     trained network whose weights can be given. `descriptors`: it searches by global descriptors. `others`: it needs
-    more than these, so that a file of descriptors is not enough.
+    more than these, so that a file of descriptors is not enough. `alone`: of several kinds of local features one finds,
+    the others prove.
     """
 
     build: Callable[..., Pipeline]
@@ -39,6 +40,7 @@ class Recipe:
     published: bool = False
     descriptors: bool = True
     others: bool = True
+    alone: bool = False
 
     @property
     def indexes(self) -> bool:
@@ -52,8 +54,8 @@ def _of_descriptors(build: Callable[..., Pipeline], *, others: bool = False) -> 
 
 RECIPES: Mapping[str, Recipe] = {
     "classic": Recipe(classic, ("rootsift",), descriptors=False),
-    "how": Recipe(how, ("how",), descriptors=False),
-    "fire": Recipe(fire, ("fire",), descriptors=False),
+    "how": Recipe(found_and_proven, ("how",), descriptors=False, alone=True),
+    "fire": Recipe(found_and_proven, ("fire",), descriptors=False, alone=True),
     "gem": Recipe(vectors, vector=GlobalSettings(), published=True),
     "rmac": Recipe(vectors, vector=GlobalSettings(pool="rmac"), published=True),
     "ap-gem": Recipe(vectors, vector=GlobalSettings(), backbone=False, published=True),
@@ -76,6 +78,7 @@ RECIPES: Mapping[str, Recipe] = {
     "separation": _of_descriptors(learned.separation, others=True),
     "deep-similarity": _of_descriptors(learned.deep_similarity, others=True),
 }
+FEATURES: Any = str | tuple[str, ...] | None  # the type of setting `features`
 VECTOR = "vector"  # what settings of the global descriptor alone begin with
 INDEXING = tuple(name for name, recipe in RECIPES.items() if recipe.indexes)
 DEFAULT = INDEXING[0]
@@ -145,6 +148,12 @@ def pipeline(name: str, resources: Resources, options: Mapping[str, Any], allowe
     return stages
 
 
+def local_weights(name: str, kinds: Iterable[str]) -> dict[str, float]:
+    """What each of `kinds` of local features (keys, the one that verifies first) is worth in recipe `name`, unless
+    other weights were learned."""
+    return usual_weights(kinds, alone=find_recipe(name).alone)
+
+
 def settings_of(name: str, parameters: Mapping[str, Any]) -> Settings:
     """The settings of recipe `name` with `parameters` in place of its defaults.
 
@@ -164,14 +173,17 @@ def settings_of(name: str, parameters: Mapping[str, Any]) -> Settings:
     _check_parameters(name, parameters, parts, known)
     made = {part: tuple(_with(one, part, parameters) for one in defaults) for part, defaults in parts.items()}
     kinds = sorted(names, key=lambda kind: find_kind(kind).cell)  # stable: among equals the first named verifies
-    keys = ["", *map(kind_key, kinds[1:])]
+    keys = [kind_key(kind) if place else "" for place, kind in enumerate(kinds)]
     local = [LocalSettings(kind, made[kind][0], made[kind][1], key) for kind, key in zip(kinds, keys, strict=True)]
     return Settings(name, tuple(local), made[VECTOR][0] if recipe.vector is not None else None)
 
 
 def chosen_features(usual: tuple[str, ...], parameters: Mapping[str, Any]) -> tuple[str, ...]:
     """The kinds that `parameters` ask for, else the `usual` ones. Raises `UsageError` for unknown and repeated ones."""
-    asked = parameters.get("features") if usual else None
+    if not usual:
+        return ()
+    asked = parameters.get("features")
+    check_values("the recipe", {"features": asked}, {"features": ",".join(usual)}, {"features": FEATURES})
     names = usual if asked is None else asked
     listed = [part.strip() for part in names.split(",")] if isinstance(names, str) else list(names)
     for kind in listed:
@@ -196,7 +208,7 @@ def _check_parameters(
     name: str, parameters: Mapping[str, Any], parts: Mapping[str, tuple[Any, ...]], known: dict[str, Any]
 ) -> None:
     """Raises `UsageError` for a parameter that no part has, and a value that the type of a part's field excludes."""
-    hints: dict[str, Any] = dict.fromkeys(known, str | tuple[str, ...])
+    hints: dict[str, Any] = dict.fromkeys(known, FEATURES)
     defaults = dict(known)
     for part, ones in parts.items():
         for one in ones:

@@ -7,7 +7,7 @@ photos, are added with weights. The kind that localises best verifies what any o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -43,12 +43,11 @@ def classic(
     verified ones by their inliers alone. `weights`: of several kinds, as in `hybrid`. `allowed`: rows that may be
     returned, ascending; None for all.
     """
-    return _local(
-        resources, allowed, usual_weights("classic", resources.kinds), weights, verify, sources, expand, strict
-    )
+    usual = usual_weights(resources.kinds)
+    return _local(resources, allowed, usual, weights, verify, sources, expand, strict)
 
 
-def how(
+def found_and_proven(
     resources: Resources,
     allowed: Int64 | None = None,
     *,
@@ -58,24 +57,11 @@ def how(
     expand: bool = True,
     strict: bool = False,
 ) -> Pipeline:
-    """HOW finds: ASMK over its local features alone. Where another kind is kept that localises better, that verifies,
-    else HOW itself does; expansion and options as in `classic`.
+    """One kind finds, ASMK over it alone, and where another kind is kept that localises better, that proves; else the
+    one does both. Expansion and options as in `classic`.
     """
-    return _local(resources, allowed, usual_weights("how", resources.kinds), weights, verify, sources, expand, strict)
-
-
-def fire(
-    resources: Resources,
-    allowed: Int64 | None = None,
-    *,
-    weights: str | None = None,
-    verify: int = VERIFIED,
-    sources: int = 10,
-    expand: bool = True,
-    strict: bool = False,
-) -> Pipeline:
-    """As `how`, with the super-features of FIRe."""
-    return _local(resources, allowed, usual_weights("fire", resources.kinds), weights, verify, sources, expand, strict)
+    usual = usual_weights(resources.kinds, alone=True)
+    return _local(resources, allowed, usual, weights, verify, sources, expand, strict)
 
 
 def hybrid(
@@ -96,21 +82,20 @@ def hybrid(
     `weights`: of several parts, such as how=0.5,vector=2. What is not given is what `resight fit fusion` learned, else
     2 for the global descriptor and 0.5 for a further kind.
     """
-    usual = {**usual_weights("hybrid", resources.kinds), VECTOR: WEIGHT}
+    usual = {**usual_weights(resources.kinds), VECTOR: WEIGHT}
     given = weights if weight is None else f"{VECTOR}={weight}" + ("" if weights is None else f",{weights}")
     need_database(resources)
     return _local(resources, allowed, usual, given, verify, sources, expand, strict)
 
 
-def usual_weights(recipe: str, kinds: Mapping[str, str]) -> dict[str, float]:
-    """The weight of each kind in `recipe`, by key, unless something else was learned or is asked for.
-
-    `kinds`: key -> name of the local features that are kept, the one that verifies first. Recipes named after a kind
-    search by it alone.
+def usual_weights(kinds: Iterable[str], *, alone: bool = False) -> dict[str, float]:
+    """The weight of each of `kinds` (keys, the one that localises best first), unless something else was learned or is
+    asked for. `alone`: the last one finds by itself.
     """
-    if recipe in kinds.values():
-        return {key: float(name == recipe) for key, name in kinds.items()}
-    return {key: FURTHER if place else 1.0 for place, key in enumerate(kinds)}
+    keys = list(kinds)
+    if alone:
+        return {key: float(key == keys[-1]) for key in keys}
+    return {key: FURTHER if place else 1.0 for place, key in enumerate(keys)}
 
 
 def scoring(weights: Mapping[str, float]) -> str:
