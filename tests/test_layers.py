@@ -26,6 +26,7 @@ LAYERS = (
         "products",
         "kernel_cache",
         "regular_files",
+        "csv_lines",
     },  # single files
     {"images"},
     {"features"},

@@ -72,9 +72,15 @@ def test_slider_and_blink_by_keyboard(proof):
     slider = visit.page.get_by_label("Query | result")
     slider.focus()
     visit.page.keyboard.press("Home")
-    assert visit.page.evaluate("getComputedStyle(document.querySelector('.pane.found')).clipPath") == "inset(0px 0px 0px 0%)"
+    assert (
+        visit.page.evaluate("getComputedStyle(document.querySelector('.pane.found')).clipPath")
+        == "inset(0px 0px 0px 0%)"
+    )
     visit.page.keyboard.press("End")
-    assert visit.page.evaluate("getComputedStyle(document.querySelector('.pane.found')).clipPath") == "inset(0px 0px 0px 100%)"
+    assert (
+        visit.page.evaluate("getComputedStyle(document.querySelector('.pane.found')).clipPath")
+        == "inset(0px 0px 0px 100%)"
+    )
     visit.page.get_by_role("button", name="Blink").click()
     visit.page.locator(".stage.off").wait_for()
     visit.page.locator(".stage:not(.off)").wait_for()
@@ -87,7 +93,9 @@ def test_zoom_and_pan_move_both_photos(proof):
     for _ in range(6):
         visit.page.keyboard.press("+")
     zoomed = places(visit)
-    assert [now[0][0, 0] / was[0][0, 0] for was, now in zip(before, zoomed, strict=True)] == pytest.approx([1.25**6] * 2)
+    assert [now[0][0, 0] / was[0][0, 0] for was, now in zip(before, zoomed, strict=True)] == pytest.approx(
+        [1.25**6] * 2
+    )
     visit.page.keyboard.press("ArrowRight")
     moved = places(visit)
     assert all(now[0][0, 2] < was[0][0, 2] for was, now in zip(zoomed, moved, strict=True))

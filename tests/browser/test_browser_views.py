@@ -43,7 +43,10 @@ def test_filter_is_part_of_a_search(visit):
     visit.page.locator("summary", has_text="Filters").click()
     visit.page.get_by_label("Folder").select_option("museum/ground floor")
     visit.page.wait_for_url(re.compile("folder="))
-    visit.page.wait_for_function("every => !document.querySelector('.found[aria-busy]') && document.querySelectorAll('.card:not(.ghost)').length < every", arg=every)
+    visit.page.wait_for_function(
+        "every => !document.querySelector('.found[aria-busy]') && document.querySelectorAll('.card:not(.ghost)').length < every",
+        arg=every,
+    )
     ids = visit.page.locator(".card .name").evaluate_all("names => names.map(name => name.title)")
     assert ids
     assert all(id_.startswith("museum/ground floor/") for id_ in ids)
@@ -72,7 +75,16 @@ def test_pages_far_away_give_their_elements_back(visiting, server):
     def answer(route):
         after = int(re.search(r"cursor=(\d+)", route.request.url)[1]) if "cursor=" in route.request.url else 0
         photos = [
-            {"key": f"k{i}", "id": f"photo-{i}.jpg", "width": 320, "height": 240, "taken_at": None, "folder": "", "tags": [], "version": "0"}
+            {
+                "key": f"k{i}",
+                "id": f"photo-{i}.jpg",
+                "width": 320,
+                "height": 240,
+                "taken_at": None,
+                "folder": "",
+                "tags": [],
+                "version": "0",
+            }
             for i in range(after, after + 120)
         ]
         route.fulfill(json={"photos": photos, "next": str(after + 120), "total": 100_000})
@@ -128,7 +140,9 @@ def test_neighbours_as_picture_and_list(visit):
     visit.page.locator(".node:not(.centre)").first.focus()
     before = visit.page.locator("h1").inner_text()
     visit.page.keyboard.press("Enter")
-    visit.page.wait_for_function("was => document.querySelector('h1')?.innerText !== was && document.querySelector('.net')", arg=before)
+    visit.page.wait_for_function(
+        "was => document.querySelector('h1')?.innerText !== was && document.querySelector('.net')", arg=before
+    )
 
 
 def test_photos_are_added_by_a_job_and_found(own_server, visiting, tmp_path):
@@ -259,7 +273,9 @@ def focus_on(visit, selector):
         visit.page.keyboard.press("Tab")
         if visit.page.evaluate("selector => document.activeElement.matches(selector)", selector):
             return
-        outline = visit.page.evaluate("(e => e === document.body || e.matches('.segments input') || getComputedStyle(e).outlineStyle !== 'none')(document.activeElement)")
+        outline = visit.page.evaluate(
+            "(e => e === document.body || e.matches('.segments input') || getComputedStyle(e).outlineStyle !== 'none')(document.activeElement)"
+        )
         assert outline, visit.page.evaluate("document.activeElement.outerHTML.slice(0, 200)")
     raise AssertionError(f"Tab does not reach {selector}")
 
@@ -292,8 +308,15 @@ def test_busy_server_is_asked_again(visiting, server):
             route.continue_()
             return
         refused.append(route)
-        problem = {"title": "Too Many Requests", "status": 429, "detail": "too many searches wait", "type": "about:blank"}
-        route.fulfill(status=429, json=problem, headers={"Retry-After": "1", "Content-Type": "application/problem+json"})
+        problem = {
+            "title": "Too Many Requests",
+            "status": 429,
+            "detail": "too many searches wait",
+            "type": "about:blank",
+        }
+        route.fulfill(
+            status=429, json=problem, headers={"Retry-After": "1", "Content-Type": "application/problem+json"}
+        )
 
     visit.page.route(SEARCH, busy)
     visit.open()

@@ -23,6 +23,7 @@ from resight.cli import (
     models,
     search,
     serve,
+    train,
 )
 from resight.cli.ending import Commands
 from resight.version import __version__
@@ -50,7 +51,21 @@ def _root(
         raise typer.Exit
 
 
-for group in (collections, search, serve, inspection, fit, graph, evaluate, exchange, bench, models, doctor, demo):
+for group in (
+    collections,
+    search,
+    serve,
+    inspection,
+    fit,
+    train,
+    graph,
+    evaluate,
+    exchange,
+    bench,
+    models,
+    doctor,
+    demo,
+):
     group.register(app)
 
 

@@ -14,12 +14,24 @@ from resight.serving import problems
 from resight.serving.access import SameSite
 from resight.serving.middleware import AccessLog, BodyClock, SafeHeaders
 from resight.serving.models import Problem
-from resight.serving.routes import collections, duplicates, explain, health, jobs, neighbours, page, photos, queries, search
+from resight.serving.routes import (
+    collections,
+    duplicates,
+    explain,
+    health,
+    jobs,
+    neighbours,
+    page,
+    photos,
+    queries,
+    search,
+)
 from resight.serving.service import Service
 from resight.version import __version__
 
 ROUTERS: tuple[APIRouter, ...] = tuple(
-    module.router for module in (health, collections, photos, search, queries, explain, duplicates, neighbours, jobs, page)
+    module.router
+    for module in (health, collections, photos, search, queries, explain, duplicates, neighbours, jobs, page)
 )
 DESCRIPTION = "Find every photograph of the same thing, with proof."
 OPEN = ("/v1/version", "/metrics")  # a key tells or opens more, and none is needed everywhere
