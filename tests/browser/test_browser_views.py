@@ -9,7 +9,6 @@ import pytest
 
 from photo_factory import picture, save
 
-
 SEARCH = re.compile(r"/search$")  # the request, not the module of the page
 
 
