@@ -39,6 +39,7 @@ from resight.store.tables import Tables
 from resight.types import Encoder, Float32, Int64, KnnGraph, LocalFeatures, Queries
 
 DESCRIPTOR, LOCAL = "descriptor", "local"  # names of the network and the encoder in the stamp's models
+IMPORTED = "imported from "  # what stands before the source in place of the encoder's fingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +84,22 @@ class Snapshot:
         Raises `StampMismatch` when it gives other features than those that the collection was made with.
         """
         encoder = None if self.settings.local is None else self.settings.local.encoder
+        if self.imported:
+            raise StampMismatch(
+                f"{self.path} holds local features {self.stamp.models[LOCAL]}, which resight cannot extract from other "
+                "photos: search by the ids of its own"
+            )
         if encoder is not None and self.stamp.models.get(LOCAL, encoder.fingerprint) != encoder.fingerprint:
             raise StampMismatch(
                 f"{self.path} holds local features that this version of resight extracts otherwise: "
                 "index the photos into a new collection"
             )
         return encoder
+
+    @property
+    def imported(self) -> bool:
+        """Whether another tool extracted the local features."""
+        return self.stamp.models.get(LOCAL, "").startswith(IMPORTED)
 
     # What recipes work on (`resight.recipes.resources.Resources`)
 
