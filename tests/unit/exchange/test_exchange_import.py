@@ -236,7 +236,7 @@ def test_what_a_path_is(files: Path, database: Path, tmp_path: Path) -> None:
 
 def test_the_command(classic: Collection, database: Path, tmp_path: Path) -> None:
     arguments = ["import", str(database), "--photos", str(photos_of(classic)), "--to", str(tmp_path / "a.resight")]
-    printed = CliRunner().invoke(app, [*arguments, "--pairs", str(tmp_path / "p.csv")])
+    printed = CliRunner().invoke(app, [*arguments, "--verified", str(tmp_path / "p.csv")])
     assert printed.exit_code == 0, printed.output
     assert "12 photos with features" in " ".join(printed.output.split())
     arguments[-1] = str(tmp_path / "b.resight")
