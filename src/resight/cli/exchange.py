@@ -11,7 +11,7 @@ import typer
 from resight.cli import console, options
 from resight.errors import UsageError
 
-NEIGHBOURS = 20
+NEIGHBOURS = 20  # in the ranked list of every photo, where a format has lists
 
 
 def register(app: typer.Typer) -> None:
@@ -26,14 +26,11 @@ def export(
         str,
         typer.Option(
             metavar="FORMAT",
-            help="hloc-pairs, hloc-h5, colmap-db, faiss, parquet, npy, fiftyone or hf-dataset.",
+            help="The format: hloc-pairs, hloc-h5, colmap-db, faiss, parquet, npy, fiftyone or hf-dataset.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="PATH", help="The file or folder to write; it must be new.")],
-    top: Annotated[
-        int,
-        typer.Option("--top", metavar="N", help="Length of the ranked list of every photo, where lists are.", min=1),
-    ] = NEIGHBOURS,
+    top: options.Top = NEIGHBOURS,
     recipe: options.Ranked = None,
     set_: options.Set = None,
     json: options.Json = False,
@@ -75,10 +72,10 @@ def import_(
             help="The folder of the photos that SOURCE names; the new one to write, where it carries them.",
         ),
     ] = None,
-    pairs: Annotated[
+    verified: Annotated[
         Path | None,
         typer.Option(
-            "--pairs", metavar="FILE.csv", help="Write the verified pairs to this file, for fit similarity --pairs."
+            "--verified", metavar="FILE.csv", help="Write the verified pairs to this file, for fit similarity --pairs."
         ),
     ] = None,
     json: options.Json = False,
@@ -88,12 +85,12 @@ def import_(
     from resight.exchange.photo_sources import holds_dataset, unpack_photos
 
     if holds_dataset(source):
-        if photos is None or to is not None or pairs is not None:
+        if photos is None or to is not None or verified is not None:
             raise UsageError(f"{source} carries photos: give --photos NEW-FOLDER alone, and index that folder")
         _print_unpacked(photos, unpack_photos(source, photos), json)
         return
-    if to is None and pairs is None:
-        raise UsageError("nothing is asked for: give --to NAME.resight with --photos FOLDER, or --pairs FILE.csv")
+    if to is None and verified is None:
+        raise UsageError("nothing is asked for: give --to NAME.resight with --photos FOLDER, or --verified FILE.csv")
     if to is not None and photos is None:
         raise UsageError("--to needs the photos that the features are of: give their folder with --photos")
     said: dict[str, Any] = {"source": str(source)}
@@ -101,8 +98,8 @@ def import_(
         with console.progress(json) as progress:
             made = import_features(source, photos, to, progress=progress)
         said |= {"collection": str(to), "photos": made.photos, "missing": list(made.missing)}
-    if pairs is not None:
-        said |= {"pairs": str(pairs), "verified": write_pairs(source, pairs)}
+    if verified is not None:
+        said |= {"verified": str(verified), "pairs": write_pairs(source, verified)}
     if json:
         console.print_json(said)
         return
@@ -123,4 +120,4 @@ def _print_imported(said: Mapping[str, Any]) -> None:
             first = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
             console.warn(f"{console.count(len(missing), 'photo')} named there are not in the folder: {first}")
     if "pairs" in said:
-        console.say(f"{said['pairs']}: {console.count(said['verified'], 'verified pair')}")
+        console.say(f"{said['verified']}: {console.count(said['pairs'], 'verified pair')}")

@@ -54,6 +54,7 @@ from resight.store.tables import Tables
 from resight.types import Encoder, Float32, Int64, KnnGraph, LocalFeatures, Queries
 
 DESCRIPTOR, LOCAL = "descriptor", "local"  # names of the network and the encoder in the stamp's models
+IMPORTED = "imported from "  # what stands before the source in place of the encoder's fingerprint
 
 
 def local_model(key: str) -> str:
@@ -108,6 +109,11 @@ class Snapshot:
 
         Raises `StampMismatch` when one gives other features than those that the collection was made with.
         """
+        if self.imported:
+            raise StampMismatch(
+                f"{self.path} holds local features {self.stamp.models[LOCAL]}, which resight cannot extract from other "
+                "photos: search by the ids of its own"
+            )
         return {kind.key: self._encoder(kind) for kind in self.settings.kinds}
 
     def _encoder(self, kind: LocalSettings) -> Encoder:
@@ -122,6 +128,11 @@ class Snapshot:
         if learnt is None or not isinstance(encoder, Reducible):
             return encoder
         return encoder.reduced(load_reduction(self.path, kind.key, learnt))
+
+    @property
+    def imported(self) -> bool:
+        """Whether another tool extracted the local features."""
+        return self.stamp.models.get(LOCAL, "").startswith(IMPORTED)
 
     # What recipes work on (`resight.recipes.resources.Resources`)
 

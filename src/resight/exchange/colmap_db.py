@@ -34,7 +34,7 @@ def write_database(request: Request) -> str:
     photos = named_photos(snapshot)
     if snapshot.settings.local is None:
         raise UsageError(f"{snapshot.path} keeps no local features: index the photos with a recipe that has them")
-    sift = snapshot.settings.local.features == "rootsift"
+    sift = snapshot.settings.local.features == "rootsift" and not snapshot.imported
     with appearing(request.out) as scratch, colmap.Database.open(scratch) as database:
         for position, features in local_features(snapshot, photos):
             image = _write_image(colmap, database, photos, position)

@@ -3,7 +3,7 @@
 | data set | holds |
 |---|---|
 | keypoints | (n, 2) x, y in pixels of the photo as it is |
-| descriptors | (D, n): columns are descriptors |
+| descriptors | (D, n) in half precision, as hloc's default is: columns are descriptors |
 | scores, scales, oris | (n,) strength, pixels (standard deviation), degrees |
 | image_size | (2,) width, height |
 | global_descriptor | (D,) where the collection has one |
@@ -49,7 +49,7 @@ def write_features(request: Request) -> str:
 def _write_local(group: Any, features: LocalFeatures) -> None:
     group["keypoints"] = features.xy - HALF_PIXEL
     group["keypoints"].attrs["uncertainty"] = 1.0  # pixels, as hloc writes for detectors that do not say
-    group["descriptors"] = np.ascontiguousarray(features.descriptors.T)
+    group["descriptors"] = features.descriptors.T.astype(np.float16)
     group["scores"] = features.strength
     group["scales"] = features.scale / DIAMETER
     group["oris"] = np.rad2deg(features.angle)

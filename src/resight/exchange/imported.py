@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from resight.collection.collection import Collection
 from resight.collection.ingest import BATCH_PHOTOS
 from resight.collection.open import open_collection
-from resight.collection.snapshot import LOCAL
+from resight.collection.snapshot import IMPORTED, LOCAL
 from resight.collection.update import begin
 from resight.errors import ImageError, UsageError
 from resight.exchange.given import Given
@@ -62,7 +62,7 @@ def import_features(path: Path, photos: Path, to: Path, *, progress: Progress = 
             f"{photos} holds none of the {len(missing)} photos in {path}, such as {', '.join(missing[:3])}"
         )
     with appearing(to) as scratch:
-        create(scratch, new_stamp(DEFAULT, {}, {LOCAL: f"imported from {name}"}))
+        create(scratch, new_stamp(DEFAULT, {}, {LOCAL: f"{IMPORTED}{name}"}))
         _fill(scratch, itertools.chain([first], found), path, progress)
     collection = open_collection(to)
     return Imported(collection, len(collection.ids), tuple(missing))

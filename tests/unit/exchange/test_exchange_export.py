@@ -64,7 +64,7 @@ def test_hloc_features(hybrid: Collection, tmp_path: Path) -> None:
         for row, name in zip(photos.rows.tolist(), photos.names, strict=True):
             own, features = file[name], hybrid.snapshot.features(row)
             np.testing.assert_allclose(own["keypoints"][()] + 0.5, features.xy, atol=1e-4)
-            np.testing.assert_array_equal(own["descriptors"][()].T, features.descriptors)
+            np.testing.assert_allclose(own["descriptors"][()].T, features.descriptors, atol=5e-4)
             np.testing.assert_array_equal(own["scores"][()], features.strength)
             assert own["image_size"][()].tolist() == [320, 240]
             np.testing.assert_array_equal(own["global_descriptor"][()], vectors[rows == row][0])

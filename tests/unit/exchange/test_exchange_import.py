@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from photo_factory import SMALL, make_photos
 from resight.cli import app
 from resight.collection import Collection, create_collection, open_collection
+from resight.collection.check import check_collection
 from resight.errors import StampMismatch, UsageError
 from resight.exchange.formats import export
 from resight.exchange.imported import import_features, write_pairs
@@ -112,11 +113,21 @@ def test_imported_photos_are_searched_by_id(classic: Collection, files: Path, tm
         assert found == [id_[:3]] * 2
         assert made.search(id_, top=1).results[0].inliers > 0
     more = make_photos(tmp_path / "more", objects=1, first=77)
-    with pytest.raises(StampMismatch):
+    with pytest.raises(StampMismatch, match="imported from hloc-h5, which resight cannot extract"):
         made.search(more.folder / more.names[0])
     with pytest.raises(StampMismatch):
         made.add([more.folder])
+    assert all(finding.ok for finding in check_collection(made.path))
     assert len(open_collection(made.path).ids) == 12
+
+
+def test_imported_features_are_no_sift_of_colmap(classic: Collection, files: Path, tmp_path: Path) -> None:
+    pycolmap = pytest.importorskip("pycolmap")
+    made = import_features(files / "x.h5", photos_of(classic), tmp_path / "new.resight").collection
+    export("colmap-db", Request(made, tmp_path / "y.db", top=1))
+    with pycolmap.Database.open(tmp_path / "y.db") as database:
+        assert (database.num_images(), database.num_descriptors()) == (12, 0)
+        assert database.num_verified_image_pairs() > 0
 
 
 def test_photos_that_are_not_there(classic: Collection, files: Path, tmp_path: Path) -> None:
@@ -225,7 +236,7 @@ def test_what_a_path_is(files: Path, database: Path, tmp_path: Path) -> None:
 
 def test_the_command(classic: Collection, database: Path, tmp_path: Path) -> None:
     arguments = ["import", str(database), "--photos", str(photos_of(classic)), "--to", str(tmp_path / "a.resight")]
-    printed = CliRunner().invoke(app, [*arguments, "--pairs", str(tmp_path / "p.csv")])
+    printed = CliRunner().invoke(app, [*arguments, "--verified", str(tmp_path / "p.csv")])
     assert printed.exit_code == 0, printed.output
     assert "12 photos with features" in " ".join(printed.output.split())
     arguments[-1] = str(tmp_path / "b.resight")
