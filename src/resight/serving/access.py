@@ -103,11 +103,11 @@ class SameSite:
 
     def _wrong(self, scope: Scope) -> str | None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        host = headers.get(b"host", "")
+        host = headers.get(b"host", "").lower()
         if self.local and _host_name(host) not in LOOPBACK:
             return "this service answers only to localhost: open it by that name, or start it with --host and --keys"
         origin = headers.get(b"origin", "")
-        if origin and origin.partition("://")[2] != host:
+        if origin and origin.partition("://")[2].lower() != host:
             return "pages of other sites may not use this service"
         if headers.get(b"sec-fetch-site", "none") in ("cross-site", "same-site") and scope["path"] != "/":
             return "pages of other sites may not use this service"

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from resight.serving import problems
 from resight.serving.access import SameSite
@@ -31,6 +32,7 @@ from resight.version import __version__
 _MODULES = (health, collections, photos, search, queries, explain, duplicates, neighbours, jobs, page)
 ROUTERS: tuple[APIRouter, ...] = tuple(module.router for module in _MODULES)
 DESCRIPTION = "Find every photograph of the same thing, with proof."
+OPEN = ("/v1/version", "/metrics")  # a key tells or opens more, and none is needed everywhere
 _PROBLEMS = (400, 401, 403, 404, 408, 409, 410, 413, 415, 422, 429, 503)
 
 
@@ -51,11 +53,11 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
         openapi_url="/v1/openapi.json",
         lifespan=lifespan,
-        max_body_size=settings.body_bytes,
         redirect_slashes=False,
     )
     app.state.service = service
     problems.install(app)
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.body_bytes)  # the innermost: added first
     app.add_middleware(BodyClock, seconds=settings.body_seconds)
     app.add_middleware(SameSite, local=settings.local and service.keys is None)
     app.add_middleware(SafeHeaders, body_bytes=settings.body_bytes)
@@ -72,8 +74,10 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
         document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
         content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-        for operations in document["paths"].values():
+        for path, operations in document["paths"].items():
             for operation in operations.values():
+                if path in OPEN:
+                    operation["security"] = [{}, *operation["security"]]
                 for status in _PROBLEMS:
                     described = {"description": problems.problem(status, "")["title"], "content": content}
                     operation["responses"][str(status)] = described

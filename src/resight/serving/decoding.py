@@ -72,7 +72,8 @@ class DecodePool:
         for attempt in range(2):
             worker = await self._free.get()
             try:
-                if worker is None or worker.process.returncode is not None:
+                if attempt or worker is None or worker.process.returncode is not None:
+                    self._drop(worker)  # a second one may have died as well, unnoticed
                     worker = await self._start()
                 request = {"bytes": len(content), "max_side": max_side, "max_pixels": self.pixels}
                 async with asyncio.timeout(3 * self.seconds):  # others may want the processor too

@@ -1,7 +1,8 @@
 """The process of one job: it changes a collection as the command line does, and tells how far it is.
 
 It gets a line of JSON {"path", "kind", ...} on standard input and writes lines of JSON to standard output: {"step",
-"done", "of"}, then {"result"} or {"error", "status"}. SIGINT stops it as Ctrl-C does: what was read is kept.
+"done", "of"}, the first one empty as soon as it can be stopped, then {"result"} or {"error"}. SIGINT stops it as Ctrl-C
+does: what was read is kept.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def main() -> int:
     writing = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints must not pass for a line of ours
     try:
+        _write(writing, {"step": "", "done": 0, "of": 0})
         result = KINDS[job["kind"]](open_collection(job["path"]), job, _teller(writing))
     except ResightError as error:
         _write(writing, {"error": str(error)})

@@ -46,6 +46,7 @@ class Job:
     number: int = 0
     process: asyncio.subprocess.Process | None = field(default=None, repr=False)
     cancelled: bool = False
+    begun: bool = False
     _began: tuple[str, float, int] = ("", 0.0, 0)
     _changed: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
@@ -153,7 +154,8 @@ class Jobs:
         if job.state == "waiting":
             job.change(state="stopped")
         elif job.process is not None and job.process.returncode is None:
-            job.process.send_signal(signal.SIGINT)
+            # a process that has not begun yet has nothing to keep, and Python itself would answer SIGINT
+            job.process.send_signal(signal.SIGINT if job.begun else signal.SIGTERM)
 
     async def close(self) -> None:
         """Stop all jobs as Ctrl-C does, and end those that do not stop in time."""
@@ -217,7 +219,8 @@ class Jobs:
                 line = json.loads(text)
             except ValueError:
                 continue  # the last line of a process that was killed while it wrote
-            if "step" in line:
+            job.begun = True
+            if line.get("step"):
                 job.tell(line["step"], line["done"], line["of"])
             result, error = line.get("result", result), line.get("error", error)
         return result, error

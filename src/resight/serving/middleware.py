@@ -23,6 +23,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), geolocation=(), microphone=()",
 }
+METHODS = ("GET", "POST", "DELETE", "HEAD", "OPTIONS")
 log = logging.getLogger("resight.access")
 
 
@@ -115,7 +116,8 @@ class AccessLog:
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = scope.get("route")
         path = getattr(route, "path", "other")
-        self.metrics.requests.labels(scope["method"] if route else "other", path, str(status)).inc()
+        method = scope["method"] if scope["method"] in METHODS else "other"  # a bounded number of labels
+        self.metrics.requests.labels(method, path, str(status)).inc()
         self.metrics.seconds.labels(path).observe(seconds)
         if scope["path"] not in self.quiet:
             who = scope.get("state", {}).get("client") or (scope["client"][0] if scope.get("client") else "-")

@@ -40,6 +40,11 @@ class State:
     signature: tuple[Any, ...]
 
     @cached_property
+    def roots(self) -> frozenset[str]:
+        """The folders that photos came from."""
+        return frozenset(self.collection.snapshot.tables.images(["root"])["root"].to_pylist())
+
+    @cached_property
     def recipes(self) -> dict[str, dict[str, Any]]:
         """The recipes that this collection can be searched with, and the defaults of their options."""
         found = {}
@@ -110,7 +115,7 @@ def warm(state: State) -> None:
     if len(rows):
         with suppress(ResightError):  # a collection that cannot be searched yet is served all the same
             state.collection.search(snapshot.photo(int(rows[0]))["id"], top=1)
-    _ = state.photos.orders, state.recipes
+    _ = state.photos.orders, state.recipes, state.roots
 
 
 def _look(path: Path) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 
 from resight.errors import (
     CollectionError,
@@ -88,8 +89,12 @@ def answer_problem(status: int, detail: str, headers: Mapping[str, str] | None =
 def install(app: FastAPI) -> None:
     """Answer every error as a problem."""
 
-    async def refused(_: Request, error: Exception) -> JSONResponse:
+    async def refused(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            allowed = ", ".join(_methods(app, request))
+            why = f"{request.method[:20]} is not possible here: use {allowed}"
+            return answer_problem(405, why, {"Allow": allowed})
         return answer_problem(error.status_code, str(error.detail), error.headers)
 
     async def invalid(_: Request, error: Exception) -> JSONResponse:
@@ -108,6 +113,12 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(ResightError, expected)
     app.add_exception_handler(Exception, unexpected)
+
+
+def _methods(app: FastAPI, request: Request) -> list[str]:
+    """The methods of all routes of a path: the framework knows only those of the first one."""
+    fitting = [route for route in app.routes if route.matches(request.scope)[0] != Match.NONE]
+    return sorted({method for route in fitting for method in getattr(route, "methods", None) or ()})
 
 
 def _sentence(error: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -58,7 +59,6 @@ class Service:
         self.threads = ThreadPoolExecutor(2 * settings.threads + 2, thread_name_prefix="resight-serve")
         self.decoders = DecodePool(settings.threads, pixels=settings.pixels, seconds=settings.decode_seconds)
         self.jobs = Jobs(self.follow)
-        self.private = self._private()
 
     def find(self, name: str) -> Served:
         """The collection of this name. Raises `Refused` (404) when there is none."""
@@ -141,12 +141,13 @@ class Service:
                 except OSError as error:
                     log.warning("%s cannot be looked at: %s", served.name, error)
 
-    def _private(self) -> Mapping[str, str]:
+    @property
+    def private(self) -> Mapping[str, str]:
         """Paths that no answer may name, and what it names instead."""
         private = {str(served.path): name for name, served in self.collections.items()}
-        for served in self.collections.values():
-            for root in set(served.state.collection.snapshot.tables.images(["root"])["root"].to_pylist()):
-                private.setdefault(f"{root}/", "")
+        folders = [os.path.realpath(folder) for folder in self.settings.allow_folders]
+        for folder in (*folders, *(root for served in self.collections.values() for root in served.state.roots)):
+            private.setdefault(f"{folder}/", "")
         return private
 
 

@@ -72,7 +72,7 @@ async def cancel_job(service: TheService, name: str, job_id: JobId) -> models.Jo
 
 
 @router.get("/{job_id}/events", response_class=StreamingResponse,
-            responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}})  # fmt: skip
+            responses={200: {"content": {"text/event-stream": {}}}})  # fmt: skip
 async def follow_job(
     service: TheService,
     name: str,

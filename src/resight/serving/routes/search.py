@@ -31,7 +31,7 @@ Text = Annotated[str | None, Form(max_length=20_000)]
 @router.post(
     "/search",
     response_model=models.SearchAnswer,
-    responses={200: {"content": {STREAM: {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {STREAM: {}}}},
 )
 async def search_photos(
     request: Request,
