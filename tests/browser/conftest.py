@@ -36,8 +36,9 @@ PATIENCE = 15_000  # milliseconds
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The folder for screenshots."""
+    """Where screenshots go, and what the pictures of the docs show."""
     parser.addoption("--screenshots", metavar="FOLDER", help="write a screenshot of every view of the page into FOLDER")
+    parser.addoption("--demo", metavar="FOLDER", help="make the pictures of the docs of the demo written to FOLDER")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -161,7 +161,7 @@ def test_key_is_asked_for_and_used_for_pictures_too(keyed, visiting, size):
     visit.page.locator(".strip img").first.wait_for()
     visit.page.locator(".strip a").first.click()
     visit.page.locator(".found:not([aria-busy]) .card.proven").first.wait_for()
-    visit.page.wait_for_function(LOADED, arg=[".card.proven img", 3])
+    visit.page.wait_for_function(LOADED, arg=[".card.proven img", 2])
     assert visit.page.locator(".card.proven img").first.get_attribute("src").startswith("blob:")
     visit.page.locator(".card.proven .frame").first.click()
     visit.page.wait_for_function(LOADED, arg=[".stage img", 2])
