@@ -35,7 +35,7 @@ docs: .venv/.docs
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 .venv/.demo: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet -e ".[demo]"
+	$(BIN)/python -m pip install --quiet -e ".[demo,serve]"
 	touch $@
 
 .venv/.dev: .venv/bin/python pyproject.toml

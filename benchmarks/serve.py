@@ -3,7 +3,7 @@
 python benchmarks/serve.py COLLECTION.resight PHOTOS [--clients 100] [--seconds 60]
 
 Clients are threads of this process, each on a connection of its own. Prints, for each kind of request, how many there
-were, p50, p95 and p99 in milliseconds, and the statuses; 429 is an answer, with Retry-After, after which a client waits.
+were, p50, p95 and p99 in milliseconds, and other statuses; after a 429 a client waits as it is told.
 """
 
 from __future__ import annotations

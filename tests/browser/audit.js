@@ -70,6 +70,7 @@
     const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && Number(style.fontWeight) >= 700);
     if (ratio < (large ? 3 : 4.5)) say(element, `has a contrast of ${ratio.toFixed(2)}`);
   }
-  if (document.documentElement.scrollWidth > innerWidth + 1) found.push(`the page is ${document.documentElement.scrollWidth} wide and scrolls sideways at ${innerWidth}`);
+  const width = Math.min(innerWidth, screen.width); // a phone makes its viewport as wide as what overflows
+  if (document.documentElement.scrollWidth > width + 1) found.push(`the page is ${document.documentElement.scrollWidth} wide and scrolls sideways at ${width}`);
   return [...new Set(found)];
 };

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from browser_album import make_album
-from browser_server import Server, serve
+
+from service_process import Running, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
@@ -35,8 +36,9 @@ PATIENCE = 15_000  # milliseconds
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The folder for screenshots."""
+    """Where screenshots go, and what the pictures of the docs show."""
     parser.addoption("--screenshots", metavar="FOLDER", help="write a screenshot of every view of the page into FOLDER")
+    parser.addoption("--demo", metavar="FOLDER", help="make the pictures of the docs of the demo written to FOLDER")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -65,20 +67,20 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(world: Any, album: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(world: Any, album: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server of two collections that nothing changes: `classic` of generated things, and the album."""
-    with serve(world.path("classic"), album, log=tmp_path_factory.mktemp("server") / "log") as running:
+    with serving(tmp_path_factory.mktemp("server") / "log", world.path("classic"), album) as running:
         yield running
 
 
 @pytest.fixture
-def own_server(world: Any, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def own_server(world: Any, tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """own_server(*options): a server of a copy of the collection, which may be changed."""
     with ExitStack() as stack:
 
-        def start(*options: str) -> Server:
+        def start(*options: str) -> Running:
             path = shutil.copytree(world.path("classic"), tmp_path / "mine.resight", dirs_exist_ok=True)
-            return stack.enter_context(serve(path, options=options, log=tmp_path / "log"))
+            return stack.enter_context(serving(tmp_path / "log", path, *options))
 
         yield start
 
@@ -88,7 +90,7 @@ class Visit:
     """A page in the browser, and what went wrong on it."""
 
     page: Page
-    server: Server
+    server: Running
     size: str
     folder: Path | None
     problems: list[str]
@@ -123,7 +125,7 @@ def visiting(browser: Browser, screenshots: Path | None) -> Iterator[Callable[..
     """visiting(server, size): a new page; after the test it must have said and asked nothing it should not."""
     visits: list[Visit] = []
 
-    def start(server: Server, size: str = "desktop", **options: Any) -> Visit:
+    def start(server: Running, size: str = "desktop", **options: Any) -> Visit:
         width, height = SIZES[size]
         settings = {"locale": "en-GB", "permissions": ["clipboard-read", "clipboard-write"], **options}
         touch = {"has_touch": True, "is_mobile": True} if size == "phone" else {}
@@ -143,11 +145,11 @@ def visiting(browser: Browser, screenshots: Path | None) -> Iterator[Callable[..
     assert [problem for visit in visits for problem in visit.problems] == []
 
 
-def _foreign(asked: Request, server: Server) -> bool:
+def _foreign(asked: Request, server: Running) -> bool:
     return not asked.url.startswith((server.url, "blob:", "data:"))
 
 
 @pytest.fixture(params=list(SIZES))
-def visit(request: pytest.FixtureRequest, visiting: Callable[..., Visit], server: Server) -> Visit:
+def visit(request: pytest.FixtureRequest, visiting: Callable[..., Visit], server: Running) -> Visit:
     """A page of `server` at the size of a desktop, then of a phone."""
     return visiting(server, request.param)

@@ -27,7 +27,7 @@ def places(visit):
 
 
 @pytest.fixture
-def proof(visit, world):
+def proof(visit):
     """The proof of the second match of the first photo, and what the server says of it."""
     visit.open()
     visit.page.locator(".strip a").first.click()
@@ -71,16 +71,10 @@ def test_slider_and_blink_by_keyboard(proof):
     visit.page.get_by_role("radio", name="One on the other").check()
     slider = visit.page.get_by_label("Query | result")
     slider.focus()
-    visit.page.keyboard.press("Home")
-    assert (
-        visit.page.evaluate("getComputedStyle(document.querySelector('.pane.found')).clipPath")
-        == "inset(0px 0px 0px 0%)"
-    )
-    visit.page.keyboard.press("End")
-    assert (
-        visit.page.evaluate("getComputedStyle(document.querySelector('.pane.found')).clipPath")
-        == "inset(0px 0px 0px 100%)"
-    )
+    for key, hidden in {"Home": "0%", "End": "100%"}.items():
+        visit.page.keyboard.press(key)
+        cut = visit.page.evaluate("getComputedStyle(document.querySelector('.pane.found')).clipPath")
+        assert cut == f"inset(0px 0px 0px {hidden})"
     visit.page.get_by_role("button", name="Blink").click()
     visit.page.locator(".stage.off").wait_for()
     visit.page.locator(".stage:not(.off)").wait_for()
@@ -93,9 +87,8 @@ def test_zoom_and_pan_move_both_photos(proof):
     for _ in range(6):
         visit.page.keyboard.press("+")
     zoomed = places(visit)
-    assert [now[0][0, 0] / was[0][0, 0] for was, now in zip(before, zoomed, strict=True)] == pytest.approx(
-        [1.25**6] * 2
-    )
+    grown = [now[0][0, 0] / was[0][0, 0] for was, now in zip(before, zoomed, strict=True)]
+    assert grown == pytest.approx([1.25**6] * 2)
     visit.page.keyboard.press("ArrowRight")
     moved = places(visit)
     assert all(now[0][0, 2] < was[0][0, 2] for was, now in zip(zoomed, moved, strict=True))
@@ -119,7 +112,7 @@ def test_wheel_zooms_about_the_pointer(visiting, server):
     before = through(np.linalg.inv(places(visit)[0][0]), at)
     visit.page.mouse.move(pane["x"] + at[0, 0], pane["y"] + at[0, 1])
     visit.page.mouse.wheel(0, -600)
-    visit.page.wait_for_function("document.querySelector('.stage .photo').style.transform !== ''")
+    visit.page.wait_for_function("() => document.querySelector('.stage .photo').style.transform !== ''")
     visit.page.wait_for_timeout(100)
     np.testing.assert_allclose(through(np.linalg.inv(places(visit)[0][0]), at), before, atol=1.5)
 

@@ -180,7 +180,9 @@ def test_two_boxes_by_touch_are_sent_as_pixels_of_the_photo(visiting, server, qu
     visit.page.get_by_role("button", name="Draw", exact=True).click()
     drag = """([x0, y0, x1, y1]) => {
       const editor = document.querySelector("box-editor"), frame = editor.getBoundingClientRect();
-      const fire = (type, x, y) => editor.dispatchEvent(new PointerEvent(type, { pointerId: 1, pointerType: "touch", isPrimary: true, bubbles: true, clientX: frame.x + x * frame.width, clientY: frame.y + y * frame.height }));
+      const common = { pointerId: 1, pointerType: "touch", isPrimary: true, bubbles: true };
+      const fire = (type, x, y) => editor.dispatchEvent(new PointerEvent(type,
+        { ...common, clientX: frame.x + x * frame.width, clientY: frame.y + y * frame.height }));
       editor.setPointerCapture = () => undefined;
       fire("pointerdown", x0, y0); fire("pointermove", x1, y1); fire("pointerup", x1, y1);
     }"""
@@ -193,7 +195,7 @@ def test_two_boxes_by_touch_are_sent_as_pixels_of_the_photo(visiting, server, qu
     visit.shot("boxes")
 
 
-def test_search_with_a_photo_of_the_collection_and_matches_only(visit, world):
+def test_search_with_a_photo_of_the_collection_and_matches_only(visit):
     visit.open()
     visit.page.locator(".strip a").first.click()
     names = matches(visit)

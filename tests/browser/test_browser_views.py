@@ -42,10 +42,9 @@ def test_filter_is_part_of_a_search(visit):
     visit.page.locator("summary", has_text="Filters").click()
     visit.page.get_by_label("Folder").select_option("museum/ground floor")
     visit.page.wait_for_url(re.compile("folder="))
-    visit.page.wait_for_function(
-        "every => !document.querySelector('.found[aria-busy]') && document.querySelectorAll('.card:not(.ghost)').length < every",
-        arg=every,
-    )
+    fewer = """every => !document.querySelector(".found[aria-busy]")
+      && document.querySelectorAll(".card:not(.ghost)").length < every"""
+    visit.page.wait_for_function(fewer, arg=every)
     ids = visit.page.locator(".card .name").evaluate_all("names => names.map(name => name.title)")
     assert ids
     assert all(id_.startswith("museum/ground floor/") for id_ in ids)
@@ -73,19 +72,8 @@ def test_pages_far_away_give_their_elements_back(visiting, server):
 
     def answer(route):
         after = int(re.search(r"cursor=(\d+)", route.request.url)[1]) if "cursor=" in route.request.url else 0
-        photos = [
-            {
-                "key": f"k{i}",
-                "id": f"photo-{i}.jpg",
-                "width": 320,
-                "height": 240,
-                "taken_at": None,
-                "folder": "",
-                "tags": [],
-                "version": "0",
-            }
-            for i in range(after, after + 120)
-        ]
+        same = {"width": 320, "height": 240, "taken_at": None, "folder": "", "tags": [], "version": "0"}
+        photos = [{"key": f"k{i}", "id": f"photo-{i}.jpg", **same} for i in range(after, after + 120)]
         route.fulfill(json={"photos": photos, "next": str(after + 120), "total": 100_000})
 
     visit.page.route(re.compile(r"/photos\?"), answer)
@@ -96,7 +84,7 @@ def test_pages_far_away_give_their_elements_back(visiting, server):
     for pages in range(2, 21):
         visit.page.evaluate("scrollTo(0, document.body.scrollHeight)")
         visit.page.wait_for_function("pages => document.querySelectorAll('.page').length >= pages", arg=pages)
-    visit.page.wait_for_function("document.querySelectorAll('.tile').length < 1500")
+    visit.page.wait_for_function("() => document.querySelectorAll('.tile').length < 1500")
     height = visit.page.evaluate("document.body.scrollHeight")
     visit.page.evaluate("scrollTo(0, 0)")
     visit.page.locator("[data-key=k0] img").wait_for()
@@ -139,9 +127,8 @@ def test_neighbours_as_picture_and_list(visit):
     visit.page.locator(".node:not(.centre)").first.focus()
     before = visit.page.locator("h1").inner_text()
     visit.page.keyboard.press("Enter")
-    visit.page.wait_for_function(
-        "was => document.querySelector('h1')?.innerText !== was && document.querySelector('.net')", arg=before
-    )
+    other = "was => document.querySelector('h1')?.innerText !== was && document.querySelector('.net')"
+    visit.page.wait_for_function(other, arg=before)
 
 
 def test_photos_are_added_by_a_job_and_found(own_server, visiting, tmp_path):
@@ -272,14 +259,17 @@ def focus_on(visit, selector):
         visit.page.keyboard.press("Tab")
         if visit.page.evaluate("selector => document.activeElement.matches(selector)", selector):
             return
-        outline = visit.page.evaluate(
-            "(e => e === document.body || e.matches('.segments input') || getComputedStyle(e).outlineStyle !== 'none')(document.activeElement)"
-        )
+        seen = """() => {
+          const here = document.activeElement;
+          const own = here === document.body || here.matches(".segments input"); // its label is outlined
+          return own || getComputedStyle(here).outlineStyle !== "none";
+        }"""
+        outline = visit.page.evaluate(seen)
         assert outline, visit.page.evaluate("document.activeElement.outerHTML.slice(0, 200)")
     raise AssertionError(f"Tab does not reach {selector}")
 
 
-def test_server_that_is_gone_and_comes_back(visiting, own_server):
+def test_server_that_is_gone_and_comes_back(own_server, visiting):
     server = own_server()
     visit = visiting(server)
     visit.open()
@@ -307,15 +297,8 @@ def test_busy_server_is_asked_again(visiting, server):
             route.continue_()
             return
         refused.append(route)
-        problem = {
-            "title": "Too Many Requests",
-            "status": 429,
-            "detail": "too many searches wait",
-            "type": "about:blank",
-        }
-        route.fulfill(
-            status=429, json=problem, headers={"Retry-After": "1", "Content-Type": "application/problem+json"}
-        )
+        problem = {"title": "Too Many Requests", "status": 429, "detail": "too many searches wait"}
+        route.fulfill(status=429, json=problem, headers={"Retry-After": "1"})
 
     visit.page.route(SEARCH, busy)
     visit.open()
@@ -327,7 +310,7 @@ def test_busy_server_is_asked_again(visiting, server):
 
 def test_search_is_cancelled(visiting, server):
     visit = visiting(server)
-    visit.page.route(SEARCH, lambda route: None)  # never answered
+    visit.page.route(SEARCH, lambda _: None)  # never answered
     visit.open()
     visit.page.locator(".strip a").first.click()
     visit.page.get_by_role("button", name="Cancel").click()

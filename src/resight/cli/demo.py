@@ -44,3 +44,4 @@ def demo(
     console.say(f"report: {outcome.report}")
     collection = shlex.quote(str(outcome.collection))
     console.say(f"try:    {console.program()} search {collection} {outcome.example} --report answer.html")
+    console.say(f"page:   {console.program()} serve {collection} --open")

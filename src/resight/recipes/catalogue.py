@@ -30,10 +30,9 @@ class Recipe:
     """`build`: resources, allowed rows and options to a pipeline. `features`: the kinds of local features, and
     `vector`: the settings of the global descriptor, that photos are indexed with unless they are told otherwise;
     neither for a recipe that searches what others indexed. `backbone`: any network will do. `published`: the name of a
-    trained network whose weights can be given. `descriptors`: it searches by global descriptors. `others`: it needs
-    more than these, so that a file of descriptors is not enough. `alone`: of several kinds of local features one finds,
-    the others prove. `verifies`: it needs local features beside global descriptors. `taught`: it searches with what was
-    fitted to a collection by hand. `regions`: with regions of activation maps.
+    trained network whose weights can be given. `descriptors`: it searches by global descriptors. `alone`: of several
+    kinds of local features one finds, the others prove. `needs`: what of `resight.recipes.resources.Resources` it
+    cannot do without.
     """
 
     build: Callable[..., Pipeline]
@@ -42,11 +41,28 @@ class Recipe:
     backbone: bool = True
     published: bool = False
     descriptors: bool = True
-    others: bool = True
-    verifies: bool = False
-    taught: bool = False
-    regions: bool = False
     alone: bool = False
+    needs: tuple[str, ...] = ("database",)
+
+    @property
+    def others(self) -> bool:
+        """Whether it needs more than descriptors and graphs over them, so that a file of descriptors is not enough."""
+        return self.indexes or not {"database", "graph", "offline"}.issuperset(self.needs)
+
+    @property
+    def verifies(self) -> bool:
+        """Whether it needs local features."""
+        return "verifier" in self.needs
+
+    @property
+    def taught(self) -> bool:
+        """Whether it searches with what was fitted to a collection by hand."""
+        return not {"training", "separation", "similarity"}.isdisjoint(self.needs)
+
+    @property
+    def regions(self) -> bool:
+        """Whether it needs regions of activation maps."""
+        return "regions" in self.needs
 
     @property
     def indexes(self) -> bool:
@@ -54,49 +70,46 @@ class Recipe:
         return bool(self.features) or self.vector is not None
 
 
-def _of_descriptors(build: Callable[..., Pipeline]) -> Recipe:
-    return Recipe(build, others=False)
+def _of_descriptors(build: Callable[..., Pipeline], *needs: str) -> Recipe:
+    return Recipe(build, needs=("database", *needs))
 
 
-def _verifying(build: Callable[..., Pipeline]) -> Recipe:
-    return Recipe(build, verifies=True)
-
-
-def _regional(build: Callable[..., Pipeline]) -> Recipe:
-    return Recipe(build, regions=True)
-
-
-def _taught(build: Callable[..., Pipeline]) -> Recipe:
-    return Recipe(build, taught=True)
+def _of_one_kind(features: str) -> Recipe:
+    return Recipe(found_and_proven, (features,), descriptors=False, alone=True, needs=("index", "verifier"))
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "classic": Recipe(classic, ("rootsift",), descriptors=False),
-    "how": Recipe(found_and_proven, ("how",), descriptors=False, alone=True),
-    "fire": Recipe(found_and_proven, ("fire",), descriptors=False, alone=True),
+    "classic": Recipe(classic, ("rootsift",), descriptors=False, needs=("index", "verifier")),
+    "how": _of_one_kind("how"),
+    "fire": _of_one_kind("fire"),
     "gem": Recipe(vectors, vector=GlobalSettings(), published=True),
     "rmac": Recipe(vectors, vector=GlobalSettings(pool="rmac"), published=True),
     "ap-gem": Recipe(vectors, vector=GlobalSettings(), backbone=False, published=True),
     "solar": Recipe(vectors, vector=GlobalSettings(), backbone=False, published=True),
     "delg": Recipe(vectors, vector=GlobalSettings(), backbone=False, published=True),
     "frozen": Recipe(vectors, vector=GlobalSettings(pool="class-token")),
-    "hybrid": Recipe(hybrid, ("rootsift",), GlobalSettings(scales=(1.0, math.sqrt(2)), whiten="zca")),
+    "hybrid": Recipe(
+        hybrid,
+        ("rootsift",),
+        GlobalSettings(scales=(1.0, math.sqrt(2)), whiten="zca"),
+        needs=("index", "verifier", "database"),
+    ),
     "alpha-expansion": _of_descriptors(graph.alpha_expansion),
-    "verified-expansion": _verifying(graph.verified_expansion),
-    "explore-exploit": _of_descriptors(graph.explore_exploit),
-    "semi-supervised": _taught(graph.semi_supervised),
-    "diffusion": _of_descriptors(graph.diffusion),
-    "offline-diffusion": _of_descriptors(graph.offline_diffusion),
-    "spectral-ranking": _of_descriptors(graph.spectral_ranking),
-    "hybrid-diffusion": _of_descriptors(graph.hybrid_diffusion),
+    "verified-expansion": _of_descriptors(graph.verified_expansion, "verifier"),
+    "explore-exploit": _of_descriptors(graph.explore_exploit, "graph"),
+    "semi-supervised": _of_descriptors(graph.semi_supervised, "training", "graph"),
+    "diffusion": _of_descriptors(graph.diffusion, "graph"),
+    "offline-diffusion": _of_descriptors(graph.offline_diffusion, "offline"),
+    "spectral-ranking": _of_descriptors(graph.spectral_ranking, "graph"),
+    "hybrid-diffusion": _of_descriptors(graph.hybrid_diffusion, "graph"),
     "manifold-embedding": _of_descriptors(graph.manifold_embedding),
     "k-reciprocal": _of_descriptors(graph.k_reciprocal),
     "super-global": _of_descriptors(graph.super_global),
-    "deep-spatial": _regional(regions.deep_spatial),
-    "deep-spatial-diffusion": _regional(regions.deep_spatial_diffusion),
-    "landmark2019": _verifying(graph.landmark2019),
-    "separation": _taught(learned.separation),
-    "deep-similarity": _taught(learned.deep_similarity),
+    "deep-spatial": _of_descriptors(regions.deep_spatial, "regions"),
+    "deep-spatial-diffusion": _of_descriptors(regions.deep_spatial_diffusion, "regions", "graph"),
+    "landmark2019": _of_descriptors(graph.landmark2019, "verifier", "verified_graph", "graph"),
+    "separation": _of_descriptors(learned.separation, "separation"),
+    "deep-similarity": _of_descriptors(learned.deep_similarity, "similarity"),
 }
 FEATURES: Any = str | tuple[str, ...] | None  # the type of setting `features`
 VECTOR = "vector"  # what settings of the global descriptor alone begin with

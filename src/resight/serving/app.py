@@ -29,10 +29,8 @@ from resight.serving.routes import (
 from resight.serving.service import Service
 from resight.version import __version__
 
-ROUTERS: tuple[APIRouter, ...] = tuple(
-    module.router
-    for module in (health, collections, photos, search, queries, explain, duplicates, neighbours, jobs, page)
-)
+_MODULES = (health, collections, photos, search, queries, explain, duplicates, neighbours, jobs, page)
+ROUTERS: tuple[APIRouter, ...] = tuple(module.router for module in _MODULES)
 DESCRIPTION = "Find every photograph of the same thing, with proof."
 OPEN = ("/v1/version", "/metrics")  # a key tells or opens more, and none is needed everywhere
 _PROBLEMS = (400, 401, 403, 404, 408, 409, 410, 413, 415, 422, 429, 503)

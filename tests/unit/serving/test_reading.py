@@ -102,6 +102,22 @@ def test_two_boxes_find_the_things_in_both(service, tmp_path):
     assert {"001-0.jpg", "004-0.jpg"} <= set(found)
 
 
+def test_examples_add_what_they_show_and_take_away_what_they_must_not(service):
+    ask = [("photo", key_of("001-1.jpg")), ("top", 4)]
+    both = service.post(f"{AT}/search", form=[*ask, ("also", key_of("004-1.jpg"))]).json
+    found = {result["id"]: result["match"] for result in both["results"]}
+    assert set(found) == {"001-0.jpg", "001-2.jpg", "004-0.jpg", "004-2.jpg"}
+    assert set(found.values()) == {"proven"}
+    assert [result["rank"] for result in both["results"]] == [1, 2, 3, 4]
+    less = names(
+        service.post(f"{AT}/search", form=[*ask, ("also", key_of("004-1.jpg")), ("without", key_of("001-0.jpg"))])
+    )
+    assert not {"001-0.jpg", "001-2.jpg"} & set(less)
+    assert {"004-0.jpg", "004-2.jpg"} <= set(less)
+    assert service.post(f"{AT}/search", form=[*ask, ("also", "none")]).status == 404
+    assert service.post(f"{AT}/search", form=[*ask, *[("without", key_of("004-1.jpg"))] * 5]).status == 400
+
+
 def test_where_leaves_only_photos_that_fit(service, photo):
     form = [("file", ("x", photo)), ("where", json.dumps({"min_side": 1000}))]
     assert service.post(f"{AT}/search", form=form).json["results"] == []

@@ -74,7 +74,8 @@ export function asker(take, forget) {
       name.replaceChildren(alt, ...(id ? [" · ", h("a", { href: href({ view: "neighbours", collection: route.collection, photo: route.photo }) }, t("ask.neighbours"))] : []));
     } catch (error) {
       local = "";
-      editor.replaceChildren(failure(error instanceof ApiError && error.status === 404 ? new ApiError(404, t("ask.gone"), t("ask.gone.text")) : error));
+      const lost = error instanceof ApiError && error.status === 404; // the list of results says what to do
+      editor.replaceChildren(lost ? h("div", { class: "gone" }, t("photo.gone.short")) : failure(error));
     }
   }
 

@@ -2,7 +2,7 @@
 
 import { ApiError, aborted } from "./api.js";
 import { announce, button, download, h } from "./dom.js";
-import { watchFiles } from "./files.js";
+import { dropZone, watchFiles } from "./files.js";
 import { asker } from "./ask.js";
 import { EMPTY, current, go } from "./route.js";
 import { csv, drawResults, ghosts, classOf } from "./results.js";
@@ -116,12 +116,13 @@ export function mount(root) {
   }
 
   function stopped() {
-    verdict.replaceChildren(h("h1", {}, t("search.cancelled")), h("div", { class: "tools" }, button("search", t("state.again"), () => void search(null))));
+    verdict.replaceChildren(h("h1", {}, t("search.cancelled")), h("div", { class: "tools" }, button("again", t("state.again"), () => void search(null))));
     if (list.querySelector(".ghost")) list.replaceChildren();
     list.removeAttribute("aria-busy");
   }
 
   function finish() {
+    performance.mark("resight-done");
     waited = 0;
     if (!found) return;
     list.removeAttribute("aria-busy");
@@ -138,6 +139,10 @@ export function mount(root) {
       return;
     }
     verdict.className = "verdict";
+    if (!file && current().query && error instanceof ApiError && error.status === 404) {
+      verdict.replaceChildren(h("h1", {}, t("ask.gone")));
+      return list.replaceChildren(h("p", { role: "alert" }, t("ask.gone.text")), h("div", { class: "foot" }, dropZone((one) => void take(one))));
+    }
     verdict.replaceChildren(h("h1", {}, t("search.failed")));
     list.replaceChildren(failure(error, () => void search(file)));
   }

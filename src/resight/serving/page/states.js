@@ -19,7 +19,7 @@ export function failure(error, again) {
   const [title, text] = explain(error);
   return h(
     "div", { class: "state error", role: "alert" }, icon("warn"), h("h2", {}, title), text && h("p", {}, text),
-    again && button("search", t("state.again"), again, { class: "primary" }),
+    again && button("again", t("state.again"), again, { class: "primary" }),
   );
 }
 

@@ -127,6 +127,7 @@ export const STRINGS = {
   "result.open": ["{name}: {match}, {facts}. Show the proof", "{name}: {match}, {facts}. Beweis zeigen"],
   "result.use": ["Search with {name}", "Mit {name} suchen"],
   "result.use.title": ["Search with this", "Hiermit suchen"],
+  "photo.gone.short": ["The photo is no longer there.", "Das Foto ist nicht mehr da."],
   "photo.gone": ["The file is gone or can no longer be read.", "Die Datei fehlt oder ist nicht mehr lesbar."],
 
   "proof.title": ["Proof", "Beweis"],

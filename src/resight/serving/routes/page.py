@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Annotated
@@ -25,43 +27,60 @@ TYPES = {
 }
 
 
+@dataclass(frozen=True)
+class PageFile:
+    """A file of the page: its `content`, the same `packed` by gzip, its media type, its ETag."""
+
+    content: bytes
+    packed: bytes
+    kind: str
+    etag: str
+
+
 @cache
-def page_files() -> dict[str, tuple[bytes, str, str]]:
-    """The files of the page by name: content, media type, ETag."""
+def page_files() -> dict[str, PageFile]:
+    """The files of the page by name."""
     folder = files("resight.serving") / "page"
     found = {}
     for file in folder.iterdir() if folder.is_dir() else ():
         kind = TYPES.get(file.name.rpartition(".")[2])
         if kind is not None and file.is_file():
             content = file.read_bytes()
-            found[file.name] = content, kind, f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+            etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+            found[file.name] = PageFile(content, gzip.compress(content, mtime=0), kind, etag)
     return found
 
 
+Known = Annotated[str | None, Header(alias="If-None-Match")]
+Encodings = Annotated[str, Header(alias="Accept-Encoding")]
+
+
 @router.get("/")
-async def index(if_none_match: Annotated[str | None, Header()] = None) -> Response:
+async def index(known: Known = None, encodings: Encodings = "") -> Response:
     """The page itself."""
-    return _file("index.html", if_none_match)
+    return _file("index.html", known, encodings)
 
 
 @router.get("/page/{file}")
-async def page_file(file: str, if_none_match: Annotated[str | None, Header()] = None) -> Response:
+async def page_file(file: str, known: Known = None, encodings: Encodings = "") -> Response:
     """A file of the page."""
-    return _file(file, if_none_match)
+    return _file(file, known, encodings)
 
 
 @router.get("/favicon.ico")
-async def favicon(if_none_match: Annotated[str | None, Header()] = None) -> Response:
+async def favicon(known: Known = None, encodings: Encodings = "") -> Response:
     """The icon of the page."""
-    known = page_files()
-    return _file("favicon.ico" if "favicon.ico" in known else "favicon.svg", if_none_match)
+    return _file("favicon.ico" if "favicon.ico" in page_files() else "favicon.svg", known, encodings)
 
 
-def _file(name: str, known: str | None) -> Response:
+def _file(name: str, known: str | None, encodings: str) -> Response:
     if name not in page_files():
         raise Refused(404, "there is no such page")
-    content, kind, etag = page_files()[name]
-    headers = {"ETag": etag, "Cache-Control": "no-cache"}
-    if known is not None and etag in known:
+    file = page_files()[name]
+    headers = {"ETag": file.etag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+    if known is not None and file.etag in known:
         return Response(status_code=304, headers=headers)
-    return Response(content, media_type=kind, headers=headers)
+    packed = any(one.strip() == "gzip" for one in encodings.split(","))
+    if packed:
+        headers["Content-Encoding"] = "gzip"
+    return Response(file.packed if packed else file.content, media_type=file.kind, headers=headers)

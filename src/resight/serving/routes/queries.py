@@ -7,17 +7,17 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from resight.serving import models
-from resight.serving.access import Reader, TheService
+from resight.serving.access import READ, Reader, TheService
 from resight.serving.queries import Upload
 from resight.serving.thumbnails import QUALITY, Size
 from resight.viz.pictures import encode_jpeg
 
-router = APIRouter(prefix="/v1/collections/{name}/queries", tags=["search"])
+router = APIRouter(prefix="/v1/collections/{name}/queries", tags=["search"], dependencies=[READ])
 Token = Annotated[str, Path(max_length=100, description="Of an earlier search.")]
 
 
 @router.get("/{token}")
-async def get_query(service: TheService, client: Reader, name: str, token: Token) -> models.QueryInfo:
+async def get_query(service: TheService, name: str, token: Token) -> models.QueryInfo:
     """The size of an uploaded photo that is still kept."""
     service.find(name)
     photo = service.uploads.find(token).photo
