@@ -74,7 +74,8 @@ class ReportQuery:
 
 @dataclass(frozen=True, eq=False)
 class ReportPage:
-    """The whole page: `summary` rows of (label, value), `figures` of (title, PNG bytes), then the queries.
+    """The whole page: `summary` rows of (label, value), `figures` of (title, PNG bytes), then the queries, then `more`
+    figures.
 
     `legend`: sentences under the summary that say what the numbers of the page mean.
     """
@@ -85,6 +86,7 @@ class ReportPage:
     figures: Sequence[tuple[str, bytes]] = ()
     queries: Sequence[ReportQuery] = ()
     legend: Sequence[str] = ()
+    more: Sequence[tuple[str, bytes]] = ()
 
 
 def render(page: ReportPage) -> str:
@@ -99,6 +101,7 @@ def render(page: ReportPage) -> str:
         _figures(page.figures),
         _contents(page.queries),
         *(_query(number, query) for number, query in enumerate(page.queries, 1)),
+        _figures(page.more),
         FOOTER,
     ]
     return document(page.title, "\n".join(part for part in parts if part))

@@ -295,3 +295,12 @@ def test_weight_of_a_demo_page_is_bounded():
     photo = encode_jpeg(Image.fromarray(noise(60, 80)).resize((240, 180)), 240)
     shown = [ReportResult(r.id, photo, r.score, r.match, picture=r.picture) for r in shown]
     assert len(render(ReportPage("t", queries=[query(shown, True)] * 25))) < 25e6
+
+
+def test_more_figures_follow_the_queries():
+    buffer = io.BytesIO()
+    Image.new("RGB", (300, 100)).save(buffer, "PNG")
+    page = render(ReportPage("t", figures=[("first", buffer.getvalue())], more=[("last", buffer.getvalue())],
+                             queries=[ReportQuery("the question", None, [])]))  # fmt: skip
+    assert page.index("<figcaption>first") < page.index("the question") < page.index("<figcaption>last")
+    assert page.count('<figure class="wide">') == 2
