@@ -141,7 +141,7 @@ def test_a_moved_file_keeps_the_features_of_all_kinds(world, network, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["gone", "bent", "other"])
-def test_without_its_reduction_nothing_can_be_asked_or_added(copy, world, damage, tmp_path):
+def test_without_its_reduction_nothing_can_be_asked_or_added(copy, world, damage):
     path = LOCAL["how"].reduction.path(copy.path)
     if damage == "gone":
         path.unlink()
@@ -150,7 +150,7 @@ def test_without_its_reduction_nothing_can_be_asked_or_added(copy, world, damage
     else:
         Reduction(np.ones((8, 24), np.float32), np.ones(8, np.float32)).save(path)
     collection = open_collection(copy.path)
-    with pytest.raises(CollectionError, match="how_reduction.safetensors"):
+    with pytest.raises(CollectionError, match=r"how_reduction\.safetensors"):
         collection.add([world.photos.folder])
     assert groups_found(collection, world) == 1  # stored photos can still be asked for
 
