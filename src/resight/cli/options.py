@@ -79,7 +79,8 @@ Neighbours = Annotated[int, typer.Option("--k", metavar="N", help="Number of nei
 Backbone = Annotated[
     Path | None,
     typer.Option(
-        metavar="PLACE", help="Network of the features: an ONNX file; of a global descriptor, a Hugging Face folder, too."
+        metavar="PLACE",
+        help="Network of the features: an ONNX file; of a global descriptor, a Hugging Face folder, too.",
     ),
 ]
 Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="Published checkpoint of the features.")]
