@@ -34,7 +34,8 @@ def label(
     network = collection.snapshot.network
     if network is None:
         raise UsageError(
-            f"{collection.path} has no network by which labels are followed: index the photos with recipe gem or hybrid"
+            f"{collection.path} has no network by which labels are followed: index the photos with a recipe that "
+            "keeps a vector"
         )
     if verified and collection.snapshot.verifier is None:
         raise UsageError(f"{collection.path} keeps no local features to verify: index it with recipe hybrid")
