@@ -15,7 +15,7 @@ from resight.features.local.encoders import MODEL_FILES, find_kind, kind_key
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.search import Describe
 from resight.recipes import graph, learned
-from resight.recipes.local import classic, found_and_proven, hybrid, usual_weights
+from resight.recipes.local import classic, found_and_proven, hybrid, reranked, usual_weights
 from resight.recipes.options import check_options, check_values, options_of
 from resight.recipes.resources import Resources
 from resight.recipes.settings import GlobalSettings, IndexSettings, LocalSettings, pooling
@@ -28,9 +28,9 @@ class Recipe:
     """`build`: resources, allowed rows and options to a pipeline. `features`: the kinds of local features, and
     `vector`: the settings of the global descriptor, that photos are indexed with unless they are told otherwise;
     neither for a recipe that searches what others indexed. `backbone`: any network will do. `published`: the name of a
-    trained network whose weights can be given. `descriptors`: it searches by global descriptors. `others`: it needs
-    more than these, so that a file of descriptors is not enough. `alone`: of several kinds of local features one finds,
-    the others prove.
+    trained network whose weights can be given, `network` its recipe where that is another. `descriptors`: it searches
+    by global descriptors. `others`: it needs more than these, so that a file of descriptors is not enough. `alone`: of
+    several kinds of local features one finds, the others prove.
     """
 
     build: Callable[..., Pipeline]
@@ -41,6 +41,7 @@ class Recipe:
     descriptors: bool = True
     others: bool = True
     alone: bool = False
+    network: str = ""
 
     @property
     def indexes(self) -> bool:
@@ -61,6 +62,7 @@ RECIPES: Mapping[str, Recipe] = {
     "ap-gem": Recipe(vectors, vector=GlobalSettings(), backbone=False, published=True),
     "solar": Recipe(vectors, vector=GlobalSettings(), backbone=False, published=True),
     "delg": Recipe(vectors, vector=GlobalSettings(), backbone=False, published=True),
+    "delg-reranked": Recipe(reranked, ("delg",), GlobalSettings(), backbone=False, published=True, network="delg"),
     "frozen": Recipe(vectors, vector=GlobalSettings(pool="class-token")),
     "hybrid": Recipe(hybrid, ("rootsift",), GlobalSettings(scales=(1.0, math.sqrt(2)), whiten="zca")),
     "alpha-expansion": _of_descriptors(graph.alpha_expansion),
@@ -229,7 +231,7 @@ def open_descriptor(name: str, settings: GlobalSettings) -> GlobalDescriptor:
 
         return load_descriptor(
             settings.weights,
-            recipe=name if recipe.published else None,
+            recipe=(recipe.network or name) if recipe.published else None,
             scales=settings.scales or None,
             max_side=settings.max_side,
         )
