@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from resight.collection.collection import Collection
+from resight.collection.info import memory_note
 from resight.errors import ImageError, UsageError
 from resight.evaluation.benchmark import Benchmark, BenchmarkQuery, refuse_names, with_distractors
 from resight.evaluation.experiment import Run, System, Task, prefixes
@@ -108,7 +109,7 @@ def _prepare_collection(run: Run, photos: Photos, cache: Path, progress: Progres
     collection = cached_collection(cache, photos.benchmark, photos.images, run.recipe, indexing, progress)
     rows, unreadable = _rows(collection, photos)
     task = Task(photos.benchmark, _queries(collection, photos, rows), rows)
-    notes = _unreadable_note(photos.benchmark, unreadable)
+    notes = (*_unreadable_note(photos.benchmark, unreadable), memory_note(collection.snapshot))
     return Prepared(task, prefixes(collection.snapshot.pipeline(None, None, searching).stages), notes)
 
 
