@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/local_features.py PHOTOS hessian-affine aliked:weights=aliked-n16.pth
 
-PHOTOS holds a folder for each thing. For every kind: seconds per photo and their ratio to RootSIFT; of all pairs of views of one
-thing how many geometry proves, and their inliers; and pairs of views of two things that it proves, which should be none.
+PHOTOS holds a folder for each thing. For every kind: seconds per photo and their ratio to RootSIFT; of all pairs of
+views of one thing how many geometry proves, and their inliers; and pairs of views of two things that it proves, which
+should be none.
 """
 
 from __future__ import annotations
