@@ -17,7 +17,7 @@ from resight.features.local.encoders import MODEL_FILES, find_kind, kind_key
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.search import Describe
 from resight.recipes import graph, learned, regions
-from resight.recipes.local import classic, found_and_proven, hybrid, usual_weights
+from resight.recipes.local import classic, found_and_proven, hybrid, reranked, usual_weights
 from resight.recipes.options import check_options, check_values, options_of
 from resight.recipes.resources import Resources
 from resight.recipes.settings import GlobalSettings, IndexSettings, LocalSettings, pooling
@@ -30,9 +30,9 @@ class Recipe:
     """`build`: resources, allowed rows and options to a pipeline. `features`: the kinds of local features, and
     `vector`: the settings of the global descriptor, that photos are indexed with unless they are told otherwise;
     neither for a recipe that searches what others indexed. `backbone`: any network will do. `published`: the name of a
-    trained network whose weights can be given. `descriptors`: it searches by global descriptors. `alone`: of several
-    kinds of local features one finds, the others prove. `needs`: what of `resight.recipes.resources.Resources` it
-    cannot do without.
+    trained network whose weights can be given, `network` its recipe where that is another. `descriptors`: it searches
+    by global descriptors. `alone`: of several kinds of local features one finds, the others prove. `needs`: what of
+    `resight.recipes.resources.Resources` it cannot do without.
     """
 
     build: Callable[..., Pipeline]
@@ -42,6 +42,7 @@ class Recipe:
     published: bool = False
     descriptors: bool = True
     alone: bool = False
+    network: str = ""
     needs: tuple[str, ...] = ("database",)
 
     @property
@@ -93,6 +94,15 @@ RECIPES: Mapping[str, Recipe] = {
         ("rootsift",),
         GlobalSettings(scales=(1.0, math.sqrt(2)), whiten="zca"),
         needs=("index", "verifier", "database"),
+    ),
+    "delg-reranked": Recipe(
+        reranked,
+        ("delg",),
+        GlobalSettings(),
+        backbone=False,
+        published=True,
+        network="delg",
+        needs=("verifier", "database"),
     ),
     "alpha-expansion": _of_descriptors(graph.alpha_expansion),
     "verified-expansion": _of_descriptors(graph.verified_expansion, "verifier"),
@@ -271,7 +281,7 @@ def open_descriptor(name: str, settings: GlobalSettings) -> Describer:
     if settings.backbone and not recipe.backbone:
         raise UsageError(f"recipe {name} is a trained network, not a backbone: give its checkpoint with --weights")
     if settings.weights:
-        first = _published(settings.weights, settings, name if recipe.published else None)
+        first = _published(settings.weights, settings, (recipe.network or name) if recipe.published else None)
     else:
         first = _pooled(settings.backbone, settings)
     if not settings.second:

@@ -7,6 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from delg_factory import write_delg
 from onnx_factory import STRIDE, write_network
 from resight.errors import UsageError
 from resight.features.local.delf import choose
@@ -51,31 +52,7 @@ def head(path, channels=12, hidden=8):
 
 @pytest.fixture(scope="module")
 def checkpoint(folder):
-    """As DELG-PyTorch writes it: pycls layers, and the attention as localmodel.*"""
-    torch.manual_seed(0)
-    state = {f"globalmodel.{name}": tensor for name, tensor in pycls(ResNet("resnet50", "C5", width=4)).items()}
-    state |= {f"localmodel.{name}": tensor for name, tensor in LocalAttention(64, 8).state_dict().items()}
-    path = folder / "delg.pyth"
-    torch.save({"model_state": state}, path)
-    return str(path)
-
-
-def pycls(trunk):
-    """The weights of a ResNet under the names of pycls."""
-    names = {"conv": "", "bn": "_bn"}
-    state = {}
-    for name, tensor in trunk.state_dict().items():
-        parts = name.split(".")
-        if parts[0] in ("conv1", "bn1"):
-            state[f"stem.{'conv' if parts[0] == 'conv1' else 'bn'}.{parts[1]}"] = tensor
-            continue
-        start = f"s{parts[0][-1]}.b{int(parts[1]) + 1}"
-        if parts[2] == "downsample":
-            state[f"{start}.{'proj' if parts[3] == '0' else 'bn'}.{parts[4]}"] = tensor
-        else:
-            kind, place = parts[2][:-1], "abc"[int(parts[2][-1]) - 1]
-            state[f"{start}.f.{place}{names[kind]}.{parts[3]}"] = tensor
-    return state
+    return write_delg(folder / "delg.pyth")
 
 
 def test_delf_is_its_formula_at_every_scale(network, folder):
