@@ -10,7 +10,9 @@ import numpy as np
 from resight.artifacts import files
 from resight.errors import CollectionError, StampMismatch
 from resight.features.local.packed import unpack, unpack_compact
+from resight.features.local.regions import Regional, members
 from resight.index.asmk import Asmk, Codebook
+from resight.index.regional import aggregate_regions
 from resight.progress import Progress, silent
 from resight.ranking.confidence import CHANGE, UNKNOWN, Bonus, Confidence, calibrate
 from resight.ranking.search import stack
@@ -87,7 +89,7 @@ def follow_inverted_file(
     if relearn or len(gone) + len(new) > CHANGE * (len(index) + len(new) - len(gone)):
         # Before the index changes on disk: a run that is killed must not leave the old calibration beside it.
         files.remove(writer, own.confidence)
-    _follow(writer, settings.key, index, tables, gone, new, progress)
+    _follow(writer, settings, index, tables, gone, new, progress)
     if len(gone) or len(new) or not own.inverted_file.exists(tables.folder):
         index.save(files.place(writer, own.inverted_file))
     confidence = files.usable(own.confidence, tables.folder, read_confidence)
@@ -207,6 +209,22 @@ def _sample(tables: Tables, key: str, size: int, progress: Progress) -> Float32:
     return np.concatenate([part for part in parts if len(part)])
 
 
+def _add(index: Asmk, settings: LocalSettings, tables: Tables, rows: Int64) -> None:
+    features = features_of(tables, rows, settings.key)
+    if not isinstance(settings.encoding, Regional):
+        images, descriptors = stack(tuple(features), index.codebook.dim)
+        index.add(rows[images], descriptors)
+        return
+    photos = tables.find("row", rows.tolist(), ["row", "id", "width", "height"]).to_pydict()
+    size = {
+        row: place for *place, row in zip(photos["id"], photos["width"], photos["height"], photos["row"], strict=True)
+    }
+    regions = [settings.encoding.regions(*size[row]) for row in rows.tolist()]
+    inside = [members(image.xy, boxes) for image, boxes in zip(features, regions, strict=True)]
+    rows_of = [image.descriptors for image in features]
+    index.add_aggregated(aggregate_regions(index.codebook, rows, rows_of, inside, index.kernel.binary))
+
+
 def _current_index(folder: Path, codebook: Codebook, settings: LocalSettings) -> Asmk:
     """The inverted file over `codebook`, an empty one when there is none that fits."""
     stored = files.usable(files.LOCAL[settings.key].inverted_file, folder, lambda path: Asmk.load(path, codebook))
@@ -214,14 +232,16 @@ def _current_index(folder: Path, codebook: Codebook, settings: LocalSettings) ->
     return stored if stored is not None and stored.kernel == empty.kernel else empty
 
 
-def _follow(writer: Writer, key: str, index: Asmk, tables: Tables, gone: Int64, new: Int64, progress: Progress) -> None:
+def _follow(
+    writer: Writer, settings: LocalSettings, index: Asmk, tables: Tables, gone: Int64, new: Int64, progress: Progress
+) -> None:
     """Remove rows `gone` and add rows `new`."""
+    key = settings.key
     if len(gone):
         index.remove(gone)
     for start in range(0, len(new), BLOCK):
         block = new[start : start + BLOCK]
-        images, descriptors = stack(tuple(features_of(tables, block, key)), index.codebook.dim)
-        index.add(block[images], descriptors)
+        _add(index, settings, tables, block)
         if (start + BLOCK) % SAVE_EVERY == 0:
             index.save(files.place(writer, files.LOCAL[key].inverted_file))
         progress("indexing", min(start + BLOCK, len(new)), len(new))

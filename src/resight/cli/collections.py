@@ -121,8 +121,9 @@ def codebook(
     json: options.Json = False,
 ) -> None:
     """Write the visual words of a collection to a file, for index --codebook of other collections."""
-    collection = options.opened(name)
-    found = collection.codebook(features)
+    from resight.collection.codebooks import codebook_of
+
+    found = codebook_of(options.opened(name).snapshot, features)
     found.save(out)
     if json:
         console.print_json({"words": len(found), "dim": found.dim, "file": str(out)})

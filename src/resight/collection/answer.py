@@ -132,8 +132,10 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Info:
-    """What a collection holds. Sizes in bytes; `missing`: photos whose file is gone from the disk. `vectors` global
-    descriptors of `dim` dimensions; `whitening`: how they are whitened.
+    """What a collection holds. Sizes in bytes; `missing`: photos whose file is gone from the disk. `features`, `words`
+    and `index_bytes` of all `kinds` of local features together, of which each has its own. `vectors` global descriptors
+    of `dim` dimensions; `whitening`: how they are whitened. `memory_per_million` and `disk_per_million`: bytes of the
+    indexes that searches hold, and of all files, for a million photos like these.
     """
 
     path: str
@@ -153,3 +155,6 @@ class Info:
     vectors: int = 0
     dim: int = 0
     whitening: str = "none"
+    kinds: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    memory_per_million: float = 0.0
+    disk_per_million: float = 0.0

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resight.collection.answer import Answer, Explanation, Info, MatchRule, Query
-from resight.collection.codebooks import codebook_of, given_codebooks
 from resight.collection.info import info_of
 from resight.collection.ingest import Report, ingest
 from resight.collection.query import identical_first, judge, read_query
-from resight.collection.reductions import learn_reductions
 from resight.collection.snapshot import Snapshot
-from resight.collection.update import begin, bring_up_to_date
+from resight.collection.update import begin, bring_up_to_date, prepare
 from resight.errors import UsageError
 from resight.images.scan import Scan, scan
 from resight.progress import Progress, silent
@@ -70,9 +68,8 @@ class Collection:
         found = paths if isinstance(paths, Scan) else scan(paths)
         with writing(self.path, "add") as writer:
             _ = self.snapshot.network, self.snapshot.encoders  # before any work: they must be those that made it
-            given = given_codebooks(self.snapshot, codebooks or {})
-            begin(writer)
-            self.snapshot = learn_reductions(writer, self.snapshot, found, jobs=jobs, progress=progress)
+            given = begin(writer, self.snapshot, codebooks)
+            self.snapshot = prepare(writer, self.snapshot, found, jobs=jobs, progress=progress)
             report = ingest(writer, found, self.settings, self.snapshot.encoders, jobs=jobs, progress=progress)
             report.notes += self.update(writer, codebooks=given, progress=progress)
         return report
@@ -90,7 +87,7 @@ class Collection:
             rows = [row for row in known.values() if row is not None]
         gone = np.unique(np.array(rows, np.int64))
         with writing(self.path, "remove") as writer:
-            begin(writer)
+            begin(writer, self.snapshot)
             writer.remove_rows(gone)
             self.update(writer, progress=progress)
         return len(gone)
@@ -106,12 +103,8 @@ class Collection:
                 f"{self.path} has no codebook: recipe {self.snapshot.stamp.recipe} keeps no local features"
             )
         with writing(self.path, "relearn") as writer:
-            begin(writer)
+            begin(writer, self.snapshot)
             self.update(writer, relearn=True, progress=progress)
-
-    def codebook(self, features: str | None = None) -> Codebook:
-        """The visual words of one kind of local features; raises as `resight.collection.codebooks.codebook_of` does."""
-        return codebook_of(self.snapshot, features)
 
     def update(self, writer: Writer, *, progress: Progress = silent, **how: Any) -> list[str]:
         """Bring every artifact up to the tables, and this object with it; `how`: as for

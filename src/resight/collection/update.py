@@ -11,9 +11,12 @@ from resight.artifacts.descriptors import Descriptors, follow_descriptors
 from resight.artifacts.inverted_file import InvertedFile, features_of, follow_inverted_file, make_verifier
 from resight.artifacts.neighbours import follow_graphs
 from resight.artifacts.vlad import follow_vlad
+from resight.collection.codebooks import given_codebooks
+from resight.collection.reductions import learn_reductions
 from resight.collection.snapshot import DESCRIPTOR, Snapshot
 from resight.errors import CollectionError
 from resight.features.whitening import Whitening
+from resight.images.scan import Scan
 from resight.index.asmk import Codebook
 from resight.progress import Progress, silent
 from resight.ranking.confidence import Bonus
@@ -25,11 +28,19 @@ from resight.store.writer import Writer
 from resight.types import Float32, Int64
 
 
-def begin(writer: Writer) -> None:
+def begin(writer: Writer, snapshot: Snapshot, codebooks: Mapping[str, Codebook] | None = None) -> dict[str, Codebook]:
     """Note that the tables are about to change, before they do: until `bring_up_to_date` has come to its end, every
-    reader knows that a run was stopped, wherever it was.
+    reader knows that a run was stopped, wherever it was. Gives `codebooks` by key, checked (`given_codebooks`).
     """
+    given = given_codebooks(snapshot, codebooks or {})
     files.write_json(writer, files.UNFINISHED, {})
+    return given
+
+
+def prepare(writer: Writer, snapshot: Snapshot, scan: Scan, *, jobs: int = 0, progress: Progress = silent) -> Snapshot:
+    """The snapshot with all that describing the photos of `scan` needs; what is missing is learnt from them
+    (`learn_reductions`)."""
+    return learn_reductions(writer, snapshot, scan, jobs=jobs, progress=progress)
 
 
 def bring_up_to_date(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from resight.collection.collection import Collection
+from resight.collection.info import memory_note
 from resight.collection.regions import describe_regions
 from resight.errors import ImageError, UsageError
 from resight.evaluation.benchmark import Benchmark, BenchmarkQuery, refuse_names, with_distractors
@@ -121,7 +122,7 @@ def _prepare_collection(run: Run, photos: Photos, cache: Path, progress: Progres
     collection = cached_collection(cache, photos.benchmark, photos.images, _indexed_with(run), indexing, progress)
     rows, unreadable = _rows(collection, photos)
     task = Task(photos.benchmark, _queries(collection, photos, rows), rows)
-    notes = _unreadable_note(photos.benchmark, unreadable)
+    notes = (*_unreadable_note(photos.benchmark, unreadable), memory_note(collection.snapshot))
     if RECIPES[run.recipe].regions:
         describe_regions(collection, progress=progress)
     progress("preparing the search", 0, 1)

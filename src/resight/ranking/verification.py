@@ -70,6 +70,7 @@ class Verifier:
                 threshold=self.threshold,
                 min_inliers=self.min_inliers,
                 ratio=self.ratio,
+                coarse=self.coarse,
                 jobs=self.jobs,
             )
             known.update(zip(missing.tolist(), found, strict=True))

@@ -16,7 +16,7 @@ from resight.features.local.encoders import MODEL_FILES, find_kind, kind_key
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.search import Describe
 from resight.recipes import graph, learned, regions
-from resight.recipes.local import classic, found_and_proven, hybrid, usual_weights
+from resight.recipes.local import classic, found_and_proven, hybrid, reranked, usual_weights
 from resight.recipes.options import check_options, check_values, options_of
 from resight.recipes.resources import Resources
 from resight.recipes.settings import GlobalSettings, IndexSettings, LocalSettings, pooling
@@ -29,10 +29,11 @@ class Recipe:
     """`build`: resources, allowed rows and options to a pipeline. `features`: the kinds of local features, and
     `vector`: the settings of the global descriptor, that photos are indexed with unless they are told otherwise;
     neither for a recipe that searches what others indexed. `backbone`: any network will do. `published`: the name of a
-    trained network whose weights can be given. `descriptors`: it searches by global descriptors. `others`: it needs
-    more than these, so that a file of descriptors is not enough. `alone`: of several kinds of local features one finds,
-    the others prove. `verifies`: it needs local features beside global descriptors. `taught`: it searches with what was
-    fitted to a collection by hand. `regions`: with regions of activation maps.
+    trained network whose weights can be given, `network` its recipe where that is another. `descriptors`: it searches
+    by global descriptors. `others`: it needs more than these, so that a file of descriptors is not enough. `alone`: of
+    several kinds of local features one finds, the others prove. `verifies`: it needs local features beside global
+    descriptors. `taught`: it searches with what was fitted to a collection by hand. `regions`: with regions of
+    activation maps.
     """
 
     build: Callable[..., Pipeline]
@@ -46,6 +47,7 @@ class Recipe:
     taught: bool = False
     regions: bool = False
     alone: bool = False
+    network: str = ""
 
     @property
     def indexes(self) -> bool:
@@ -78,6 +80,7 @@ RECIPES: Mapping[str, Recipe] = {
     "ap-gem": Recipe(vectors, vector=GlobalSettings(), backbone=False, published=True),
     "solar": Recipe(vectors, vector=GlobalSettings(), backbone=False, published=True),
     "delg": Recipe(vectors, vector=GlobalSettings(), backbone=False, published=True),
+    "delg-reranked": Recipe(reranked, ("delg",), GlobalSettings(), backbone=False, published=True, network="delg"),
     "frozen": Recipe(vectors, vector=GlobalSettings(pool="class-token")),
     "hybrid": Recipe(hybrid, ("rootsift",), GlobalSettings(scales=(1.0, math.sqrt(2)), whiten="zca")),
     "alpha-expansion": _of_descriptors(graph.alpha_expansion),
@@ -150,7 +153,7 @@ def indexed_with(name: str) -> str:
     if recipe.indexes:
         return name
     kept = ((known, RECIPES[known]) for known in INDEXING)
-    return next(known for known, one in kept if one.vector and bool(one.features) == recipe.verifies)
+    return next(n for n, one in kept if one.vector and one.backbone and bool(one.features) == recipe.verifies)
 
 
 def check_recipe(name: str, options: Mapping[str, Any]) -> None:
@@ -257,7 +260,7 @@ def open_descriptor(name: str, settings: GlobalSettings) -> Describer:
     if settings.backbone and not recipe.backbone:
         raise UsageError(f"recipe {name} is a trained network, not a backbone: give its checkpoint with --weights")
     if settings.weights:
-        first = _published(settings.weights, settings, name if recipe.published else None)
+        first = _published(settings.weights, settings, (recipe.network or name) if recipe.published else None)
     else:
         first = _pooled(settings.backbone, settings)
     if not settings.second:

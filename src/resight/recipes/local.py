@@ -14,6 +14,7 @@ import numpy as np
 from resight.errors import UsageError
 from resight.ranking.confidence import UNKNOWN
 from resight.ranking.hamming import HammingExpansion
+from resight.ranking.nearest_rerank import NearestRerank
 from resight.ranking.pipeline import Composable, Fusion, Pipeline
 from resight.ranking.search import AsmkSearch, GlobalSearch, SearchAgain, Standardise
 from resight.ranking.verification import VERIFIED, SpatialRerank, Verifier
@@ -62,6 +63,24 @@ def found_and_proven(
     """
     usual = usual_weights(resources.kinds, alone=True)
     return _local(resources, allowed, usual, weights, verify, sources, expand, strict)
+
+
+def reranked(
+    resources: Resources,
+    allowed: Int64 | None = None,
+    *,
+    verify: int = VERIFIED,
+    distance: float = 0.9,
+    threshold: float = 20.0,
+) -> Pipeline:
+    """As DELG's authors search: nearest neighbours of the global descriptor, the first `verify` of them ordered by the
+    inliers of an affine transform between local features. `distance`: of descriptors, beyond which features do not
+    match; `threshold`: pixels by which an inlier may be off. `allowed`: rows that may be returned.
+    """
+    check_verify(verify)
+    search = GlobalSearch(need_database(resources).index, resources.vector_confidence, allowed)
+    features = need_kind(resources, "").features
+    return search >> NearestRerank(features, verify, distance, threshold)
 
 
 def hybrid(

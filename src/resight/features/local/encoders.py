@@ -15,7 +15,10 @@ from typing import Any, Protocol, cast
 from resight.errors import UsageError
 from resight.types import Encoder
 
-MODEL_FILES = ("backbone", "weights", "second", "reduction", "context")  # settings that name a file
+# Settings that name a file
+MODEL_FILES = (
+    "backbone", "weights", "second", "reduction", "context", "head", "boxes", "affine", "orientation", "keynet"
+)  # fmt: skip
 SIFT_WORDS = 12.0  # visual words per square root of the number of descriptors, for many different small patches
 MAP_WORDS = 3.0  # for cells of deep maps, of which there are fewer kinds: 1024 to 2048 words for 500 photos
 
@@ -50,6 +53,15 @@ ENCODERS: Mapping[str, Kind] = {
     "rootsift": Kind("rootsift", "RootSift"),
     "how": Kind("how_encoder", "HowSettings", MAP_WORDS, cell=16, network=True),
     "fire": Kind("fire_encoder", "FireSettings", MAP_WORDS, cell=32, network=True),
+    "delf": Kind("delf_encoder", "DelfSettings", MAP_WORDS, cell=16, network=True),
+    "delf-r": Kind("delf_encoder", "RegionalDelfSettings", MAP_WORDS, cell=16, network=True),
+    "delg": Kind("delf_encoder", "DelgSettings", MAP_WORDS, cell=16, network=True),
+    "aliked": Kind("aliked", "AlikedSettings", network=True),
+    "disk": Kind("disk", "DiskSettings", network=True),
+    "hessian-affine": Kind("hessian_affine", "HessianAffine"),
+    "hessian-hardnet": Kind("hardnet", "HessianHardNet", network=True),
+    "sift-hardnet": Kind("hardnet", "SiftHardNet", network=True),
+    "keynet-hardnet": Kind("hardnet", "KeyNetHardNet", network=True),
 }
 
 
