@@ -76,3 +76,19 @@ def test_landmark_folders_are_classes() -> None:
     sizes = {name: sum(image.startswith(f"{name}/") for image in benchmark.images) for name in ("et", "kermit")}
     assert sizes == {"et": 9, "kermit": 11}
     assert {len(judged["ok"]) for judged in benchmark.judgements} == {9 - 1, 10 - 1, 11 - 1, 29 - 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "images", "judged"),
+    [
+        ("roxford845", "oxford845", 775, {"easy": 3024, "hard": 2212, "junk": 790}),
+        ("oxford845", "oxford845", 845, {"ok": 2840, "junk": 1495}),
+        ("smvs", "smvs", 191, {"ok": 191, "junk": 0}),
+        ("ukbench", "ukbench140", 140, {"ok": 560, "junk": 0}),
+    ],
+)
+def test_parts_of_sets_with_photos(name: str, folder: str, images: int, judged: dict[str, int]) -> None:
+    benchmark = open_benchmark(f"{name}:{need(folder)}")
+    assert len(benchmark.images) == images
+    assert {label: sum(len(j[label]) for j in benchmark.judgements) for label in judged} == judged
+    assert find_images(benchmark, need(folder)).missing == ()

@@ -6,6 +6,7 @@ An artifact is written through the collection's `Writer`, so that it cannot happ
 from __future__ import annotations
 
 import json
+import logging
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from resight.store.block_log import check_blocks
 from resight.store.folder import DERIVED, derived_path, faults, write_atomic
 from resight.store.tensor_file import check_tensors
 from resight.store.writer import Writer
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 DAMAGED = ".damaged"  # ending of what a repair sets aside
@@ -148,6 +151,7 @@ def read(artifact: Artifact, folder: Path, load: Callable[[Path], T]) -> T | Non
     """
     if not artifact.exists(folder):
         return None
+    _log.info("reading the %s of %s", artifact.holds, folder)
     try:
         return load(artifact.path(folder))
     except CollectionError as error:

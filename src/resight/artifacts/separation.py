@@ -16,6 +16,7 @@ import numpy as np
 from resight.artifacts import files
 from resight.artifacts.descriptors import Descriptors
 from resight.errors import ArrayError, StampMismatch
+from resight.extras import needed
 from resight.graph.knn_graph import neighbours
 from resight.ranking.confidence import Confidence, calibrate_vectors
 from resight.ranking.pipeline import Pipeline
@@ -117,7 +118,8 @@ def load_separated(folder: Path, descriptors: Descriptors) -> Separated | None:
     """
     if not files.SEPARATED.exists(folder):
         return None
-    from resight.training.separation.files import load_separation
+    with needed("searching separated descriptors"):
+        from resight.training.separation.files import load_separation
 
     stored_model = files.read(files.SEPARATION, folder, load_separation)
     if stored_model is None:

@@ -278,9 +278,10 @@ def _write_groups(
 
 def _scan(photos: list[str], hidden: bool) -> Scan:
     """The photos that are there; refuses to go on when there is none."""
+    from resight.exchange.photo_sources import listed_photos
     from resight.images.scan import scan
 
-    found = scan(photos, hidden=hidden)
+    found = scan(listed_photos(photos), hidden=hidden)
     if not found.photos and not found.problems:
         where = ", ".join(photos[:3]) + (", ..." if len(photos) > 3 else "")
         raise ResightError(f"there are no photos in {where}: give a folder that holds some, or the photos themselves")

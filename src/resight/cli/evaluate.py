@@ -53,6 +53,12 @@ def evaluate(
         str | None,
         typer.Option(metavar="FILE", help="Descriptors of the queries, when they are in a file of their own."),
     ] = None,
+    lists: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Ranked lists of another tool, lines of query and image, which are scored as they are."
+        ),
+    ] = None,
     blend: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Further descriptors of all: they stand side by side with the first."),
@@ -78,11 +84,11 @@ def evaluate(
     cache: options.Cache = None,
     json: options.Json = False,
 ) -> None:
-    """Score a recipe, or a file of descriptors, on a benchmark."""
+    """Score a recipe, a file of descriptors, or ranked lists on a benchmark."""
     with console.waiting(console.first_word(f"opening {benchmark}"), json):
         from resight.evaluation.evaluate import RECIPES
         from resight.evaluation.evaluate import evaluate as run_evaluation
-        from resight.evaluation.experiment import Run
+        from resight.evaluation.experiment import LISTS, Run
         from resight.evaluation.results import compare_evaluations, read_evaluation
         from resight.evaluation.submission import write_submission
         from resight.recipes.catalogue import DEFAULT
@@ -92,13 +98,14 @@ def evaluate(
     run = Run(
         benchmark=name,
         path=place,
-        recipe=options.checked_recipe(recipe, RECIPES) or (DEFAULT if features is None else "search"),
+        recipe=options.checked_recipe(recipe, RECIPES) or (LISTS if lists else "search" if features else DEFAULT),
         settings={**options.settings(set_), **options.given(backbone=backbone, weights=weights, second=second)},
         index=index,
         photos=photos,
         features=features,
         query_features=query_features,
         blend=blend,
+        lists=lists,
         distractors=distractors,
         uncropped=uncropped,
         stages=stages,
@@ -161,14 +168,25 @@ def _print_scores(evaluation: Evaluation) -> None:
     columns += [*(f"mP@{k}{_of(scores, level)}" for level, _, k in at), "ms a query"]
     rows = []
     for result in evaluation.results:
-        means = [f"{scaled(one):.1f}" for one in result.scores.values()]
+        means = [f"{scaled(one):.{_digits(one)}f}" for one in result.scores.values()]
         means += [console.percent(result.scores[level].mp_at[i]) for level, i, _ in at]
         rows.append((result.system, *means, milliseconds(result, len(evaluation.queries))))
     console.print_table(f"{run.recipe} on {run.benchmark}", columns, rows)
 
 
 def _print_notes(evaluation: Evaluation, comparisons: Mapping[str, Comparison]) -> None:
+    from resight.evaluation.results import SEED, spread
+    from resight.evaluation.significance import interval
+
     scores = evaluation.final.scores
+    for level, one in scores.items():
+        if one.empty < len(one):
+            between = " and ".join(f"{value:.{_digits(one)}f}" for value in spread(one))
+            console.say(f"{_metric(one)}{_of(scores, level)}: 95 % between {between} over the queries")
+            if one.at == (1,):
+                low, high = interval(one.p_at[:, 0], seed=SEED)
+                between = f"{console.percent(low)} and {console.percent(high)}"
+                console.say(f"mP@1{_of(scores, level)}: 95 % between {between}")
     console.say(f"protocol: {evaluation.protocol}")
     console.say(
         f"{evaluation.images} images, {len(evaluation.queries)} queries; features in {evaluation.seconds:.1f} s"
@@ -185,6 +203,11 @@ def _print_notes(evaluation: Evaluation, comparisons: Mapping[str, Comparison]) 
             f"{level}: {unit * c.difference:+.1f} against the earlier result, 95 % between {low:+.1f} and {high:+.1f}, "
             f"p = {c.p_value:.3g} ({c.queries} queries)"
         )
+
+
+def _digits(scores: Scores) -> int:
+    """Decimals that are worth printing: N-S scores are near 4, AP is in percent."""
+    return 2 if scores.metric == "N-S" else 1
 
 
 def _metric(scores: Scores) -> str:

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 LONGEST_VALUE = 2000  # characters of a value of --set
 
 Name = Annotated[str, typer.Argument(metavar="NAME.resight", help="The folder of the collection.")]
-Photos = Annotated[list[str], typer.Argument(help="Files and folders of photos; folders are read recursively.")]
+Photos = Annotated[
+    list[str],
+    typer.Argument(
+        help="Files and folders of photos; folders are read recursively. FiftyOne's samples.json stands for its photos."
+    ),
+]
 Image = Annotated[str, typer.Argument(help="The query: the path of a photo, or the id of an indexed one.")]
 File = Annotated[Path, typer.Argument(metavar="FILE")]
 

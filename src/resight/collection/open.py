@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +16,8 @@ from resight.store.stamp import check_stamp, new_stamp, read_stamp, write_stamp
 from resight.store.tables import create, open_tables
 from resight.store.writer import writing
 
+_log = logging.getLogger(__name__)
+
 
 def open_collection(path: str | os.PathLike[str]) -> Collection:
     """Open the collection at `path`. Raises `CollectionNotFound`, `StampMismatch` or `CollectionError` (damaged)."""
@@ -24,6 +27,7 @@ def open_collection(path: str | os.PathLike[str]) -> Collection:
         _ = collection.settings
     except UsageError as error:
         raise StampMismatch(f"{tables.folder} was made by another resight, upgrade this one: {error}") from error
+    _log.info("opened %s: recipe %s, %d photos", tables.folder, stamp.recipe, len(tables))
     return collection
 
 

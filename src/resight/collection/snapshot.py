@@ -54,6 +54,7 @@ from resight.store.tables import Tables
 from resight.types import Encoder, Float32, Int64, KnnGraph, LocalFeatures, Queries
 
 DESCRIPTOR, LOCAL = "descriptor", "local"  # names of the network and the encoder in the stamp's models
+IMPORTED = "imported from "  # what stands before the source in place of the encoder's fingerprint
 
 
 def local_model(key: str) -> str:
@@ -108,6 +109,11 @@ class Snapshot:
 
         Raises `StampMismatch` when one gives other features than those that the collection was made with.
         """
+        if self.imported:
+            raise StampMismatch(
+                f"{self.path} holds local features {self.stamp.models[LOCAL]}, which resight cannot extract from other "
+                "photos: search by the ids of its own"
+            )
         return {kind.key: self._encoder(kind) for kind in self.settings.kinds}
 
     def _encoder(self, kind: LocalSettings) -> Encoder:
@@ -122,6 +128,11 @@ class Snapshot:
         if learnt is None or not isinstance(encoder, Reducible):
             return encoder
         return encoder.reduced(load_reduction(self.path, kind.key, learnt))
+
+    @property
+    def imported(self) -> bool:
+        """Whether another tool extracted the local features."""
+        return self.stamp.models.get(LOCAL, "").startswith(IMPORTED)
 
     # What recipes work on (`resight.recipes.resources.Resources`)
 
@@ -280,8 +291,9 @@ class Snapshot:
 
     # Searching
 
-    def pipeline(self, where: str | None, recipe: str | None, options: Mapping[str, Any]) -> Pipeline:
-        """The stages of a recipe, the collection's own when it is None, over the photos that fit `where`.
+    def pipeline(self, where: str | Int64 | None, recipe: str | None, options: Mapping[str, Any]) -> Pipeline:
+        """The stages of a recipe, the collection's own when it is None, over the photos that fit `where`: an SQL
+        condition on table `images`, or their rows (n,) int64 ascending.
 
         Raises `CollectionError` when nothing has been indexed yet, `UsageError` for a recipe or option that there is
         not, a value of the wrong kind, or a recipe that needs what the collection lacks.
@@ -289,7 +301,7 @@ class Snapshot:
         name = self.stamp.recipe if recipe is None else recipe
         check_recipe(name, options)
         self._require_photos()
-        allowed = None if where is None else self.rows_where(where)
+        allowed = self.rows_where(where) if isinstance(where, str) else where
         if len(self.differences[0]):  # rows that this snapshot of the tables does not know have no features to verify
             rows = self.tables.feature_rows
             allowed = rows if allowed is None else np.intersect1d(allowed, rows)

@@ -17,10 +17,13 @@ import numpy as np
 
 from resight.errors import UsageError
 from resight.evaluation.benchmark import Benchmark
-from resight.evaluation.experiment import Evaluation, Run, System, Task, evaluate_systems, peak_memory
+from resight.evaluation.experiment import LISTS, Evaluation, Run, System, Task, evaluate_systems, peak_memory
 from resight.evaluation.feature_cache import cache_folder
+from resight.evaluation.feature_database import Database
 from resight.evaluation.feature_recipes import FEATURE_RECIPES
 from resight.evaluation.ground_truth import KNOWN, open_benchmark
+from resight.evaluation.local_files import ASMK, read_local
+from resight.evaluation.named import Listed, read_lists
 from resight.evaluation.photos import PHOTO_RECIPES, Prepared, check_photo_recipe, find_photos, prepare_photos
 from resight.evaluation.results import Table, evaluation_json, parse_evaluation, tabulate
 from resight.evaluation.sources import program_hash
@@ -43,7 +46,9 @@ def evaluate(run: Run, *, cache: Path | None = None, progress: Progress = silent
     check_run(run)
     started = time.perf_counter()
     benchmark = opened(run)
-    if run.features is not None:
+    if run.lists is not None:
+        prepared = _prepare_lists(run.lists, benchmark)
+    elif run.features is not None:
         prepared = _prepare_features(run, benchmark)
     else:
         prepared = prepare_photos(run, find_photos(run, benchmark), cache or cache_folder(), progress)
@@ -105,6 +110,12 @@ def check_run(run: Run) -> None:
     """Raises `UsageError` for an unknown recipe or setting, and options that do not go together."""
     if run.stages is not None and run.stages < 1:
         raise UsageError(f"{run.stages} stages were asked for: at least 1 is needed")
+    if (run.lists is None) != (run.recipe != LISTS):
+        raise UsageError(f"recipe {LISTS} and --lists FILE stand together: give both, or neither")
+    if run.lists is not None:
+        if run.settings or run.features or run.query_features or run.distractors:
+            raise UsageError("--lists are ranked already: leave out --set, --features, --query-features, --distractors")
+        return
     if run.features is not None:
         if run.index is not None:
             raise UsageError(f"--index {run.index} is for photos: leave it out with --features")
@@ -127,6 +138,8 @@ def opened(run: Run) -> Benchmark:
 
 def _prepare_features(run: Run, benchmark: Benchmark) -> Prepared:
     assert run.features is not None
+    if run.recipe == ASMK:
+        return _prepare_local(run, benchmark, Path(run.features))
     benchmark, queries, database = read_for_benchmark(
         benchmark, run.features, run.query_features, run.distractors, run.blend
     )
@@ -136,6 +149,23 @@ def _prepare_features(run: Run, benchmark: Benchmark) -> Prepared:
         notes = (f"the queries of {run.features} are taken to be cropped to their boxes: the file cannot tell",)
     own = np.array([-1 if query.row is None else query.row for query in benchmark.queries], np.int64)
     return Prepared(Task(benchmark, [Queries(vectors=queries, rows=own)]), [System(run.recipe, (stage,))], notes)
+
+
+def _prepare_local(run: Run, benchmark: Benchmark, path: Path) -> Prepared:
+    if run.distractors is not None:
+        raise UsageError(f"recipe {ASMK} takes no --distractors: put their descriptors into {path}")
+    asked = None if run.query_features is None else Path(run.query_features)
+    queries, vectors, images = read_local(benchmark, path, asked)
+    stage = FeatureSearch(Database(vectors, images=images), run.recipe, run.settings)
+    return Prepared(Task(benchmark, [queries]), [System(run.recipe, (stage,))])
+
+
+def _prepare_lists(path: str, benchmark: Benchmark) -> Prepared:
+    ranking = read_lists(Path(path), benchmark)
+    empty = int((ranking.lengths == 0).sum())
+    notes = (f"{empty} queries have no list in {path}: they find nothing",) if empty else ()
+    queries = Queries(rows=np.arange(len(ranking)))
+    return Prepared(Task(benchmark, [queries]), [System(LISTS, (Listed(ranking, LISTS),))], notes)
 
 
 def _count_notes(run: Run, benchmark: Benchmark) -> tuple[str, ...]:
@@ -150,9 +180,11 @@ def _result_key(run: Run) -> str:
     """Hash of all that decides a result: the run, the program, and size and time of every file it reads."""
     benchmark = opened(run)
     paths = [
-        Path(name) for name in (run.features, run.query_features, run.blend, *run.setting_files) if name is not None
+        Path(name)
+        for name in (run.features, run.query_features, run.blend, run.lists, *run.setting_files)
+        if name is not None
     ]
-    if run.features is None:
+    if run.reads_photos:
         photos = find_photos(run, benchmark)
         benchmark, paths = photos.benchmark, [*paths, *photos.images, *photos.queries]
     elif run.distractors is not None:

@@ -21,6 +21,7 @@ from resight.progress import Progress, silent
 from resight.recipes.catalogue import DEFAULT
 from resight.types import Int64, Queries, Ranking, Stage
 
+LISTS = "lists"  # the recipe of a run that reads ranked lists
 # Settings that name a file: of networks, lists of neighbours, training photos, and what geometry proves of them.
 FILE_SETTINGS = (*MODEL_FILES, "index_lists", "query_lists", "training", "labels", "proven", "query_proven")
 
@@ -39,7 +40,7 @@ class Run:
     and `query_features`: files of descriptors instead of photos. `blend`: a further file, whose descriptors stand
     behind those of `features`. `distractors`: a folder of photos, or a file of
     descriptors. `uncropped`: queries are whole photos although the benchmark crops them. `stages`: only the first so
-    many stages of the recipe.
+    many stages of the recipe. `lists`: a file of ranked lists instead of photos, with the recipe `LISTS`.
     """
 
     benchmark: str
@@ -54,14 +55,21 @@ class Run:
     distractors: str | None = None
     uncropped: bool = False
     stages: int | None = None
+    lists: str | None = None
+
+    @property
+    def reads_photos(self) -> bool:
+        """Whether photos are described, not descriptors or lists read."""
+        return self.features is None and self.lists is None
 
     @property
     def command(self) -> str:
         """The command line that does this run."""
-        words = ["resight", "evaluate", f"{self.benchmark}:{self.path}", "--recipe", self.recipe]
+        words = ["resight", "evaluate", f"{self.benchmark}:{self.path}"]
+        words += [] if self.lists is not None else ["--recipe", self.recipe]
         for name, value in self.settings.items():
             words += ["--set", f"{name}={_as_yaml(value)}"]
-        for name in ("index", "photos", "features", "query_features", "blend", "distractors"):
+        for name in ("index", "photos", "features", "query_features", "blend", "lists", "distractors"):
             if (value := getattr(self, name)) is not None:
                 words += [f"--{name.replace('_', '-')}", value]
         words += ["--uncropped"] if self.uncropped else []

@@ -28,7 +28,11 @@ from resight.store.stamp import new_stamp, read_stamp, write_stamp
 
 ENVIRONMENT = "RESIGHT_CACHE"
 EXTRACTING = ("resight.collection.ingest", "resight.features.local.encoders")  # entry points: what they import counts
-DESCRIBING = ("resight.features.networks.open", "resight.features.checkpoints", "resight.features.global_descriptor")
+DESCRIBING = (
+    "resight.features.networks.open",
+    "resight.features.checkpoints.descriptor",
+    "resight.features.global_descriptor",
+)
 INDEXING = ("resight.collection.update",)
 
 

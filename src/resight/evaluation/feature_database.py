@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from resight.evaluation.streaming import stream_vectors
-from resight.types import Float32
+from resight.types import Float32, Int64
 
 
 @dataclass(frozen=True, eq=False)
 class Database:
-    """Descriptors of a benchmark's own photos, `vectors` (N, D), and a file of distractors behind them."""
+    """Descriptors of a benchmark's own photos, `vectors` (N, D), and a file of distractors behind them. `images` (N,)
+    int64: the photo of each where they are local descriptors, several of a photo.
+    """
 
     vectors: Float32
     distractors: Path | None = None
+    images: Int64 | None = None
 
     def blocks(self) -> Iterator[Float32]:
         """All descriptors in row order, a block at a time."""

@@ -13,14 +13,18 @@ from typing import Any
 from resight.errors import UsageError
 from resight.evaluation.feature_chains import landmark2019, semi_supervised, verified_expansion
 from resight.evaluation.feature_database import Database
+from resight.evaluation.feature_files import read_features
 from resight.evaluation.list_files import read_lists
+from resight.evaluation.local_files import ASMK
 from resight.evaluation.streaming import rank_blocks
 from resight.graph.knn_graph import build_knn_graph, neighbours
 from resight.graph.propagation_matrix import listed_graph
+from resight.index.asmk import Asmk
+from resight.index.codebook import Codebook
 from resight.matching.similarity import load_similarity
 from resight.ranking.expansion import database_augmentation
 from resight.ranking.expansion_stages import QueryExpansion
-from resight.ranking.search import global_vectors
+from resight.ranking.search import global_vectors, stack
 from resight.ranking.similarity import deep_similarity
 from resight.ranking.vector_database import VectorDatabase
 from resight.recipes.catalogue import RECIPES, pipeline
@@ -104,6 +108,30 @@ def separation(
     return refined.index.search(model.extend(points, near), max(len(nodes), 1))
 
 
+def asmk(
+    queries: Queries,
+    database: Database,
+    *,
+    words: int | None = None,
+    codebook: str = "",
+    binary: bool = True,
+    query_multiple: int = 5,
+) -> Ranking:
+    """Aggregated selective match kernel of local descriptors (Tolias et al., IJCV 2016; as in HOW, ECCV 2020).
+
+    `codebook`: a file of descriptors of other images that the visual words are learned from; the database's own where
+    there is none. `words`: their number, None to follow that of the descriptors. `binary`, `query_multiple`: of `Asmk`.
+    Holds all descriptors in memory.
+    """
+    if queries.local is None or database.images is None:
+        raise UsageError(f"recipe {ASMK} takes local descriptors: a file with vecs and imids, the image of each")
+    learned_from = read_features(codebook).vectors if codebook else database.vectors
+    index = Asmk(Codebook.fit(learned_from, words), binary=binary, query_multiple=query_multiple)
+    index.add(database.images, database.vectors)
+    rows, descriptors = stack(queries.local, index.codebook.dim)
+    return index.search(rows, descriptors, queries=len(queries.local))
+
+
 def _over(name: str) -> Callable[..., Ranking]:
     """A recipe of collections, its graphs made from the descriptors as it asks for them."""
 
@@ -125,6 +153,7 @@ FEATURE_RECIPES: dict[str, Callable[..., Ranking]] = {
     "verified-expansion": verified_expansion,
     "semi-supervised": semi_supervised,
     "landmark2019": landmark2019,
+    ASMK: asmk,
     **{name: _over(name) for name, recipe in RECIPES.items() if recipe.descriptors and not recipe.others},
 }
 

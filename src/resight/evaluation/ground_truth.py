@@ -15,6 +15,7 @@ from resight.evaluation.readers.own_data import read_folders, read_labels, read_
 from resight.evaluation.readers.oxford_text import read_oxford
 from resight.evaluation.readers.revisited import read_gnd
 from resight.evaluation.readers.sfm import read_sfm_eccv, tuples_reader
+from resight.evaluation.readers.subsets import read_classic_part, read_phone_photos, read_revisited_part
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ _CLASSIC = Protocol(
     at=(1, 5, 10),
 )
 _INSTRE = Protocol(crop="box", ap="trapezoid", junk="none", own_photo="absent", at=(1, 5, 10))
+_ONE_ANSWER = Protocol(crop="whole", ap="trapezoid", junk="none", own_photo="absent", at=(1,))
 _OWN = Protocol(crop="whole", ap="rectangle", junk="the query's own photo", own_photo="junk")
 _PAIRS = Protocol(crop="whole", ap="rectangle", junk="as listed, and the query's own photo", own_photo="junk")
 _HOLIDAYS_TRAPEZOID = Protocol(crop="whole", ap="trapezoid", junk="the query's own photo", own_photo="junk")
@@ -147,6 +149,33 @@ KNOWN: dict[str, KnownBenchmark] = {
         _VGG + "oxbuildings/",
         _gnd_reader("oxford5k", text_files=True),
         queries=55,
+    ),
+    "roxford845": KnownBenchmark(
+        "A part of revisited Oxford: photos that its annotation names, no others, so scores are higher than published",
+        "ground_truth_roxford_subset.json, or a folder with it and the photos",
+        _REVISITED,
+        _FLICKR,
+        "http://cmp.felk.cvut.cz/revisitop/",
+        read_revisited_part,
+        queries=70,
+    ),
+    "oxford845": KnownBenchmark(
+        "A part of Oxford Buildings: photos that its annotation names, no others, so scores are higher than published",
+        "ground_truth_classic55.json, or a folder with it and the photos",
+        _CLASSIC,
+        _FLICKR,
+        _VGG + "oxbuildings/",
+        read_classic_part,
+        queries=55,
+    ),
+    "smvs": KnownBenchmark(
+        "Stanford Mobile Visual Search: things photographed by phones, one right answer each "
+        "(Chandrasekhar et al., MMSys 2011)",
+        "a folder with Query and Reference, or of such folders",
+        _ONE_ANSWER,
+        "research use",
+        "https://purl.stanford.edu/rb470rw0983",
+        read_phone_photos,
     ),
     "paris6k": KnownBenchmark(
         "Paris (Philbin et al., CVPR 2008)",

@@ -104,7 +104,7 @@ def find_photos(run: Run, benchmark: Benchmark) -> Photos:
 
 def shown_files(run: Run, benchmark: Benchmark) -> ImageFiles | None:
     """The files that a page about `run` shows, those of photo distractors included; None where there are none."""
-    if run.features is not None:
+    if not run.reads_photos:
         return photo_files(run, benchmark)
     photos = find_photos(run, benchmark)
     return ImageFiles(photos.images, photos.queries, ())
@@ -210,10 +210,11 @@ def _queries(collection: Collection, photos: Photos, rows: Int64) -> Iterator[Qu
 
 def _split(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of a run: those that a collection is made with, and those of a search."""
-    options, settings = search_options(run.recipe), run.settings
-    made_with = setting_names(_indexed_with(run), settings)
-    searching = {name: value for name, value in settings.items() if name in options}
-    return {name: value for name, value in settings.items() if name not in searching or name in made_with}, searching
+    options = search_options(run.recipe)
+    made_with = setting_names(_indexed_with(run), run.settings)
+    searching = {name: value for name, value in run.settings.items() if name in options}
+    made = {name: value for name, value in run.settings.items() if name not in searching or name in made_with}
+    return made, searching
 
 
 def _unreadable_note(benchmark: Benchmark, rows: Int64) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from resight.arrays import Float64
 from resight.errors import UsageError
 from resight.evaluation.experiment import Evaluation, Result, Run
 from resight.evaluation.metrics import Scores
-from resight.evaluation.significance import Comparison, compare
+from resight.evaluation.significance import Comparison, compare, interval
 from resight.regular_files import read_regular
 from resight.version import __version__
 
@@ -188,6 +188,12 @@ def scaled(scores: Scores) -> float:
     return scores.map * _unit(scores)
 
 
+def spread(scores: Scores) -> tuple[float, float]:
+    """The 95 % interval of the mean over queries, in the unit of `scaled`."""
+    low, high = interval(scores.ap, seed=SEED)
+    return low * _unit(scores), high * _unit(scores)
+
+
 def milliseconds(result: Result, queries: int) -> str:
     """Time per query of all stages, reading the query included."""
     value = 1000 * sum(result.seconds.values()) / queries
@@ -226,9 +232,11 @@ def _scores_json(scores: Scores) -> dict[str, Any]:
     return {
         "metric": scores.metric,
         "mean": _number(scores.map),
+        "interval": [_number(value) for value in interval(scores.ap, seed=SEED)],
         "empty": scores.empty,
         "at": list(scores.at),
         "mean_p_at": [_number(value) for value in scores.mp_at.tolist()],
+        "interval_p_at": [[_number(value) for value in interval(p, seed=SEED)] for p in scores.p_at.T],
         "per_query": [_number(value) for value in scores.ap.tolist()],
         "per_query_p_at": [[_number(value) for value in row] for row in scores.p_at.tolist()],
     }

@@ -19,6 +19,7 @@ from resight.evaluation.benchmark import Benchmark, with_distractors
 from resight.evaluation.feature_database import Database
 from resight.evaluation.feature_files import Features, read_features
 from resight.evaluation.feature_recipes import FEATURE_RECIPES
+from resight.evaluation.named import holds_names, read_named
 from resight.evaluation.streaming import stream_vectors
 from resight.recipes.options import check_options
 from resight.types import Float32, Queries, Ranking
@@ -36,7 +37,7 @@ class FeatureSearch:
         check_feature_recipe(self.name, self.settings)
 
     def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
-        if queries.vectors is None or ranking is not None:
+        if (queries.vectors is None and queries.local is None) or ranking is not None:
             raise UsageError(f"recipe {self.name} searches the whole database with descriptors: put it first")
         return FEATURE_RECIPES[self.name](queries, self.database, **self.settings)
 
@@ -53,10 +54,10 @@ def read_for_benchmark(
 ) -> tuple[Benchmark, Float32, Database]:
     """Descriptors of a benchmark's queries (Q, D) and photos, from files; the benchmark with its distractors.
 
-    Database rows stand in the order of the benchmark's images, or carry their numbers in `imids`. Queries that are
-    database photos need no descriptors of their own. `blend`: a further file of both, whose descriptors stand behind
-    those of the first, each normalised. Raises `UsageError` when numbers do not fit the benchmark, and for a blend with
-    distractors, whose file holds one kind.
+    Database rows stand in the order of the benchmark's images, or carry their numbers in `imids`, or their names, as in
+    files of hloc. Queries that are database photos need no descriptors of their own. `blend`: a further file of
+    both, whose descriptors stand behind those of the first, each normalised. Raises `UsageError` when numbers do not
+    fit the benchmark, and for a blend with distractors, whose file holds one kind.
     """
     vectors, asked = _read(benchmark, features, queries)
     if blend is not None:
@@ -74,7 +75,10 @@ def read_for_benchmark(
 
 def _read(benchmark: Benchmark, features: str, queries: str | None) -> tuple[Float32, Float32]:
     """Descriptors of the photos and of the queries."""
-    read = read_features(features, queries, rows=len(benchmark.images))
+    if holds_names(Path(features)):
+        read = read_named(Path(features), benchmark, None if queries is None else Path(queries))
+    else:
+        read = read_features(features, queries, rows=len(benchmark.images))
     vectors = _in_order(read, len(benchmark.images), features)
     return vectors, _query_vectors(benchmark, read, vectors, features)
 

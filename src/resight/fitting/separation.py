@@ -14,6 +14,7 @@ from resight.artifacts.separation import Separated, extend_separated, load_separ
 from resight.collection.collection import Collection
 from resight.collection.snapshot import Snapshot
 from resight.errors import UsageError
+from resight.extras import needed
 from resight.fitting.graphs import descriptors_of
 from resight.graph.knn_graph import build_knn_graph, cut
 from resight.graph.listed import MOST_NEIGHBOURS, listed_pairs, standing_out
@@ -56,9 +57,10 @@ def fit_separation_to(
     hidden. Above 30 000 photos batches are trained on.
     Raises `UsageError` for fewer than 10 photos with descriptors, and `CollectionError` when the disk refuses.
     """
-    from resight.training.separation.files import checkpoint_of, save_separation
-    from resight.training.separation.fit import train_separation
-    from resight.training.separation.settings import SeparationSettings
+    with needed("training separated descriptors"):
+        from resight.training.separation.files import checkpoint_of, save_separation
+        from resight.training.separation.fit import train_separation
+        from resight.training.separation.settings import SeparationSettings
 
     with writing(collection.path, "fit separation") as writer:
         descriptors = descriptors_of(collection, writer, progress)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from resight.errors import UsageError
+from resight.extras import needed
 from resight.features.extraction import Blend, Describer
 from resight.features.global_descriptor import GlobalDescriptor
 from resight.features.local.encoders import MODEL_FILES, find_kind, kind_key
@@ -273,7 +274,8 @@ def open_descriptor(name: str, settings: GlobalSettings) -> Describer:
 
 def _published(path: str, settings: GlobalSettings, recipe: str | None) -> GlobalDescriptor:
     """The descriptor of a checkpoint; without `recipe`, the one that it was made for."""
-    from resight.features.checkpoints import load_descriptor
+    with needed("a published checkpoint"):
+        from resight.features.checkpoints.descriptor import load_descriptor
 
     return load_descriptor(path, recipe=recipe, scales=settings.scales or None, max_side=settings.max_side)
 

@@ -83,7 +83,7 @@ def test_the_commands():
         "index", "add", "remove", "relearn", "label", "search", "explain", "info", "check", "duplicates", "group",
         "demo",
         "graph build", "graph tune", "fit whitening", "fit fusion", "fit separation", "fit similarity",
-        "models list", "models pull", "evaluate", "bench list", "bench compare", "bench reproduce",
+        "models list", "models pull", "evaluate", "export", "import", "bench list", "bench compare", "bench reproduce",
     }  # fmt: skip
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from resight.errors import ArrayError, UsageError
-from resight.evaluation.significance import compare
+from resight.evaluation.significance import compare, interval
 
 
 def test_equal_systems_do_not_differ() -> None:
@@ -65,3 +65,22 @@ def test_bad_input() -> None:
         compare([1, 1], [1, 1, 1], seed=0)
     with pytest.raises(UsageError, match="0 resamples"):
         compare([1], [1], seed=0, resamples=0)
+
+
+def test_the_interval_of_a_mean_covers_it_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for seed in range(100):
+        low, high = interval(rng.beta(2, 1, 60), seed=seed, resamples=400)
+        hits += low <= 2 / 3 <= high
+    assert 88 <= hits <= 99
+    assert interval([np.nan, 0.5, 0.5], seed=0) == (0.5, 0.5)
+    assert np.isnan(interval([np.nan], seed=0)).all()
+
+
+def test_hits_and_misses_have_the_interval_of_wilson():
+    from scipy.stats import binomtest
+
+    for hits, n in ((100, 100), (90, 91), (0, 7), (5, 9)):
+        expected = binomtest(hits, n).proportion_ci(method="wilson")
+        assert interval([1] * hits + [0] * (n - hits), seed=0) == pytest.approx((expected.low, expected.high), abs=1e-6)

@@ -146,7 +146,7 @@ class AttentionReweighting(nn.Module):
             queries, keys, _ = (part[0] for part in self._projected(_checked(maps, len(self.outer[0]))))
             rows = torch.as_tensor(cells, device=maps.device)
             shares = (queries[rows] @ keys.T * queries.shape[1] ** -0.5).softmax(dim=1)
-            shares[torch.arange(len(rows)), rows] = -1.0
+            shares[torch.arange(len(rows), device=maps.device), rows] = -1.0
             values, columns = (part.cpu().numpy() for part in shares.topk(min(k, len(keys) - 1), dim=1))
         return list(zip(columns, values, strict=True))
 
@@ -170,7 +170,7 @@ def _strongest(unit: Tensor, block: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k most similar other cells of each cell of `block` (B,), one after the other: columns and similarities."""
     similarity = unit[block] @ unit.T
     others = similarity.detach().clone()
-    others[torch.arange(len(block)), block] = -2.0  # below any cosine
+    others[torch.arange(len(block), device=unit.device), block] = -2.0  # below any cosine
 
     def best(which: Int64, count: int) -> tuple[Int64, Float32]:
         chosen = others if len(which) == len(others) else others[torch.from_numpy(which).to(others.device)]

@@ -11,6 +11,7 @@ import numpy as np
 
 from resight.arrays import Float32
 from resight.errors import UsageError
+from resight.extras import needed
 from resight.features.fingerprint import file_sha256
 from resight.features.networks.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Output, Triple
 from resight.regular_files import check_regular
@@ -61,10 +62,8 @@ def open_onnx(
 
 
 def _session(path: Path, threads: int) -> Any:
-    try:
+    with needed(os.fspath(path)):
         import onnxruntime
-    except ImportError as error:
-        raise UsageError(f"{path} needs onnxruntime: pip install 'resight[onnx]'") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors come as exceptions; warnings about the graph are of no use to the caller
