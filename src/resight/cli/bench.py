@@ -1,4 +1,4 @@
-"""The commands `bench list`, `bench compare` and `bench reproduce`."""
+"""The commands `bench list`, `bench compare`, `bench study` and `bench reproduce`."""
 
 from __future__ import annotations
 
@@ -79,6 +79,53 @@ def compare(
         return
     writers = {"csv": results.table_csv, "latex": results.table_latex}
     console.say_lines(writers.get(chosen, results.table_markdown)(table))
+
+
+@app.command()
+def study(
+    benchmark: Annotated[str, typer.Argument(metavar="BENCHMARK:PATH", help="As for `evaluate`.")],
+    vary: Annotated[
+        str, typer.Option("--vary", metavar="KEY=[A,B,...]", help="The setting of the recipe and its values.")
+    ],
+    recipe: Annotated[str, typer.Option(metavar="NAME", help="What is scored, as for `evaluate`.")],
+    features: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Descriptors of the database, in place of photos.")
+    ] = None,
+    set_: options.Set = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.png", help="Draw the score over the setting into this file.")
+    ] = None,
+    time: Annotated[
+        Path | None, typer.Option("--time", metavar="FILE.png", help="Draw the seconds over the setting, too.")
+    ] = None,
+    cache: options.Cache = None,
+    json: options.Json = False,
+) -> None:
+    """Score a recipe with several values of one setting, such as the layers of a network, and time it."""
+    from resight.evaluation.experiment import Run
+    from resight.evaluation.study import run_study
+    from resight.reports.files import need_folder
+    from resight.store.folder import write_atomic
+
+    for path in (out, time):
+        need_folder(path)
+    name, _, place = benchmark.partition(":")
+    (varied,) = options.settings([vary]).items()
+    run = Run(benchmark=name, path=place, recipe=recipe, settings=options.settings(set_), features=features)
+    with console.progress(json) as progress:
+        found = run_study(run, *varied, cache=cache, progress=progress)
+    for path, figure in ((out, found.score_figure), (time, found.time_figure)):
+        if path is not None:
+            write_atomic(path, figure())
+    if json:
+        console.print_json({"setting": found.name, "scores": found.scores, "seconds": found.seconds})
+        return
+    rows = [
+        (f"{value:g}", *(f"{points[i][1]:.1f}" for points in found.scores.values()), f"{found.seconds[i][1]:.2f}")
+        for i, value in enumerate(found.values)
+    ]
+    levels = ["mAP" if level == "plain" else level for level in found.scores]
+    console.print_table(f"{recipe} on {name}", (found.name, *levels, "seconds"), rows)
 
 
 @app.command()

@@ -270,7 +270,8 @@ def _write_separation(path: Path, collection: Collection, stored: Separated) -> 
     before = stored.model.index.inputs[0][known]
     after = stored.vectors[np.isin(stored.rows, stored.trained)]
     proven = _proven(collection) if stored.facts["verified"] else None
-    page = separation_page(collection, stored.facts, before, after, stored.trained[known], proven)
+    rows = stored.trained[known]
+    page = separation_page(collection, stored.facts, before, after, rows, proven, stored.network)
     write_page(path, render(page))
 
 

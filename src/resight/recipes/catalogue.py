@@ -174,7 +174,7 @@ def indexed_with(name: str) -> str:
     if recipe.indexes:
         return name
     kept = ((known, RECIPES[known]) for known in INDEXING)
-    return next(known for known, one in kept if one.vector and bool(one.features) == recipe.verifies)
+    return next(n for n, one in kept if one.vector and one.backbone and bool(one.features) == recipe.verifies)
 
 
 def check_recipe(name: str, options: Mapping[str, Any]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,17 +15,23 @@ from resight.errors import ImageError
 from resight.graph.components import components
 from resight.graph.knn_graph import build_knn_graph, neighbours
 from resight.images.decode import decode
-from resight.types import Float32, Int64
+from resight.ranking.search import GlobalSearch
+from resight.ranking.separation import Separation
+from resight.ranking.vector_database import VectorDatabase
+from resight.types import Float32, Int64, Queries, Stage
 from resight.viz.curves import embedding_map
 from resight.viz.graph import GraphEdge, GraphNode, draw_graph
 from resight.viz.pictures import ABSENT, Pixels
 from resight.viz.report import ReportPage
-from resight.viz.separation import loss_over_similarity, similarity_histogram, training_curve
+from resight.viz.separation import gradients_of_query, loss_over_similarity, similarity_histogram, study, training_curve
 
 MOST_ON_A_MAP = 1500
 COLOURED = 12  # groups of the map that get a colour
 DRAWN = 12  # photos in the picture of the graph
 THUMBNAIL = 240
+MOST_NEAR = 4  # neighbours that tell which photo is drawn
+TIMED = 20  # queries
+FEWEST_TIMED = 100  # photos below which a time says nothing
 
 
 def separation_page(
@@ -33,12 +41,18 @@ def separation_page(
     after: Float32,
     rows: Int64,
     proven: Int64 | None = None,
+    stage: Separation | None = None,
 ) -> ReportPage:
-    """Figures of a training: loss, similarities, epochs, maps before and after, and part of the graph.
+    """Figures of a training: loss, gradients, similarities, epochs, maps before and after, part of the graph, and the
+    time of a query.
 
     `facts`: its settings and story. `before` and `after` (N, D): descriptors of the photos `rows` (N,) that it was
-    trained on. `proven` (P, 2): rows of pairs that geometry proves, where the training joined those alone.
+    trained on. `proven` (P, 2): rows of pairs that geometry proves, where the training joined those alone. `stage`:
+    what searches, to be timed.
     """
+    centre = _centre(after)
+    others = np.delete(np.arange(len(after)), centre)
+    beside = before[others] @ before[centre], after[others] @ after[centre]
     summary = [
         ("photos", str(len(rows))),
         ("neighbours", f"{facts['neighbours']:.1f}" + (" verified" if facts["verified"] else "")),
@@ -47,6 +61,10 @@ def separation_page(
     ]
     figures = [
         ("Loss and gradient of a pair: above beta pairs are pulled together", loss_over_similarity(facts["beta"])),
+        (
+            "One photo as the query: the gradient at every other photo, and what became of their similarity",
+            gradients_of_query(*beside, facts["beta"]),
+        ),
         ("Similarities before and after", similarity_histogram(before, after, facts["beta"])),
     ]
     if facts["epochs"]:
@@ -58,6 +76,8 @@ def separation_page(
     green = "geometry proves" if facts["verified"] else "both agree on"
     title = f"Neighbours of a photo before (grey) and after training: edges that {green} are green"
     figures.append((title, _graph(collection, before, after, rows, proven)))
+    if stage is not None:
+        figures.append(("Time of a query", study(_query_seconds(stage), "photos", "milliseconds", logarithmic=True)))
     subtitle = f"{collection.path.name}: guided similarity separation"
     return ReportPage("Refined descriptors", subtitle, summary, figures)
 
@@ -84,9 +104,8 @@ def _groups(vectors: Float32) -> list[str | None]:
 
 def _graph(collection: Collection, before: Float32, after: Float32, rows: Int64, pairs: Int64 | None) -> bytes:
     """The photo with the most similar neighbours after training, and the graph around it."""
-    k = min(4, len(after) - 1)
-    graph, plain = build_knn_graph(after, k), build_knn_graph(before, k)
-    centre = int(np.argmax(graph.weights.sum(axis=1)))
+    k = min(MOST_NEAR, len(after) - 1)
+    graph, plain, centre = build_knn_graph(after, k), build_knn_graph(before, k), _centre(after)
     near = neighbours(after[[centre]], after, min(DRAWN, len(after))).ids[0]
     nodes = [centre, *[int(node) for node in near if node != centre]][:DRAWN]
     verified = pairs is not None
@@ -102,6 +121,34 @@ def _graph(collection: Collection, before: Float32, after: Float32, rows: Int64,
     buffer = io.BytesIO()
     draw_graph(photos, edges).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _centre(after: Float32) -> int:
+    """The photo with the most similar neighbours after training."""
+    return int(np.argmax(build_knn_graph(after, min(MOST_NEAR, len(after) - 1)).weights.sum(axis=1)))
+
+
+def _query_seconds(stage: Separation) -> dict[str, list[tuple[float, float]]]:
+    """Milliseconds of a query, plain and refined, among the first 1/1, 1/2, 1/4, ... of the photos: the least of
+    several tries with one query at a time.
+    """
+    vectors, refined = stage.database.vectors, stage.refined.vectors
+    most = min(len(vectors), len(refined))
+    sizes = [max(most >> shift, 1) for shift in range(5) if shift == 0 or most >> shift >= FEWEST_TIMED]
+    queries = [Queries(vectors=vectors[[row]] + stage.mean) for row in range(min(TIMED, most))]
+    found: dict[str, list[tuple[float, float]]] = {"nearest neighbours": [], "refined": []}
+    for size in sorted(sizes):
+        among, moved = VectorDatabase.over(vectors[:size]), VectorDatabase.over(refined[:size])
+        part = replace(stage, database=among, refined=moved, k=min(stage.k, size), limit=None)
+        for name, search in (("nearest neighbours", GlobalSearch(among.index)), ("refined", part)):
+            found[name].append((size, 1000 * min(_seconds(search, query) for query in queries)))
+    return found
+
+
+def _seconds(stage: Stage, query: Queries) -> float:
+    started = time.perf_counter()
+    stage(query, None)
+    return time.perf_counter() - started
 
 
 def _places(pairs: Int64, rows: Int64) -> set[tuple[int, int]]:

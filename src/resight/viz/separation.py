@@ -35,6 +35,38 @@ def loss_over_similarity(beta: float) -> bytes:
     return _png(figure)
 
 
+def gradients_of_query(before: Any, after: Any, beta: float) -> bytes:
+    """What the loss asks of the similarities of one query to all photos, and what training did to them.
+
+    `before`, `after` (N,): its similarities before and after training. Over the similarity before, the gradient of the
+    loss at every photo, and, on a second axis, by how much training changed the similarity. Raises `ArrayError` on
+    unequal lengths, `UsageError` unless beta lies within -1 and 1, and without a photo.
+    """
+    if not -1 < beta < 1:
+        raise UsageError(f"beta={beta} must lie between -1 and 1")
+    s = as_array("before", before, np.float64, (None,))
+    changed = as_array("after", after, np.float64, s.shape) - s
+    if not len(s):
+        raise UsageError("there are no photos whose similarity could be drawn")
+    figure, axes = _figure()
+    other = axes.twinx()
+    other.spines[["top", "left", "bottom"]].set_visible(False)
+    other.spines["right"].set_color("#b6bdc6")
+    other.tick_params(colors=SOFT, labelsize=9)
+    gradient = np.where(s > 0, beta - s, 0)
+    handles = axes.plot(s, gradient, ".", color=COLOURS[1], markersize=7, label="gradient  -(s - β)")
+    handles += other.plot(s, changed, ".", color=COLOURS[0], markersize=5, alpha=0.5, label="change by training")
+    handles.append(axes.axvline(beta, color=SOFT, linewidth=1.2, linestyle="--", label=f"β = {beta:.3f}"))
+    for one, values in ((axes, gradient), (other, changed)):  # both zeros at one height
+        reach = 1.1 * max(float(np.abs(values).max()), 1e-3)
+        one.set_ylim(-reach, reach)
+    axes.axhline(0, color=SOFT, linewidth=0.8)
+    axes.set(xlabel="similarity of the query and a photo, before training", ylabel="gradient")
+    other.set_ylabel("change of similarity", color=SOFT)
+    axes.legend(handles=handles, loc="best", facecolor="white", edgecolor="none", fontsize=9)
+    return _png(figure)
+
+
 def similarity_histogram(before: Float32, after: Float32, beta: float, seed: int = 0) -> bytes:
     """Similarities of different rows of descriptors `before` and `after` (N, D) training, each L2-normalised, and beta.
 

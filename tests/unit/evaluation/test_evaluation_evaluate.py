@@ -191,6 +191,8 @@ GRAPH = {
     "k-reciprocal": {"k1": 2, "k2": 1},
     "super-global": {"k": 1},
     "manifold-embedding": {"k": 2, "components": 4},
+    "deep-spatial": {"verify": 3},
+    "deep-spatial-diffusion": {"verify": 3, "k": 2, "seeds": 1, "alpha": 0.5},
 }
 
 

@@ -24,6 +24,8 @@ def unit(seed, n=50):
 def test_figures_are_pictures_that_depend_on_their_data():
     drawn = [
         figures.loss_over_similarity(0.3),
+        figures.gradients_of_query([0.1, 0.3, -0.2], [0.0, 0.6, -0.2], 0.3),
+        figures.gradients_of_query([0.1, 0.3, -0.2], [0.0, 0.5, -0.2], 0.3),
         figures.similarity_histogram(unit(0), unit(1), 0.4),
         figures.similarity_histogram(unit(0), unit(2), 0.4),
         figures.training_curve([-0.1, -0.2, -0.25], [(1, 0.5), (3, 0.6)], best=3),
@@ -34,12 +36,18 @@ def test_figures_are_pictures_that_depend_on_their_data():
     for png in drawn:
         opened(png)
     assert len(set(drawn)) == len(drawn)
-    assert figures.similarity_histogram(unit(0), unit(1), 0.4) == drawn[1]
+    assert figures.similarity_histogram(unit(0), unit(1), 0.4) == drawn[3]
 
 
 def test_bad_figures():
     with pytest.raises(UsageError, match="beta"):
         figures.loss_over_similarity(1.0)
+    with pytest.raises(UsageError, match="no photos"):
+        figures.gradients_of_query([], [], 0.3)
+    with pytest.raises(UsageError, match="beta=1"):
+        figures.gradients_of_query([0.1], [0.1], 1.0)
+    with pytest.raises(ArrayError, match="after"):
+        figures.gradients_of_query([0.1], [0.1, 0.2], 0.3)
     with pytest.raises(ArrayError, match="after"):
         figures.similarity_histogram(unit(0), unit(1, 49), 0.4)
     with pytest.raises(UsageError, match="2 rows"):
