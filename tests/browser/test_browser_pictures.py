@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
 from service_process import serving
 
 DOCS = Path(__file__).parents[2] / "docs" / "images"
