@@ -17,7 +17,6 @@ LARGEST, MOST_IMPORTED = 250, 12
 
 # Names of recipes that are names of other things as well, and where.
 ALSO = {
-    "features/": {"gem", "rmac", "ap-gem", "solar", "delg"},  # poolings, and networks as they were published
     "training/": {"gem", "rmac", "ap-gem", "solar", "delg", "how", "fire"},  # what networks are trained as
     "cli/train.py": {"gem", "how"},
     "features/": {

@@ -357,3 +357,23 @@ def test_two_processes_train_what_one_does(tmp_path, photos, network):
     left, right = torch.load(tmp_path / "one.pt"), torch.load(tmp_path / "two.pt")
     for name, tensor in left.items():
         np.testing.assert_allclose(right[name], tensor, atol=2e-4 * float(tensor.abs().max()))
+
+
+def test_half_precision_is_used_where_it_is_asked_for(data, network):
+    seen = []
+    start = open_start(network, None)
+    start.trunk.register_forward_hook(lambda _module, _inputs, maps: seen.append(maps.dtype))
+    _, outcome = trained("gem", start, data, Place(precision="bfloat16"), epochs=1)
+    assert set(seen[1:]) == {torch.bfloat16}  # the first is asked about its channels
+    assert outcome.trained.stopped == "done"
+    assert all(parameter.dtype == torch.float32 for parameter in outcome.network.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own modules
+def test_a_compiled_network_trains_as_it_does_otherwise(data, network):
+    losses = [
+        [epoch.loss for epoch in trained("gem", open_start(network, None), data, place)[1].trained.epochs[1:]]
+        for place in (Place(), Place(compiled=True))
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
