@@ -173,9 +173,10 @@ def test_context_trains_its_blocks_faster_than_the_trunk(network):
     assert [round(settings.rate_of(epoch), 3) for epoch in (1, 2, 3, 4)] == [0.333, 0.66, 0.98, 0.97]
 
 
-def test_fire_is_trained_and_read_again(tmp_path, data, network):
+@pytest.mark.parametrize("faithful", [False, True])
+def test_fire_is_trained_and_read_again(tmp_path, data, network, faithful):
     start = open_start(network, None, local=True)
-    recipe, outcome = trained("fire", start, data, templates=6, dim=8, count=20, queries=2)
+    recipe, outcome = trained("fire", start, data, templates=6, dim=8, count=20, queries=2, faithful=faithful)
     (file,) = write_trained(tmp_path / "out.safetensors", outcome.network, recipe, start, {})
     found = read_checkpoint(file)
     assert found.layout == "fire"
@@ -204,6 +205,7 @@ def test_the_published_schedules():
         ({"epochs": 0}, "at least 1"),
         ({"rate": 0.0}, "must be positive"),
         ({"rate": True}, "cannot be"),
+        ({"faithful": 1}, "cannot be"),
         ({"optimiser": "lion"}, "neither adam nor sgd"),
         ({"share": 1.0}, "between 0 and 1"),
         ({"crop": 2.0}, "no augmentation"),
