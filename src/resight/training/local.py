@@ -152,7 +152,9 @@ def _add_super_features(bench: Bench, network: FireNetwork, batch: Batch) -> flo
             features.append(found)
             apart = apart + losses.decorrelation(attention)
         rows = torch.cat(features)[torch.from_numpy(order).to(bench.device)]
-        total += propagated(losses.superfeature(rows, margin=bench.settings.margin) + apart)
+        settings = bench.settings
+        matched = losses.superfeature(rows, margin=settings.margin, faithful=settings.faithful)
+        total += propagated(matched + apart)
     return add_up(network, total) / len(batch)
 
 

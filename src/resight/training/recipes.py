@@ -27,7 +27,10 @@ class Settings:
     over which the rate rises to its full value. `margin`, `weight`, `bins`: of the loss. `dim`: of the last layer, None
     for none, 0 for as many as there are channels. `share`: of the things shown that are held back to judge by.
     `patience`: epochs without a better validation that end training, None for none; `every`: epochs between two
-    validations. `p` of GeM at the start. `seed`. All others: changes of photos (`Augmentation`).
+    validations. `p` of GeM at the start. `seed`. `reweighting`, `smoothing`, `smoothed`, `confidence_from`, `window`: of
+    blocks of context (`ContextSettings`). `templates`: super-features of a photo; `faithful`: their ratio test as
+    published, with its fault. `count`: local features of a photo in validations. All others: changes of photos
+    (`Augmentation`, whose gamma is `light`).
     Raises `UsageError` on values out of range.
     """
 
@@ -59,6 +62,7 @@ class Settings:
     confidence_from: str = "maps"
     window: int = 3
     templates: int = 256
+    faithful: bool = False
     count: int = 1000
     flip: float = 0.0
     brightness: float = 0.0
@@ -129,6 +133,8 @@ class Recipe:
 
 def _fits(value: Any, hint: Any) -> bool:
     kinds = get_args(hint) or (hint,)
+    if bool in kinds:
+        return isinstance(value, bool)
     number = not isinstance(value, bool) and (not isinstance(value, float) or math.isfinite(value))
     return number and (any(isinstance(value, kind) for kind in kinds) or (float in kinds and isinstance(value, int)))
 

@@ -173,9 +173,10 @@ def test_context_trains_its_blocks_faster_than_the_trunk(network):
     assert [round(settings.rate_of(epoch), 3) for epoch in (1, 2, 3, 4)] == [0.333, 0.66, 0.98, 0.97]
 
 
-def test_fire_is_trained_and_read_again(tmp_path, data, network):
+@pytest.mark.parametrize("faithful", [False, True])
+def test_fire_is_trained_and_read_again(tmp_path, data, network, faithful):
     start = open_start(network, None, local=True)
-    recipe, outcome = trained("fire", start, data, templates=6, dim=8, count=20, queries=2)
+    recipe, outcome = trained("fire", start, data, templates=6, dim=8, count=20, queries=2, faithful=faithful)
     (file,) = write_trained(tmp_path / "out.safetensors", outcome.network, recipe, start, {})
     found = read_checkpoint(file)
     assert found.layout == "fire"
@@ -204,6 +205,7 @@ def test_the_published_schedules():
         ({"epochs": 0}, "at least 1"),
         ({"rate": 0.0}, "must be positive"),
         ({"rate": True}, "cannot be"),
+        ({"faithful": 1}, "cannot be"),
         ({"optimiser": "lion"}, "neither adam nor sgd"),
         ({"share": 1.0}, "between 0 and 1"),
         ({"crop": 2.0}, "no augmentation"),
@@ -357,3 +359,23 @@ def test_two_processes_train_what_one_does(tmp_path, photos, network):
     left, right = torch.load(tmp_path / "one.pt"), torch.load(tmp_path / "two.pt")
     for name, tensor in left.items():
         np.testing.assert_allclose(right[name], tensor, atol=2e-4 * float(tensor.abs().max()))
+
+
+def test_half_precision_is_used_where_it_is_asked_for(data, network):
+    seen = []
+    start = open_start(network, None)
+    start.trunk.register_forward_hook(lambda _module, _inputs, maps: seen.append(maps.dtype))
+    _, outcome = trained("gem", start, data, Place(precision="bfloat16"), epochs=1)
+    assert set(seen[1:]) == {torch.bfloat16}  # the first is asked about its channels
+    assert outcome.trained.stopped == "done"
+    assert all(parameter.dtype == torch.float32 for parameter in outcome.network.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own modules
+def test_a_compiled_network_trains_as_it_does_otherwise(data, network):
+    losses = [
+        [epoch.loss for epoch in trained("gem", open_start(network, None), data, place)[1].trained.epochs[1:]]
+        for place in (Place(), Place(compiled=True))
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-3)

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from resight.images.loader import map_ordered
 from resight.training.tuples.augmentation import Pixels
-from resight.training.tuples.photos import BATCH_PIXELS, Photos, by_size
+from resight.training.tuples.photos import Photos, by_size
 
+PIXELS = 2**19  # of one pass: an image of 800 x 640, or fourteen of 224 x 168
 AHEAD = 16  # photos that are decoded at a time, and sorted by size
 
 Image = Callable[[int], Pixels]
@@ -30,7 +31,7 @@ def three_stage(
     loss: Callable[[Tensor], Tensor],
     device: torch.device,
     *,
-    pixels: int = BATCH_PIXELS,
+    pixels: int = PIXELS,
 ) -> float:
     """Add the gradient of `loss` of the descriptors (count, D) of a batch to the parameters; the loss.
 
