@@ -6,7 +6,7 @@ BIN := .venv/bin
 PROCESSORS := OPENBLAS_CORETYPE=Haswell OPENBLAS_CORETYPE=SKYLAKEX OPENBLAS_CORETYPE=ZEN FAISS_OPT_LEVEL=generic \
 	FAISS_OPT_LEVEL=avx2 OMP_NUM_THREADS=1 NUMBA_CPU_NAME=generic
 
-.PHONY: demo test slow lint clean processors
+.PHONY: demo test slow lint docs clean processors
 
 demo: .venv/.demo
 	$(BIN)/resight demo --to demo-out
@@ -25,6 +25,10 @@ lint: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The documentation site, below site/; a broken link is an error.
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "resight needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
@@ -38,5 +42,9 @@ lint: .venv/.dev
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
 	touch $@
 
+.venv/.docs: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e ".[docs]"
+	touch $@
+
 clean:
-	rm -rf .venv demo-out
+	rm -rf .venv demo-out site

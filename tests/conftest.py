@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from photo_factory import SMALL, Photos, make_photos, spoil
 
 if TYPE_CHECKING:
     from resight.collection import Collection
+    from service_process import Running
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,13 @@ def fitted(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from resight.fitting.separation import fit_separation_to
     from resight.fitting.similarity import fit_similarity
     from resight.fitting.whitening import fit_whitening_to, use_whitening
+    from resight.ranking.expansion_stages import Augmentation
     from resight.training.similarity import Options
 
     base = tmp_path_factory.mktemp("fitted")
     collection = world.copy("hybrid", base)
     use_whitening(collection, fit_whitening_to(collection, "zca"))
-    build_graph(collection, 50, verified=True, offline=True)
+    build_graph(collection, 50, offline=True, augmented=Augmentation())
     tune(collection)
     rows = [(name, group[0][:3]) for group in world.photos.groups for name in group]
     labels, groups = base / "labels.csv", base / "groups.csv"
@@ -133,3 +135,15 @@ def answers() -> Callable[..., list[list[tuple[str, float, int]]]]:
         return [[(r.id, round(r.score, 3), r.inliers) for r in results] for results in found]
 
     return ask
+
+
+@pytest.fixture(scope="session")
+def service(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A service over a classic and a hybrid collection of 24 photos, which nobody may change."""
+    pytest.importorskip("fastapi", reason="the extra serve is not installed")
+    from service_process import serving
+
+    base = tmp_path_factory.mktemp("service")
+    paths = [shutil.copytree(world.path(recipe), base / f"{recipe}.resight") for recipe in ("classic", "hybrid")]
+    with serving(base / "log", *paths, "--read-only") as running:
+        yield running

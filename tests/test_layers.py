@@ -14,6 +14,7 @@ LAYERS = (
     {
         "types",
         "errors",
+        "extras",
         "arrays",
         "bits",
         "precision",
@@ -25,6 +26,7 @@ LAYERS = (
         "products",
         "kernel_cache",
         "regular_files",
+        "csv_lines",
     },  # single files
     {"images"},
     {"features"},

@@ -9,8 +9,9 @@ from resight.version import __version__
 
 if TYPE_CHECKING:
     from resight.collection.collection import Collection
+    from resight.serving.client import RemoteCollection
 
-__all__ = ["__version__", "open"]
+__all__ = ["__version__", "connect", "open"]
 
 choose_kernel_cache()  # before the first kernel is loaded
 
@@ -20,3 +21,13 @@ def open(path: str) -> Collection:
     from resight.collection.open import open_collection  # lazy: `import resight` must stay light
 
     return open_collection(path)
+
+
+def connect(url: str, key: str | None = None, collection: str | None = None) -> RemoteCollection:
+    """The collection that a service (`resight serve`) at `url` serves, which has the methods of one that is open.
+
+    `collection`: its name, where there are several. See `resight.serving.client`.
+    """
+    from resight.serving.client import connect
+
+    return connect(url, key, collection)

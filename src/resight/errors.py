@@ -18,6 +18,10 @@ class ArrayError(UsageError, ValueError):
     """An array has a shape, dtype or value that the function cannot take."""
 
 
+class MissingExtra(UsageError):
+    """What was asked for needs a package that only some users install; the message names the extra."""
+
+
 class ImageError(ResightError):
     """A file cannot be turned into pixels. `kind` is a short stable word for reports."""
 

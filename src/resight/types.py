@@ -5,15 +5,15 @@ Rows are integers that stand for photos of one collection; strings (photo ids) l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resight.arrays import Bool, Float32, Int64, as_array
-from resight.errors import ArrayError, UsageError
+from resight.errors import ArrayError, ImageError, UsageError
 
 __all__ = [
     "Bool",
@@ -28,6 +28,7 @@ __all__ = [
     "Ranking",
     "Searcher",
     "Stage",
+    "Traits",
     "as_array",
 ]
 
@@ -151,9 +152,9 @@ class LocalFeatures:
         }
         descriptors = as_array("LocalFeatures.descriptors", self.descriptors, np.float32, (n, None))
         _set(self, xy=xy, descriptors=descriptors, **one)
-        for field in fields(self):
-            if not np.isfinite(getattr(self, field.name)).all():
-                raise ArrayError(f"LocalFeatures.{field.name} holds NaN or infinity")
+        for part in fields(self):
+            if not np.isfinite(getattr(self, part.name)).all():
+                raise ArrayError(f"LocalFeatures.{part.name} holds NaN or infinity")
         if n > 1 and (np.diff(one["strength"]) > 0).any():
             raise ArrayError("LocalFeatures.strength must descend: sort the features strongest first")
 
@@ -216,13 +217,17 @@ class Box:
 class Queries:
     """What the stages of a pipeline may need to know of Q queries; what is absent is None.
 
-    `local`: features of each query. `vectors`: (Q, D) float32 global descriptors. `rows`: (Q,) int64 database rows of
-    queries that are database photos themselves, -1 for unseen ones. Raises `ArrayError` on unequal lengths.
+    `local`: features of each query, of the kind that verifies; `more`: those of every further kind that the collection
+    keeps, by name. `vectors`: (Q, D) float32 global descriptors. `rows`: (Q,) int64 database rows of
+    queries that are database photos themselves, -1 for unseen ones. `photos`: path and box of each, for stages that
+    describe queries in a way of their own. Raises `ArrayError` on unequal lengths.
     """
 
     local: tuple[LocalFeatures, ...] | None = None
     vectors: Float32 | None = None
     rows: Int64 | None = None
+    more: Mapping[str, tuple[LocalFeatures, ...]] = field(default_factory=dict)
+    photos: tuple[tuple[str, Box | None], ...] | None = None
 
     def __post_init__(self) -> None:
         if self.local is not None:
@@ -231,7 +236,8 @@ class Queries:
             _set(self, vectors=as_array("Queries.vectors", self.vectors, np.float32, (None, None)))
         if self.rows is not None:
             _set(self, rows=as_array("Queries.rows", self.rows, np.int64, (None,)))
-        lengths = {len(part) for part in (self.local, self.vectors, self.rows) if part is not None}
+        parts = (self.local, self.vectors, self.rows, self.photos, *self.more.values())
+        lengths = {len(part) for part in parts if part is not None}
         if len(lengths) != 1:
             raise ArrayError(f"Queries need parts of one length, got lengths {sorted(lengths)}")
 
@@ -244,6 +250,8 @@ class Queries:
             None if self.local is None else self.local[query : query + 1],
             None if self.vectors is None else self.vectors[query : query + 1],
             None if self.rows is None else self.rows[query : query + 1],
+            {kind: features[query : query + 1] for kind, features in self.more.items()},
+            None if self.photos is None else self.photos[query : query + 1],
         )
 
 
@@ -256,18 +264,38 @@ class Evidence:
     data: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Traits:
+    """What the local features of one encoder tell, so that matching asks no more of them.
+
+    `normalised`: descriptors have unit norm. `oriented`: angles are measured. `scaled`: scales are measured sizes of
+    patches. `cell`: how far off a position may be, in the pixels that the encoder was given: about 1 for key points,
+    the stride of the network for cells of its maps.
+    """
+
+    normalised: bool = True
+    oriented: bool = True
+    scaled: bool = True
+    cell: float = 1.0
+
+
 @runtime_checkable
 class Encoder(Protocol):
-    """Turns pixels (H, W, 3) uint8 RGB into local features.
+    """Turns pixels (H, W, 3) uint8 RGB into local features, in the pixels that it was given.
 
-    `dim`: of the descriptors. `fingerprint`: names the extractor and its parameters; equal ones give equal features.
+    `dim`: of the descriptors. `fingerprint`: SHA-256, hexadecimal, of name, parameters and content of all weights;
+    equal ones give equal features. `describe`: many images at once, order kept; networks run those of one size
+    together. An image without features has 0 rows; `ImageError` stands in the place of one that cannot be described.
     """
 
     @property
     def dim(self) -> int: ...
     @property
     def fingerprint(self) -> str: ...
+    @property
+    def traits(self) -> Traits: ...
     def __call__(self, pixels: NDArray[np.uint8], /) -> LocalFeatures: ...
+    def describe(self, images: Sequence[NDArray[np.uint8]], /) -> list[LocalFeatures | ImageError]: ...
 
 
 @runtime_checkable

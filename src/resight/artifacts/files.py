@@ -6,20 +6,24 @@ An artifact is written through the collection's `Writer`, so that it cannot happ
 from __future__ import annotations
 
 import json
+import logging
 import os
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from resight.errors import CollectionError
+from resight.features.local.encoders import ENCODERS, kind_key
 from resight.features.whitening import Whitening
 from resight.regular_files import read_regular
 from resight.store.block_log import check_blocks
 from resight.store.folder import DERIVED, derived_path, faults, write_atomic
 from resight.store.tensor_file import check_tensors
 from resight.store.writer import Writer
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 DAMAGED = ".damaged"  # ending of what a repair sets aside
@@ -56,10 +60,37 @@ class Artifact:
 
 
 INDEX, CHECK = "resight index", "resight check --repair"
-CODEBOOK = Artifact("codebook.safetensors", "visual words", CHECK)
-CODEBOOK_ORIGIN = Artifact("codebook.json", "how many photos the codebook was learned from", "resight relearn")
-INVERTED_FILE = Artifact("asmk.safetensors", "inverted file of local features", CHECK)
-CONFIDENCE = Artifact("confidence.json", "what unrelated photos score by local features", CHECK)
+
+
+@dataclass(frozen=True)
+class LocalFiles:
+    """The files of one kind of local features. `reduction` is what its descriptors were made with: without it no photo
+    can be added or asked for, and it cannot be made again.
+    """
+
+    codebook: Artifact
+    origin: Artifact
+    inverted_file: Artifact
+    confidence: Artifact
+    reduction: Artifact
+
+
+def local_files(key: str = "") -> LocalFiles:
+    """The files of the kind of that `key`, "" for the one that verifies."""
+    start, of = (f"{key}_", f"{key} features") if key else ("", "local features")
+    anew = "resight index into a new collection"
+    return LocalFiles(
+        Artifact(f"{start}codebook.safetensors", "visual words" + (f" of {of}" if key else ""), CHECK),
+        Artifact(f"{start}codebook.json", "how many photos the codebook was learned from", "resight relearn"),
+        Artifact(f"{start}asmk.safetensors", f"inverted file of {of}", CHECK),
+        Artifact(f"{start}confidence.json", f"what unrelated photos score by {of}", CHECK),
+        Artifact(f"{start}reduction.safetensors", f"reduction of {of}, learnt from photos", anew, learned=True),
+    )
+
+
+LOCAL = {key: local_files(key) for key in ("", *map(kind_key, ENCODERS))}
+CODEBOOK, CODEBOOK_ORIGIN = LOCAL[""].codebook, LOCAL[""].origin
+INVERTED_FILE, CONFIDENCE = LOCAL[""].inverted_file, LOCAL[""].confidence
 WHITENING = Artifact("whitening.safetensors", "whitening of global descriptors", "resight fit whitening", learned=True)
 VECTOR_LISTS = Artifact("vector_lists.safetensors", "approximate index of global descriptors", CHECK)
 VECTOR_CONFIDENCE = Artifact("vector_confidence.json", "what unrelated photos score by global descriptors", CHECK)
@@ -70,10 +101,17 @@ VERIFIED_GRAPH = Artifact(
     "verified_graph.safetensors", "kNN graph of inliers", "resight graph build --verified", learned=True
 )
 VERIFIED_LOG = Artifact("verified_graph.log", "verifications for an unfinished graph", "resight graph build --verified")
+AUGMENTED_GRAPH = Artifact(
+    "augmented_graph.safetensors",
+    "kNN graph after verified augmentation",
+    "resight graph build --augmented",
+    learned=True,
+)
 OFFLINE = Artifact("offline_diffusion.safetensors", "off-line diffusion", "resight graph build --offline", learned=True)
+REGIONS = Artifact("regions.safetensors", "regions of activation maps", "resight fit regions", learned=True)
 TUNED = Artifact("tuned.json", "options of graph recipes", "resight graph tune", learned=True)
 LABELS = Artifact("labelled.safetensors", "labelled photos", "resight label", learned=True)
-FUSION = Artifact("fusion.json", "weight of the global descriptor", "resight fit fusion", learned=True)
+FUSION = Artifact("fusion.json", "weights of what is kept of a photo", "resight fit fusion", learned=True)
 SEPARATION = Artifact("separation.safetensors", "network of separation", "resight fit separation", learned=True)
 SEPARATED = Artifact("refined.safetensors", "separated descriptors", "resight fit separation", learned=True)
 SEPARATION_TRAINING = Artifact(
@@ -83,10 +121,7 @@ SIMILARITY = Artifact("similarity.safetensors", "learned similarity", "resight f
 UNFINISHED = Artifact("unfinished.json", "what a writer that is at work, or was stopped, has to finish", CHECK)
 
 ARTIFACTS = (
-    CODEBOOK,
-    CODEBOOK_ORIGIN,
-    INVERTED_FILE,
-    CONFIDENCE,
+    *(getattr(one, part.name) for one in LOCAL.values() for part in fields(one)),
     WHITENING,
     VECTOR_LISTS,
     VECTOR_CONFIDENCE,
@@ -95,7 +130,9 @@ ARTIFACTS = (
     GRAPH,
     VERIFIED_GRAPH,
     VERIFIED_LOG,
+    AUGMENTED_GRAPH,
     OFFLINE,
+    REGIONS,
     TUNED,
     LABELS,
     FUSION,
@@ -114,6 +151,7 @@ def read(artifact: Artifact, folder: Path, load: Callable[[Path], T]) -> T | Non
     """
     if not artifact.exists(folder):
         return None
+    _log.info("reading the %s of %s", artifact.holds, folder)
     try:
         return load(artifact.path(folder))
     except CollectionError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import scipy.sparse
 from resight.artifacts import files
 from resight.artifacts.descriptors import Descriptors
 from resight.errors import UsageError
-from resight.graph.knn_graph import MOST_EDGES, add_nodes, build_knn_graph, remove_nodes
+from resight.graph.knn_graph import MOST_EDGES, add_nodes, build_knn_graph, cut, remove_nodes
 from resight.graph.stored import StoredGraph, load_graph, save_graph
 from resight.graph.verified import build_verified_graph
 from resight.progress import Progress, silent
-from resight.ranking.verification import Verifier
+from resight.ranking.expansion_stages import Augmentation, verified_augmentation
+from resight.ranking.verification import Verifier, inliers_between
 from resight.recipes.resources import solve_offline
 from resight.store.tensor_file import read_tensors, write_tensors
 from resight.store.writer import Writer
@@ -43,10 +44,12 @@ def build_graphs(
     k: int = 50,
     verified: bool = False,
     offline: bool = False,
+    augmented: Augmentation | None = None,
     progress: Progress = silent,
 ) -> list[GraphReport]:
     """Build and store the graph of `k` neighbours; `verified`: also the graph of those that geometry proves; `offline`:
-    also the part of diffusion that needs no query.
+    also the part of diffusion that needs no query; `augmented`: the verified graph, and the graph of descriptors after
+    that augmentation with it.
 
     A verified graph whose making was stopped is continued. Memory: 12 bytes an edge. Raises `UsageError` for k < 1 or
     more edges than 2^30, and for a verified graph without local features.
@@ -54,7 +57,7 @@ def build_graphs(
     photos = len(descriptors.rows)
     if k < 1 or min(k, photos) * photos > MOST_EDGES:
         raise UsageError(f"k={k} for {photos} photos: give at least 1, and at most {MOST_EDGES} edges in all")
-    if verified and verifier is None:
+    if (verified or augmented is not None) and verifier is None:
         raise UsageError("a verified graph needs local features: index the photos with recipe classic or hybrid")
     k = min(k, max(photos - 1, 1))
     progress("building the graph", 0, 1)
@@ -62,8 +65,11 @@ def build_graphs(
     _save(writer, files.GRAPH, graph, descriptors, "similarity")
     progress("building the graph", 1, 1)
     reports = [_report("similarity", graph)]
-    if verified and verifier is not None:
-        reports.append(_report("verified", build_verified(writer, graph, descriptors, verifier, progress)))
+    if (verified or augmented is not None) and verifier is not None:
+        proven = build_verified(writer, graph, descriptors, verifier, progress)
+        reports.append(_report("verified", proven))
+        if augmented is not None:
+            reports.append(_report("augmented", _build_augmented(writer, graph, proven, descriptors, augmented)))
     if offline:
         solved = solve_offline(graph, k)
         _save_offline(writer, solved, descriptors.made_from)
@@ -75,25 +81,44 @@ def build_verified(
     writer: Writer, graph: KnnGraph, descriptors: Descriptors, verifier: Verifier, progress: Progress = silent
 ) -> KnnGraph:
     """Build and store the graph of those edges of `graph` that geometry proves; one that was stopped is continued."""
-
-    def inliers(node: int, nodes: Int64) -> Int64:
-        one = replace(verifier, jobs=1)  # blocks of photos are verified in parallel already
-        query = one.features(descriptors.rows[[node]])[0]
-        found = one(query, descriptors.rows[nodes])
-        return np.array([verification.inliers if verification.verified else 0 for verification in found], np.int64)
-
     log = files.place(writer, files.VERIFIED_LOG)
-    proven = build_verified_graph(graph, inliers, path=log, key=descriptors.made_from, progress=progress)
+    proven = build_verified_graph(
+        graph, inliers_between(verifier, descriptors.rows), path=log, key=descriptors.made_from, progress=progress
+    )
     _save(writer, files.VERIFIED_GRAPH, proven, descriptors, "inliers")
     files.remove(writer, files.VERIFIED_LOG)
     return proven
 
 
+def _build_augmented(
+    writer: Writer, graph: KnnGraph, proven: KnnGraph, descriptors: Descriptors, how: Augmentation
+) -> KnnGraph:
+    """Build and store the graph of descriptors that moved towards their reliable neighbours."""
+    near = cut(graph, min(how.first, graph.k))
+    moved = verified_augmentation(descriptors.matrix, proven, how.least, how.most, near)
+    built = build_knn_graph(moved, graph.k)
+    made_from = f"{descriptors.made_from}; {how.name}"
+    save_graph(
+        files.place(writer, files.AUGMENTED_GRAPH), StoredGraph(built, descriptors.rows, "similarity", made_from)
+    )
+    return built
+
+
+def load_augmented(folder: Path, descriptors: Descriptors, how: Augmentation) -> KnnGraph | None:
+    """The stored graph of augmented descriptors, None where there is none of that augmentation of `descriptors`.
+
+    Raises `CollectionError` when it is damaged.
+    """
+    stored = files.read(files.AUGMENTED_GRAPH, folder, load_graph)
+    return stored.graph if stored is not None and stored.made_from == f"{descriptors.made_from}; {how.name}" else None
+
+
 def follow_graphs(writer: Writer, descriptors: Descriptors) -> None:
     """Bring the graph of similarities, if there is one, up to photos that came or went, without building it anew.
 
-    A graph of other descriptors (another whitening) stays as it is, and so do verified graphs and off-line diffusion:
-    recipes then say that they are to be built again. Raises `CollectionError` when the graph is damaged.
+    A graph of other descriptors (another whitening) stays as it is, and so do verified and augmented graphs and
+    off-line diffusion: recipes then say that they are to be built again. Raises `CollectionError` when the graph is
+    damaged.
     """
     stored = files.read(files.GRAPH, writer.folder, load_graph)
     if stored is None or stored.made_from == descriptors.made_from:

@@ -16,12 +16,14 @@ import numpy as np
 from resight.artifacts import files
 from resight.artifacts.descriptors import Descriptors
 from resight.errors import ArrayError, StampMismatch
+from resight.extras import needed
 from resight.graph.knn_graph import neighbours
 from resight.ranking.confidence import Confidence, calibrate_vectors
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.search import Filter
 from resight.ranking.separation import Separation, centred
 from resight.ranking.vector_database import VectorDatabase
+from resight.ranking.verification import Verifier
 from resight.store.tensor_file import read_tensors, write_tensors
 from resight.store.writer import Writer
 from resight.types import Float32, Int64, Stage
@@ -80,11 +82,22 @@ class Separated:
         separated = VectorDatabase.over(self.vectors, self.rows)
         return Separation(self.model, database, separated, self.mean, int(self.facts["query_neighbours"]))
 
-    def stage(self, limit: int | None = None, allowed: Int64 | None = None) -> Stage:
-        """The stage that gives the first `limit` of the `allowed` rows."""
+    def stage(
+        self,
+        limit: int | None = None,
+        allowed: Int64 | None = None,
+        *,
+        k: int | None = None,
+        verifier: Verifier | None = None,
+        verify: int = 20,
+    ) -> Stage:
+        """The stage that gives the first `limit` of the `allowed` rows. `k`: neighbours of a query, None for as many as
+        in the training; `verifier` and `verify` as in `Separation`.
+        """
+        network = replace(self.network, k=self.network.k if k is None else k, verifier=verifier, verify=verify)
         if allowed is None:
-            return replace(self.network, limit=limit)
-        found: Pipeline = self.network >> Filter(allowed)
+            return replace(network, limit=limit)
+        found: Pipeline = network >> Filter(allowed)
         return found if limit is None else found % limit
 
 
@@ -105,7 +118,8 @@ def load_separated(folder: Path, descriptors: Descriptors) -> Separated | None:
     """
     if not files.SEPARATED.exists(folder):
         return None
-    from resight.training.separation.files import load_separation
+    with needed("searching separated descriptors"):
+        from resight.training.separation.files import load_separation
 
     stored_model = files.read(files.SEPARATION, folder, load_separation)
     if stored_model is None:

@@ -4,11 +4,27 @@ needs them, so that `resight --help` stays fast.
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 import typer
 
-from resight.cli import bench, collections, console, demo, evaluate, exchange, fit, graph, models, search
+from resight.cli import (
+    bench,
+    collections,
+    console,
+    demo,
+    doctor,
+    evaluate,
+    exchange,
+    fit,
+    graph,
+    inspection,
+    models,
+    search,
+    serve,
+    train,
+)
 from resight.cli.ending import Commands
 from resight.version import __version__
 
@@ -16,20 +32,40 @@ app = typer.Typer(
     cls=Commands,
     help="Find every photograph of the same thing, with proof.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Annotated[
+        int,
+        typer.Option("--verbose", "-v", count=True, help="Say on standard error what is done; twice: in every detail."),
+    ] = 0,
+) -> None:
+    console.log_to_stderr((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)])
     if version:
         console.say(f"resight {__version__}")
         raise typer.Exit
 
 
-for group in (collections, search, fit, graph, evaluate, exchange, bench, models, demo):
+for group in (
+    collections,
+    search,
+    serve,
+    inspection,
+    fit,
+    train,
+    graph,
+    evaluate,
+    exchange,
+    bench,
+    models,
+    doctor,
+    demo,
+):
     group.register(app)
 
 

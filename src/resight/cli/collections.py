@@ -1,4 +1,5 @@
-"""The commands that make, change and look after a collection: index, add, remove, relearn, label, info, check, and
+"""The commands that make, change and look after a collection: index, add, remove, relearn, codebook, label, info,
+check, and
 those that look through it: duplicates, group.
 """
 
@@ -24,7 +25,7 @@ PROBLEMS = 20  # files that could not be used of which the text says why
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (index, add, remove, relearn, label, info, check, duplicates, group):
+    for command in (index, add, remove, relearn, codebook, label, info, check, duplicates, group):
         app.command()(command)
 
 
@@ -36,9 +37,14 @@ def index(
     ] = None,
     backbone: options.Backbone = None,
     weights: options.Weights = None,
+    second: options.Second = None,
     set_: options.Set = None,
     codebook: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Use this codebook instead of learning one.")
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Use this codebook instead of learning one; KIND=FILE where several kinds of features are kept.",
+        ),
     ] = None,
     hidden: options.Hidden = False,
     jobs: options.Jobs = 0,
@@ -50,10 +56,10 @@ def index(
     from resight.recipes.catalogue import INDEXING
 
     options.checked_recipe(recipe, INDEXING)
-    words = None if codebook is None else Codebook.load(codebook)
+    words = {kind: Codebook.load(file) for kind, file in map(_codebook_file, codebook or ())}
     found = _scan(photos, hidden)
-    parameters = {**options.settings(set_), **options.given(backbone=backbone, weights=weights)}
-    _add(open_or_create(to, recipe, parameters), found, jobs=jobs, codebook=words, json=json)
+    parameters = {**options.settings(set_), **options.given(backbone=backbone, weights=weights, second=second)}
+    _add(open_or_create(to, recipe, parameters), found, jobs=jobs, codebooks=words, json=json)
 
 
 def add(
@@ -106,18 +112,40 @@ def relearn(name: options.Name, json: options.Json = False) -> None:
     console.say(f"{name}: {words:,} visual words and the calibration learned from {console.count(photos, 'photo')}")
 
 
+def codebook(
+    name: options.Name,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Write the codebook to this file.")],
+    features: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Of these local features, where several kinds are kept.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Write the visual words of a collection to a file, for index --codebook of other collections."""
+    from resight.collection.codebooks import codebook_of
+
+    found = codebook_of(options.opened(name).snapshot, features)
+    found.save(out)
+    if json:
+        console.print_json({"words": len(found), "dim": found.dim, "file": str(out)})
+    else:
+        console.say(f"{out}: {len(found):,} visual words of {found.dim} dimensions")
+
+
 def label(
     name: options.Name,
     file: Annotated[
         Path, typer.Argument(metavar="FILE.csv", help="Labelled photos with the header photo,label: paths and labels.")
     ],
+    verified: Annotated[
+        bool, typer.Option("--verified", help="Let geometry name labels, too, beside those that look-alikes vote for.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Keep labelled photos beside a collection, which recipe semi-supervised follows and never returns."""
     from resight.fitting.labels import label as add_labels
 
     with console.progress(json) as progress:
-        count, problems = add_labels(options.opened(name), file, progress=progress)
+        count, problems = add_labels(options.opened(name), file, verified=verified, progress=progress)
     if json:
         console.print_json({"labelled": count, "problems": [_problem(problem) for problem in problems]})
         return
@@ -258,6 +286,14 @@ def _scan(photos: list[str], hidden: bool) -> Scan:
         where = ", ".join(photos[:3]) + (", ..." if len(photos) > 3 else "")
         raise ResightError(f"there are no photos in {where}: give a folder that holds some, or the photos themselves")
     return found
+
+
+def _codebook_file(text: str) -> tuple[str, str]:
+    """The kind of local features and the file in KIND=FILE; a file alone is for the only kind there is."""
+    from resight.features.local.encoders import ENCODERS
+
+    kind, equals, file = text.partition("=")
+    return (kind, file) if equals and kind in ENCODERS else ("", text)
 
 
 def _add(collection: Collection, found: Scan, *, json: bool, **how: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shlex
@@ -53,6 +54,20 @@ class _Stderr:
 
 out = _Output(highlight=False, soft_wrap=True)
 err = _Output(file=_Stderr(), highlight=False, soft_wrap=True)  # type: ignore[arg-type]
+
+
+class _SafeFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return safe(super().format(record), keep="\n\t")
+
+
+def log_to_stderr(level: int) -> None:
+    """Show what resight logs from `level` on as lines on standard error; other packages' only from WARNING on."""
+    handler = logging.StreamHandler(_Stderr())
+    handler.setFormatter(_SafeFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("resight")
+    logger.handlers[:], logger.propagate = [handler], False
+    logger.setLevel(level)
 
 
 def safe(text: Any, keep: str = "") -> str:
@@ -204,3 +219,9 @@ def _spinner() -> str:
 
 def _is_utf8(stream: Any) -> bool:
     return str(getattr(stream, "encoding", "") or "").lower().replace("-", "") == "utf8"
+
+
+def part(key: str) -> str:
+    """What a part of a collection is called: "" for the local features that verify, a further kind, or the vector."""
+    named = {"": "the local features", "vector": "the global descriptor"}
+    return named.get(key, f"the {key} features")

@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from resight.cli import console
 from resight.errors import ResightError, UsageError
+from resight.extras import remedy
 
 INTERRUPTED = 128 + signal.SIGINT
 READER_LEFT = 128 + 13  # what a shell says of a program that SIGPIPE ended
@@ -48,6 +49,11 @@ def one_sentence() -> Iterator[None]:
         yield
     except ResightError as error:
         console.leave(2 if isinstance(error, UsageError) else 1, str(error), error=True)
+    except ModuleNotFoundError as error:
+        sentence = remedy("this command", error)
+        if sentence is None:
+            raise
+        console.leave(2, sentence, error=True)
     except KeyboardInterrupt:
         console.leave(INTERRUPTED, "stopped: nothing is lost, run the same command again to finish")
 

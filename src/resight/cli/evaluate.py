@@ -32,9 +32,16 @@ def evaluate(
         str | None,
         typer.Option(metavar="NAME", help="What is scored: classic by default, gem, ...; with --features: search, ..."),
     ] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="How photos are described for a recipe that searches what others indexed: gem, ..."
+        ),
+    ] = None,
     set_: options.Set = None,
     backbone: options.Backbone = None,
     weights: options.Weights = None,
+    second: options.Second = None,
     photos: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="The folder of the photos, where it is not PATH.")
     ] = None,
@@ -52,6 +59,10 @@ def evaluate(
             metavar="FILE", help="Ranked lists of another tool, lines of query and image, which are scored as they are."
         ),
     ] = None,
+    blend: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Further descriptors of all: they stand side by side with the first."),
+    ] = None,
     distractors: Annotated[
         str | None,
         typer.Option(metavar="PLACE", help="A folder of photos, or a file of descriptors, to search among, too."),
@@ -65,6 +76,10 @@ def evaluate(
     against: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Compare with a result that --json printed earlier.")
     ] = None,
+    submission: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="Write the first 100 results of every query as lines id,images, too."),
+    ] = None,
     report: options.Report = None,
     cache: options.Cache = None,
     json: options.Json = False,
@@ -75,24 +90,28 @@ def evaluate(
         from resight.evaluation.evaluate import evaluate as run_evaluation
         from resight.evaluation.experiment import LISTS, Run
         from resight.evaluation.results import compare_evaluations, read_evaluation
+        from resight.evaluation.submission import write_submission
         from resight.recipes.catalogue import DEFAULT
         from resight.reports.files import need_folder
 
-    name, _, path = benchmark.partition(":")
+    name, _, place = benchmark.partition(":")
     run = Run(
         benchmark=name,
-        path=path,
+        path=place,
         recipe=options.checked_recipe(recipe, RECIPES) or (LISTS if lists else "search" if features else DEFAULT),
-        settings={**options.settings(set_), **options.given(backbone=backbone, weights=weights)},
+        settings={**options.settings(set_), **options.given(backbone=backbone, weights=weights, second=second)},
+        index=index,
         photos=photos,
         features=features,
         query_features=query_features,
+        blend=blend,
         lists=lists,
         distractors=distractors,
         uncropped=uncropped,
         stages=stages,
     )
     need_folder(report)
+    need_folder(submission)
     earlier = None if against is None else read_evaluation(against)
     with console.progress(json) as progress:
         progress(OPENING, 0, 1)
@@ -104,6 +123,8 @@ def evaluate(
         evaluation = run_evaluation(run, cache=cache, progress=show)
         progress(OPENING, 1, 1)
     comparisons = {} if earlier is None else compare_evaluations(evaluation, earlier)
+    if submission is not None:
+        write_submission(submission, evaluation)
     if report is not None:
         with console.waiting("drawing the report", json):
             _write(report, run, evaluation, comparisons)
@@ -112,8 +133,9 @@ def evaluate(
         return
     _print_scores(evaluation)
     _print_notes(evaluation, comparisons)
-    if report is not None:
-        console.say(f"report: {report}")
+    for what, path in (("report", report), ("submission", submission)):
+        if path is not None:
+            console.say(f"{what}: {path}")
 
 
 def _write(path: Path, run: Run, evaluation: Evaluation, comparisons: Mapping[str, Comparison]) -> None:

@@ -72,7 +72,7 @@ def whitening(
 def fusion(
     name: options.Name, pairs: options.Pairs = None, groups: options.Groups = None, json: options.Json = False
 ) -> None:
-    """Learn how much the global descriptor counts beside the local features in recipe hybrid.
+    """Learn how much each kind of local features, and the global descriptor, counts when several are searched.
 
     Without examples, photos that geometry proves to match are the examples.
     """
@@ -82,11 +82,13 @@ def fusion(
     with console.waiting("comparing photos", json):
         learned = fit_fusion(options.opened(name), pairs, groups)
     if json:
-        console.print_json(asdict(learned))
+        console.print_json({**asdict(learned), "weight": learned.weight})
         return
+    first, *others = learned.weights
+    counts = ", ".join(f"one of {console.part(key)} {learned.weights[key]:.2f}" for key in others)
     console.say(
-        f"{name}: a standard deviation of the global descriptor counts {learned.weight:.2f} of one of the local "
-        f"features (from {learned.queries} queries with {learned.matches} matches: {learned.source})"
+        f"{name}: beside one standard deviation of {console.part(first)}, {counts} (from {learned.queries} queries "
+        f"with {learned.matches} matches: {learned.source})"
     )
 
 
@@ -100,6 +102,10 @@ def separation(
         int | None,
         typer.Option(metavar="N", help="Number of neighbours per photo; by default as many as stand out.", min=1),
     ] = None,
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Train as in the paper: 5 neighbours, all epochs, descriptors as they are."),
+    ] = False,
     epochs: options.Epochs = 200,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -122,9 +128,8 @@ def separation(
     collection = options.opened(name)
     stored = None if retrain else extend_separation(collection)
     if stored is None:
-        stored = _train_separation(
-            collection, log, json, verified=verified, k=k, epochs=epochs, seed=seed, device=device
-        )
+        how = {"verified": verified, "published": published, "k": k, "seed": seed, "device": device}
+        stored = _train_separation(collection, log, json, epochs=epochs, **how)
     descriptors = collection.snapshot.descriptors
     assert descriptors is not None
     moved = drift(stored, descriptors)
@@ -136,6 +141,21 @@ def separation(
     _print_separation(name, stored, moved)
     if report is not None:
         console.say(f"report: {report}")
+
+
+@app.command()
+def regions(name: options.Name, json: options.Json = False) -> None:
+    """Describe photos by regions of the network's maps, for recipe deep-spatial; run it again to take in new photos."""
+    from resight.collection.regions import describe_regions
+
+    with console.progress(json) as progress:
+        count, problems = describe_regions(options.opened(name), progress=progress)
+    if json:
+        console.print_json({"described": count, "problems": [asdict(problem) for problem in problems]})
+        return
+    console.say(f"{name}: {console.count(count, 'photo')} with regions")
+    for problem in problems:
+        console.warn(problem.message)
 
 
 @app.command()
@@ -153,6 +173,13 @@ def similarity(
         int, typer.Option(metavar="N", help="Maximum number of epochs of each stage that learns pairs.", min=1)
     ] = 30,
     seed: options.Seed = 0,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STAGE",
+            help="The stage that searches use: DeepCosine, DeepSim or DeepSimH; by default the better of the last two.",
+        ),
+    ] = None,
     checkpoints: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Keep the state of the training in this folder, to continue when stopped."),
@@ -184,6 +211,7 @@ def similarity(
             photos=photos,
             cosine=replace(COSINE, seed=seed),
             options=replace(PAIRS, epochs=epochs, seed=seed),
+            keep=keep,
             checkpoints=checkpoints,
             progress=progress,
         )

@@ -29,16 +29,27 @@ def build(
     offline: Annotated[
         bool, typer.Option("--offline", help="Solve diffusion for every photo, too, which makes its queries fast.")
     ] = False,
+    augmented: Annotated[
+        bool,
+        typer.Option(
+            "--augmented", help="Build the verified graph, and that of photos moved towards what it proves, too."
+        ),
+    ] = False,
+    least: Annotated[
+        int, typer.Option(metavar="N", help="With --augmented, inliers that a photo needs to be moved towards.", min=1)
+    ] = 20,
     json: options.Json = False,
 ) -> None:
     """Build the graph; run it again to continue a verified graph that was stopped."""
     from dataclasses import asdict
 
     from resight.fitting.graphs import build_graph
+    from resight.ranking.expansion_stages import Augmentation
 
     collection = options.opened(name)
     with console.progress(json) as progress:
-        reports = build_graph(collection, k, verified=verified, offline=offline, progress=progress)
+        moved = Augmentation(least=least) if augmented else None
+        reports = build_graph(collection, k, verified=verified, offline=offline, augmented=moved, progress=progress)
     if json:
         console.print_json([asdict(report) for report in reports])
         return

@@ -88,6 +88,10 @@ Backbone = Annotated[
     ),
 ]
 Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="Published checkpoint of the global descriptor.")]
+Second = Annotated[
+    Path | None,
+    typer.Option(metavar="PLACE", help="A further network of either kind: the vectors of both stand side by side."),
+]
 Cache = Annotated[
     Path | None,
     typer.Option(

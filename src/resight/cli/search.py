@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resight.cli import console, options
+from resight.errors import UsageError
 
 if TYPE_CHECKING:
     from resight.collection.answer import Answer, Explanation
@@ -29,10 +30,15 @@ def search(
     recipe: options.Ranked = None,
     set_: options.Set = None,
     report: options.Report = None,
+    inspect: Annotated[
+        bool, typer.Option("--inspect", help="Show in the report what the local features of the query see, too.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Find the photos that show what a photo shows."""
     chosen = options.settings(set_)
+    if inspect and report is None:
+        raise UsageError("--inspect adds pictures to a report: name its file with --report FILE.html")
     with console.waiting(console.first_word(f"opening {name}"), json) as say:
         from resight.reports.answer_json import answer_json
         from resight.reports.files import need_folder
@@ -44,7 +50,7 @@ def search(
         answer = collection.search(image, _part(box), top, where, recipe, **chosen)
         if report is not None:
             say("drawing the report")
-            _write(report, collection, answer, recipe, chosen)
+            _write(report, collection, answer, recipe, chosen, inspect)
     if json:
         console.print_json(answer_json(answer))
         return
@@ -102,14 +108,23 @@ def _check_recipe(collection: Collection, recipe: str | None, chosen: dict[str, 
     check_recipe(options.checked_recipe(recipe, RECIPES) or collection.snapshot.stamp.recipe, chosen)
 
 
-def _write(path: Path, collection: Collection, answer: Answer, recipe: str | None, chosen: dict[str, Any]) -> None:
+def _write(
+    path: Path, collection: Collection, answer: Answer, recipe: str | None, chosen: dict[str, Any], inspect: bool
+) -> None:
     from resight.reports.files import write_page
     from resight.reports.graph_figure import graph_figure
     from resight.reports.search_page import search_page
     from resight.viz.report import render
 
     graph = graph_figure(collection, answer, recipe, chosen)
-    write_page(path, render(search_page(collection, answer, graph)))
+    figures = _inspected(collection, answer) if inspect else []
+    write_page(path, render(search_page(collection, answer, graph, figures)))
+
+
+def _inspected(collection: Collection, answer: Answer) -> list[tuple[str, bytes]]:
+    from resight.reports.inspection import query_figures
+
+    return [(figure.title, figure.png) for figure in query_figures(collection, answer.query)]
 
 
 def _print_answer(answer: Answer) -> None:

@@ -17,7 +17,8 @@ from resight.types import Box, Evidence, Float32, Int64, LocalFeatures, Queries
 @dataclass(frozen=True, eq=False)
 class Query:
     """One query: what it was asked as, its features in original pixels of the photo, its global descriptor where the
-    recipe has one, its row when it is asked for by id, and the rows (n,) ascending of photos with the same content.
+    recipe has one, `more` kinds of local features by key, its row when it is asked for by id, and the rows (n,)
+    ascending of photos with the same content.
     """
 
     name: str
@@ -27,17 +28,24 @@ class Query:
     row: int = -1
     vector: Float32 | None = None
     copies: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
+    more: Mapping[str, LocalFeatures] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
         """Whether it has neither local features nor a global descriptor to compare."""
-        return not len(self.local) and (self.vector is None or not self.vector.any()) and not len(self.copies)
+        return (
+            not any(map(len, (self.local, *self.more.values())))
+            and (self.vector is None or not self.vector.any())
+            and not len(self.copies)
+        )
 
     def queries(self) -> Queries:
         """As stages take it; a photo of the collection neither enriches itself nor is its own neighbour."""
         vectors = None if self.vector is None else self.vector[None]
         row = self.row if self.row >= 0 or not len(self.copies) else int(self.copies[0])
-        return Queries(local=(self.local,), vectors=vectors, rows=np.array([row]))
+        more = {key: (features,) for key, features in self.more.items()}
+        photos = ((self.path, self.box),)
+        return Queries(local=(self.local,), vectors=vectors, rows=np.array([row]), more=more, photos=photos)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +132,10 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Info:
-    """What a collection holds. Sizes in bytes; `missing`: photos whose file is gone from the disk. `vectors` global
-    descriptors of `dim` dimensions; `whitening`: how they are whitened.
+    """What a collection holds. Sizes in bytes; `missing`: photos whose file is gone from the disk. `features`, `words`
+    and `index_bytes` of all `kinds` of local features together, of which each has its own. `vectors` global descriptors
+    of `dim` dimensions; `whitening`: how they are whitened. `memory_per_million` and `disk_per_million`: bytes of the
+    indexes that searches hold, and of all files, for a million photos like these.
     """
 
     path: str
@@ -145,3 +155,6 @@ class Info:
     vectors: int = 0
     dim: int = 0
     whitening: str = "none"
+    kinds: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    memory_per_million: float = 0.0
+    disk_per_million: float = 0.0

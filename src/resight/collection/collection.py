@@ -13,13 +13,13 @@ import numpy as np
 from resight.collection.answer import Answer, Explanation, Info, MatchRule, Query
 from resight.collection.info import info_of
 from resight.collection.ingest import Report, ingest
-from resight.collection.query import identical_first, judge, read_query
+from resight.collection.query import read_query
 from resight.collection.snapshot import Snapshot
-from resight.collection.update import begin, bring_up_to_date
+from resight.collection.steps import explanation, search_in_steps
+from resight.collection.update import begin, bring_up_to_date, prepare
 from resight.errors import UsageError
 from resight.images.scan import Scan, scan
 from resight.progress import Progress, silent
-from resight.ranking.verification import VERIFIED, with_own_scores
 from resight.recipes.resources import need_database
 from resight.store.writer import Writer, writing
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from resight.index.asmk import Codebook
     from resight.ranking.pipeline import Pipeline
     from resight.recipes.catalogue import Settings
-    from resight.types import Box, Float32, Int64, Ranking
+    from resight.types import Box, Float32, Int64
 
 
 class Collection:
@@ -56,20 +56,22 @@ class Collection:
         paths: Sequence[str | os.PathLike[str]] | Scan,
         *,
         jobs: int = 0,
-        codebook: Codebook | None = None,
+        codebooks: Mapping[str, Codebook] | None = None,
         progress: Progress = silent,
     ) -> Report:
         """Add the photos in files and folders, or of a scan; those that are in are read again only if they changed.
 
         Returns what came of it, with a row for each file that could not be used. `jobs`: threads, 0 for one per
-        processor. Raises `UsageError` when a path does not exist, `CollectionLocked` while another process writes.
+        processor. `codebooks`: to use instead of learning them, by name of their local features, "" for the only kind.
+        Raises `UsageError` when a path does not exist, `CollectionLocked` while another process writes.
         """
         found = paths if isinstance(paths, Scan) else scan(paths)
         with writing(self.path, "add") as writer:
-            _ = self.snapshot.network, self.snapshot.encoder  # before any work: they must be those that made it
-            begin(writer)
-            report = ingest(writer, found, self.settings, jobs=jobs, progress=progress)
-            report.notes += self.update(writer, codebook=codebook, progress=progress)
+            _ = self.snapshot.network, self.snapshot.encoders  # before any work: they must be those that made it
+            given = begin(writer, self.snapshot, codebooks)
+            self.snapshot = prepare(writer, self.snapshot, found, jobs=jobs, progress=progress)
+            report = ingest(writer, found, self.settings, self.snapshot.encoders, jobs=jobs, progress=progress)
+            report.notes += self.update(writer, codebooks=given, progress=progress)
         return report
 
     def remove(self, ids: Sequence[str], *, progress: Progress = silent) -> int:
@@ -85,21 +87,23 @@ class Collection:
             rows = [row for row in known.values() if row is not None]
         gone = np.unique(np.array(rows, np.int64))
         with writing(self.path, "remove") as writer:
-            begin(writer)
+            begin(writer, self.snapshot)
             writer.remove_rows(gone)
             self.update(writer, progress=progress)
         return len(gone)
 
     def relearn(self, *, progress: Progress = silent) -> None:
         """Learn codebook and calibration anew from the photos as they are now; a collection that grows does so by
-        itself when it has half as many photos again. Raises `UsageError` in recipes without local features.
+        itself when it has half as many photos again. Features stay as they were extracted, and so does a reduction that
+        was learnt from the first photos: index into a new collection to learn that again. Raises `UsageError` in
+        recipes without local features.
         """
         if self.settings.local is None:
             raise UsageError(
                 f"{self.path} has no codebook: recipe {self.snapshot.stamp.recipe} keeps no local features"
             )
         with writing(self.path, "relearn") as writer:
-            begin(writer)
+            begin(writer, self.snapshot)
             self.update(writer, relearn=True, progress=progress)
 
     def update(self, writer: Writer, *, progress: Progress = silent, **how: Any) -> list[str]:
@@ -117,7 +121,7 @@ class Collection:
         """
         return read_query(self.snapshot, image, box)
 
-    def pipeline(self, /, where: str | None = None, recipe: str | None = None, **options: Any) -> Pipeline:
+    def pipeline(self, /, where: str | Int64 | None = None, recipe: str | None = None, **options: Any) -> Pipeline:
         """The stages of a recipe, the collection's own when it is None; raises as `Snapshot.pipeline` does."""
         return self.snapshot.pipeline(where, recipe, options)
 
@@ -135,31 +139,28 @@ class Collection:
         image: str | os.PathLike[str] | Query,
         box: Box | None = None,
         top: int = 20,
-        where: str | None = None,
+        where: str | Int64 | None = None,
         recipe: str | None = None,
         **options: Any,
     ) -> Answer:
         """Find the photos that show what `image` shows (a path, an id or a `Query`), best first.
 
         `box`: the part of it to look for, in its pixels. `where`: an SQL condition on table `images`, such as
-        `taken_at > '2020'`. `recipe`: another way to rank what the collection keeps. `options`: of the recipe
-        (`resight.recipes`). A photo asked for by its id is not its own result; photos with the very content of the
-        query come first. Raises as `query` and `Snapshot.pipeline` do, and `UsageError` on a bad condition or number.
+        `taken_at > '2020'`, or the rows (n,) int64 ascending to search. `recipe`: another way to rank what the
+        collection keeps. `options`: of the recipe (`resight.recipes`). A photo asked for by its id is not its own
+        result; photos with the very content of the query come first. Raises as `query` and `Snapshot.pipeline` do, and
+        `UsageError` on a bad condition or number.
         """
         if top < 1:
             raise UsageError(f"{top} results were asked for: give at least 1")
-        snapshot, started = self.snapshot, time.perf_counter()
+        started = time.perf_counter()
         pipeline = self.pipeline(where, recipe, **options)
-        query = image if isinstance(image, Query) else read_query(snapshot, image, box)
-        read = time.perf_counter()
-        ranking, own = with_own_scores(pipeline, query.queries())
-        ids, scores = _ranked(query, ranking)
-        if query.empty:
-            ids, scores = ids[:0], scores[:0]  # nothing can be compared: any order would be made up
-        rule = self.match_rule(recipe)
-        results = judge(snapshot, rule, query, ids[:top], scores[:top], options.get("verify", VERIFIED), own=own)
-        seconds = (read - started, time.perf_counter() - read)
-        return Answer(query, results, rule, self.pending, snapshot.calibrated, seconds)
+        query = image if isinstance(image, Query) else read_query(self.snapshot, image, box)
+        read = time.perf_counter() - started
+        rule, verify = self.match_rule(recipe), options.get("verify")
+        *_, answer = search_in_steps(self.snapshot, rule, pipeline, query, top=top, verify=verify, read=read)
+        assert isinstance(answer, Answer)
+        return answer
 
     def explain(
         self,
@@ -181,19 +182,13 @@ class Collection:
         row = snapshot.row_of(id)
         if row not in snapshot.tables.feature_rows:
             raise UsageError(f"{id} could not be read when it was indexed ({snapshot.photo(row)['error']})")
-        ranking, own = with_own_scores(pipeline, query.queries())
-        ids, scores = _ranked(query, ranking)
-        place = np.flatnonzero(ids == row)
-        score, rank = (scores[place], 1 + int(place[0])) if len(place) else (np.zeros(1, np.float32), 0)
-        verify = 1 if rank <= options.get("verify", VERIFIED) else 0
-        (result,) = judge(snapshot, self.match_rule(recipe), query, np.array([row]), score, verify, own=own, first=rank)
-        return Explanation(query, result, pipeline.explain(query.queries(), 0, row))
+        return explanation(snapshot, self.match_rule(recipe), pipeline, query, row, verify=options.get("verify"))
 
     @property
     def threshold(self) -> float:
         """Score of the collection's own recipe from which a result counts as a match."""
         snapshot = self.snapshot
-        return (snapshot.vector_confidence if self.settings.local is None else snapshot.confidence).threshold
+        return (snapshot.vector_confidence if snapshot.scored is None else snapshot.scored.confidence).threshold
 
     def match_rule(self, recipe: str | None = None) -> MatchRule:
         """When a result of `recipe` counts as a match."""
@@ -210,10 +205,3 @@ class Collection:
     def info(self) -> Info:
         """Counts, sizes and settings."""
         return info_of(self.snapshot, self.threshold)
-
-
-def _ranked(query: Query, ranking: Ranking) -> tuple[Any, Any]:
-    """Rows and scores (n,) of the one query, itself left out, its copies first."""
-    ids, scores = ranking.ids[0], ranking.scores[0]
-    kept = (ids >= 0) & (ids != query.row)
-    return identical_first(query, ids[kept], scores[kept])

@@ -12,6 +12,7 @@ from resight.collection.duplicates import exact_duplicates
 from resight.collection.snapshot import Snapshot
 from resight.errors import UsageError
 from resight.graph.components import groups_of_pairs, members
+from resight.matching.geometry import Verification
 from resight.progress import Progress, silent
 from resight.ranking.confidence import PROVEN
 from resight.types import Int64
@@ -48,7 +49,7 @@ def proven_groups(collection: Collection, *, progress: Progress = silent) -> lis
     best: dict[int, int] = {}
     pairs = [(snapshot.ids[group[0]], snapshot.ids[id_]) for group in exact_duplicates(collection) for id_ in group[1:]]
     readable = np.empty(0, np.int64) if snapshot.index is None else np.intersect1d(rows, snapshot.index.rows)
-    for done, (row, others) in enumerate(_candidates(collection, readable), 1):
+    for done, (row, others) in enumerate(candidates(collection, readable), 1):
         for other, inliers in _proven(snapshot, row, others):
             pairs.append((row, other))
             best[row], best[other] = max(best.get(row, 0), inliers), max(best.get(other, 0), inliers)
@@ -60,7 +61,7 @@ def proven_groups(collection: Collection, *, progress: Progress = silent) -> lis
     return [Group(tuple(names[row] for row in group), tuple(best.get(row) for row in group)) for group in groups]
 
 
-def _candidates(collection: Collection, rows: Int64) -> Iterator[tuple[int, Int64]]:
+def candidates(collection: Collection, rows: Int64) -> Iterator[tuple[int, Int64]]:
     """For each of `rows` the rows that may show the same thing."""
     snapshot = collection.snapshot
     graph, descriptors = snapshot.verified_graph, snapshot.descriptors
@@ -84,5 +85,10 @@ def _proven(snapshot: Snapshot, row: int, others: Int64) -> Iterator[tuple[int, 
         return
     proofs = snapshot.verifier(snapshot.features(row), others)
     for other, proof in zip(others.tolist(), proofs, strict=True):
-        if proof.verified and proof.significance >= PROVEN and max(proof.coverage) >= SHARE:
+        if is_sure(proof):
             yield other, proof.inliers
+
+
+def is_sure(proof: Verification) -> bool:
+    """Whether geometry surely proves that two photos show one thing, of which a detail in both is not enough."""
+    return proof.verified and proof.significance >= PROVEN and max(proof.coverage) >= SHARE

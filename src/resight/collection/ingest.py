@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resight.errors import ImageError
-from resight.features.global_descriptor import GlobalDescriptor, batches
+from resight.features.extraction import Describer
+from resight.features.global_descriptor import batches
 from resight.features.local.packed import empty_features, pack
 from resight.images import scan as disk
 from resight.images.decode import decode
@@ -23,7 +24,7 @@ from resight.progress import Progress, silent
 from resight.store.records import Photo, escape_path, images_batch, local_batch
 from resight.store.tables import Tables
 from resight.store.writer import Writer
-from resight.types import Float32
+from resight.types import Encoder, Float32, LocalFeatures
 
 if TYPE_CHECKING:  # so that what extracts features does not hang on the recipes that search them
     from resight.recipes.catalogue import Settings
@@ -67,21 +68,50 @@ class _Known:
 
 @dataclass(frozen=True)
 class _Read:
-    """One file, read: a `Photo` without its row, and its packed features unless it could not be decoded; `pixels` wait
-    for the network that makes `vector` of them.
+    """One file, read: a `Photo` without its row, and by kind the number of its features and their bytes, None when it
+    could not be decoded; `pixels`, `scale` times as large as the photo, wait for the networks, one of which makes
+    `vector` of them.
     """
 
     photo: Photo
-    packed: bytes | None
-    count: int
+    local: Mapping[str, tuple[int, bytes]] | None
     known: bool
     pixels: Any = None
+    scale: float = 1.0
     vector: Float32 | None = None
 
 
-def ingest(writer: Writer, scan: Scan, settings: Settings, *, jobs: int = 0, progress: Progress = silent) -> Report:
+@dataclass(frozen=True)
+class Describers:
+    """What makes features of pixels: `encoders` of local features by key, those that are `networks` among them, and the
+    `descriptor` of whole photos."""
+
+    encoders: Mapping[str, Encoder]
+    networks: frozenset[str] = frozenset()
+    descriptor: Describer | None = None
+
+    @property
+    def wait(self) -> bool:
+        """Whether photos wait for networks, which take many at once."""
+        return bool(self.networks) or self.descriptor is not None
+
+    @property
+    def singly(self) -> Mapping[str, Encoder]:
+        """The encoders that work photo by photo, in threads."""
+        return {key: encoder for key, encoder in self.encoders.items() if key not in self.networks}
+
+
+def ingest(
+    writer: Writer,
+    scan: Scan,
+    settings: Settings,
+    encoders: Mapping[str, Encoder],
+    *,
+    jobs: int = 0,
+    progress: Progress = silent,
+) -> Report:
     """Bring the photos of `scan` into the collection. A photo that cannot be decoded is remembered with its error and
-    read again only when its file changes.
+    read again only when its file changes. `encoders`: of the local features, by key.
 
     An interrupt (Ctrl-C) stores what is read already and ends the run with `interrupted` set.
     """
@@ -95,14 +125,15 @@ def ingest(writer: Writer, scan: Scan, settings: Settings, *, jobs: int = 0, pro
     ids = _ids(work, known)
     batch: list[_Read] = []
     started = time.monotonic()
-    descriptor = settings.descriptor if work else None
+    networks = frozenset(kind.key for kind in settings.kinds if kind.kind.network)
+    describers = Describers(encoders, networks, settings.descriptor if work else None)
 
     def read(photo: disk.Photo) -> _Read | None:
-        return _read(photo, ids[photo.path], known.get(photo.path), settings)
+        return _read(photo, ids[photo.path], known.get(photo.path), describers, settings.max_side)
 
-    results = map_ordered(read, work, jobs=jobs, ahead=None if descriptor is None else DESCRIBED)
-    if descriptor is not None:
-        results = _described(results, descriptor, required=settings.local is None)
+    results = map_ordered(read, work, jobs=jobs, ahead=DESCRIBED if describers.wait else None)
+    if describers.wait:
+        results = _described(results, describers)
     try:
         for done, result in enumerate(results, 1):
             if result is None:
@@ -169,7 +200,9 @@ def _move(writer: Writer, pairs: list[tuple[disk.Photo, _Known]]) -> None:
         )
     decoded = [number for number, photo in enumerate(photos) if photo.error_kind is None]
     old = np.array([pairs[number][1].row for number in decoded], np.int64)
-    local = local_batch([photos[number].row for number in decoded], tables.counts(old).tolist(), tables.local(old))
+    features = {key: (tables.counts(old, key).tolist(), tables.local(old, key)) for key in ("", *tables.kinds)}
+    counts, packed = features.pop("")
+    local = local_batch([photos[number].row for number in decoded], counts, packed, features)
     writer.append_photos(images_batch(photos, _vectors(tables, [file.row for _, file in pairs]), tables.dim), local)
 
 
@@ -222,20 +255,19 @@ def _ids(work: list[disk.Photo], known: dict[str, _Known]) -> dict[str, str]:
     return ids
 
 
-def _read(photo: disk.Photo, id_: str, known: _Known | None, settings: Settings) -> _Read | None:
-    """Read one file and encode it locally; None when its content is what the collection has already."""
-    sha256, width, height, taken_at, packed, count, pixels = "", 0, 0, None, None, 0, None
+def _read(photo: disk.Photo, id_: str, known: _Known | None, describers: Describers, max_side: int) -> _Read | None:
+    """Read one file and encode it as far as no network is needed; None when its content is what the collection has."""
+    sha256, width, height, taken_at, local, pixels, scale = "", 0, 0, None, None, None, 1.0
     error: ImageError | None = None
     try:
         sha256 = content_hash(photo.path)
         if known is not None and known.sha256 == sha256 and known.error_kind not in RETRIED:
             return None
-        decoded = decode(photo.path, max_side=settings.max_side)
-        width, height, taken_at = decoded.width, decoded.height, decoded.taken_at
-        packed, pixels = NOTHING, None if settings.vector is None else decoded.pixels
-        if settings.local is not None:
-            features = settings.local.encoder(decoded.pixels).scaled(1 / decoded.scale)
-            packed, count = pack(features), len(features)
+        decoded = decode(photo.path, max_side=max_side)
+        width, height, taken_at, scale = decoded.width, decoded.height, decoded.taken_at, decoded.scale
+        pixels = decoded.pixels if describers.wait else None
+        encoded = {key: _packed(encoder(decoded.pixels), scale) for key, encoder in describers.singly.items()}
+        local = encoded if describers.encoders else {"": (0, NOTHING)}
     except ImageError as problem:
         error = problem
     stored = Photo(
@@ -252,25 +284,51 @@ def _read(photo: disk.Photo, id_: str, known: _Known | None, settings: Settings)
         error_kind=error.kind if error else None,
         error=str(error) if error else None,
     )
-    return _Read(stored, packed, count, known is not None, pixels)
+    return _Read(stored, local, known is not None, None if error else pixels, scale)
 
 
-def _described(results: Iterator[_Read | None], descriptor: GlobalDescriptor, required: bool) -> Iterator[_Read | None]:
-    """`results` with their vectors. One that the network cannot take is an error if vectors are `required`."""
+def _packed(features: LocalFeatures, scale: float) -> tuple[int, bytes]:
+    """Number and bytes of features, carried over to the photo, of which the image was `scale` times as large."""
+    return len(features), pack(features.scaled(1 / scale))
+
+
+def _described(results: Iterator[_Read | None], describers: Describers) -> Iterator[_Read | None]:
+    """`results` with what networks make of them. A photo that one cannot take is an error, but for a vector beside
+    local features."""
     for group in batches(results, DESCRIBED):
-        images = [read for read in group if read is not None and read.pixels is not None]
-        found = dict(zip(map(id, images), descriptor.describe([read.pixels for read in images]), strict=True))
+        waiting = [read for read in group if read is not None and read.pixels is not None]
+        done = dict(zip(map(id, waiting), _through_networks(waiting, describers), strict=True))
         for read in group:
-            yield read if id(read) not in found else _with_vector(read, found[id(read)], required)
+            yield done.get(id(read), read)
+
+
+def _through_networks(waiting: list[_Read], describers: Describers) -> list[_Read]:
+    images = [read.pixels for read in waiting]
+    for key in sorted(describers.networks):
+        found = describers.encoders[key].describe(images)
+        waiting = [_with_features(read, key, one) for read, one in zip(waiting, found, strict=True)]
+    if describers.descriptor is not None:
+        vectors = describers.descriptor.describe(images)
+        required = not describers.encoders
+        waiting = [_with_vector(read, one, required) for read, one in zip(waiting, vectors, strict=True)]
+    return [replace(read, pixels=None) for read in waiting]
+
+
+def _with_features(read: _Read, key: str, features: LocalFeatures | ImageError) -> _Read:
+    if isinstance(features, ImageError):
+        return _failed(read, features)
+    return read if read.local is None else replace(read, local={**read.local, key: _packed(features, read.scale)})
 
 
 def _with_vector(read: _Read, vector: Float32 | ImageError, required: bool) -> _Read:
     if not isinstance(vector, ImageError):
-        return replace(read, pixels=None, vector=vector)
-    if not required:
-        return replace(read, pixels=None)
-    failed = replace(read.photo, error_kind=vector.kind, error=f"{escape_path(read.photo.path)}: {vector}")
-    return replace(read, pixels=None, photo=failed, packed=None)
+        return read if read.local is None else replace(read, vector=vector)
+    return _failed(read, vector) if required else read
+
+
+def _failed(read: _Read, error: ImageError) -> _Read:
+    photo = replace(read.photo, error_kind=error.kind, error=f"{escape_path(read.photo.path)}: {error}")
+    return replace(read, photo=photo, local=None, vector=None)
 
 
 def _store(writer: Writer, batch: list[_Read], report: Report) -> None:
@@ -279,10 +337,15 @@ def _store(writer: Writer, batch: list[_Read], report: Report) -> None:
         return
     first = writer.next_row
     photos = [replace(read.photo, row=first + i) for i, read in enumerate(batch)]
-    good = [(photo.row, read.count, read.packed) for photo, read in zip(photos, batch, strict=True) if read.packed]
-    rows, counts, packed = zip(*good, strict=True) if good else ((), (), ())
+    tables = writer.tables
+    rows = [photo.row for photo, read in zip(photos, batch, strict=True) if read.local is not None]
+    columns: dict[str, tuple[list[int], list[bytes]]] = {}
+    for key in ("", *tables.kinds):
+        features = [read.local[key] for read in batch if read.local is not None]
+        columns[key] = ([count for count, _ in features], [packed for _, packed in features])
     vectors = [read.vector for read in batch]
-    writer.append_photos(images_batch(photos, vectors, writer.tables.dim), local_batch(rows, counts, packed))
+    counts, packed = columns.pop("")
+    writer.append_photos(images_batch(photos, vectors, tables.dim), local_batch(rows, counts, packed, columns))
     for read in batch:
         photo = read.photo
         if photo.error_kind is not None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from resight.collection.collection import Collection
-from resight.collection.snapshot import DESCRIPTOR, LOCAL, Snapshot
+from resight.collection.snapshot import DESCRIPTOR, Snapshot, local_model
 from resight.errors import StampMismatch, UsageError
-from resight.recipes.catalogue import DEFAULT, settings_of, with_absolute_paths
-from resight.recipes.settings import MODEL_FILES
+from resight.recipes.catalogue import DEFAULT, names_model, settings_of, with_absolute_paths
 from resight.store.stamp import check_stamp, new_stamp, read_stamp, write_stamp
 from resight.store.tables import create, open_tables
 from resight.store.writer import writing
+
+_log = logging.getLogger(__name__)
 
 
 def open_collection(path: str | os.PathLike[str]) -> Collection:
@@ -25,6 +27,7 @@ def open_collection(path: str | os.PathLike[str]) -> Collection:
         _ = collection.settings
     except UsageError as error:
         raise StampMismatch(f"{tables.folder} was made by another resight, upgrade this one: {error}") from error
+    _log.info("opened %s: recipe %s, %d photos", tables.folder, stamp.recipe, len(tables))
     return collection
 
 
@@ -38,9 +41,8 @@ def create_collection(
     settings = settings_of(recipe, parameters)
     network = settings.descriptor
     models = {} if network is None else {DESCRIPTOR: network.fingerprint}
-    if settings.local is not None:
-        models[LOCAL] = settings.local.encoder.fingerprint
-    create(path, new_stamp(recipe, parameters, models), None if network is None else network.dim)
+    models |= {local_model(kind.key): kind.encoder.fingerprint for kind in settings.kinds}
+    create(path, new_stamp(recipe, parameters, models), None if network is None else network.dim, settings.further)
     return open_collection(path)
 
 
@@ -59,7 +61,7 @@ def open_or_create(
     if recipe is not None:
         check_stamp(stamp, collection.path, recipe)
     asked = with_absolute_paths(parameters or {})
-    moved = {name: asked.pop(name) for name in MODEL_FILES if name in asked}
+    moved = {name: asked.pop(name) for name in list(asked) if names_model(name)}
     check_stamp(stamp, collection.path, stamp.recipe, {**stamp.parameters, **asked})
     if any(stamp.parameters.get(name) != value for name, value in moved.items()):
         return _moved_model(collection, moved)
@@ -70,7 +72,8 @@ def _moved_model(collection: Collection, moved: Mapping[str, str]) -> Collection
     """The collection with its network at another place. Raises `StampMismatch` when it is another network."""
     known = collection.snapshot
     stamp = replace(known.stamp, parameters={**known.stamp.parameters, **moved})
-    _ = Snapshot(known.tables, stamp).network
+    moved_to = Snapshot(known.tables, stamp)
+    _ = moved_to.network, moved_to.encoders
     with writing(collection.path, "move the network"):
         write_stamp(collection.path, stamp)
     return open_collection(collection.path)

@@ -14,7 +14,7 @@ from resight.errors import ImageError, UsageError
 from resight.features.local.packed import empty_features
 from resight.images.decode import Decoded, decode
 from resight.images.scan import content_hash
-from resight.images.transform import decode_crop, pixel_box
+from resight.images.transform import crop, decode_crop, pixel_box
 from resight.matching.geometry import Verification
 from resight.store.records import escape_path
 from resight.types import Box, Float32, Int64, LocalFeatures, Ranking
@@ -39,6 +39,21 @@ def read_query(snapshot: Snapshot, image: str | os.PathLike[str], box: Box | Non
     if box is None:
         return _stored(snapshot, name, photo["path"], row, row, copies)
     return _read(snapshot, name, photo["path"], box, row)
+
+
+def query_of_pixels(snapshot: Snapshot, name: str, photo: Decoded, box: Box | None = None, sha256: str = "") -> Query:
+    """A photo that is decoded already as a query; `box`, in pixels of the original, cuts it first.
+
+    `sha256` of its file: where that is indexed and no box is given, the photo is described as the collection has it.
+    Raises `UsageError` when the box lies outside, `ImageError` when the network cannot take so small a photo.
+    """
+    copies = _rows_of_content(snapshot, sha256) if sha256 and box is None else NO_ROWS
+    if len(copies):
+        return _stored(snapshot, name, name, -1, int(copies[0]), copies)
+    if box is None:
+        return _of_decoded(snapshot, name, name, None, -1, photo, (0.0, 0.0))
+    left, top, _, _ = pixel_box(box, photo.width, photo.height)
+    return _of_decoded(snapshot, name, name, box, -1, crop(photo, box), (float(left), float(top)))
 
 
 def judge(
@@ -103,16 +118,30 @@ def _rows_of_content(snapshot: Snapshot, sha256: str) -> Int64:
 
 def _stored(snapshot: Snapshot, name: str, path: str, row: int, like: int, copies: Int64) -> Query:
     """A query whose features are those that the collection has of row `like`."""
-    return Query(escape_path(name), path, None, snapshot.features(like), row, _stored_vector(snapshot, like), copies)
+    kept = {key: snapshot.features(like, key) for key in snapshot.kinds or ("",)}
+    vector = _stored_vector(snapshot, like)
+    return Query(escape_path(name), path, None, kept.pop(""), row, vector, copies, kept)
 
 
 def _read(snapshot: Snapshot, name: str, path: str, box: Box | None, row: int) -> Query:
-    settings = snapshot.settings
-    decoded, offset = _decode(path, box, settings.max_side)
-    local = empty_features(0)
-    if snapshot.encoder is not None:
-        local = _moved(snapshot.encoder(decoded.pixels).scaled(1 / decoded.scale), offset)
-    return Query(escape_path(name), path, box, local, row, _described(snapshot, path, decoded))
+    decoded, offset = _decode(path, box, snapshot.settings.max_side)
+    return _of_decoded(snapshot, name, path, box, row, decoded, offset)
+
+
+def _of_decoded(
+    snapshot: Snapshot,
+    name: str,
+    path: str,
+    box: Box | None,
+    row: int,
+    decoded: Decoded,
+    offset: tuple[float, float],
+) -> Query:
+    found = {"": empty_features(0)}
+    for key, encoder in snapshot.encoders.items():
+        found[key] = _moved(encoder(decoded.pixels).scaled(1 / decoded.scale), offset)
+    vector = _described(snapshot, path, decoded)
+    return Query(escape_path(name), path, box, found.pop(""), row, vector, more=found)
 
 
 def _stored_vector(snapshot: Snapshot, row: int) -> Float32 | None:

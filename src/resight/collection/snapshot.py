@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,40 @@ import scipy.sparse
 
 from resight.artifacts import files
 from resight.artifacts.descriptors import Descriptors, load_descriptors
-from resight.artifacts.fusion import load_weight
-from resight.artifacts.inverted_file import InvertedFile, differences, features_of, load_inverted_file, verifier
+from resight.artifacts.fusion import load_weights
+from resight.artifacts.inverted_file import (
+    InvertedFile,
+    differences,
+    features_of,
+    load_inverted_file,
+    make_verifier,
+    stored_features,
+)
 from resight.artifacts.labels import load_labels
-from resight.artifacts.neighbours import load_neighbours, load_offline
+from resight.artifacts.neighbours import load_augmented, load_neighbours, load_offline
 from resight.artifacts.options import load_tuned
+from resight.artifacts.reduction import load_reduction
+from resight.artifacts.regions import load_regions
 from resight.artifacts.separation import Separated, load_separated
 from resight.artifacts.similarity import load_learned_similarity
 from resight.artifacts.vlad import load_vlad
 from resight.errors import CollectionError, StampMismatch, UsageError
-from resight.features.global_descriptor import GlobalDescriptor
+from resight.features.extraction import Describer
+from resight.features.local.reduction import Reducible
 from resight.index.asmk import Asmk
 from resight.ranking.confidence import UNKNOWN, Confidence
+from resight.ranking.deep_spatial import DescribeQuery, RegionSource
+from resight.ranking.expansion_stages import Augmentation
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.propagation import TrainingPhotos
 from resight.ranking.similarity import PairScorer
 from resight.ranking.vector_database import VectorDatabase
 from resight.ranking.verification import Verifier
-from resight.recipes.catalogue import Settings, check_recipe, pipeline, settings_of
-from resight.recipes.resources import Tuned
+from resight.recipes.catalogue import Settings, check_recipe, local_weights, pipeline, settings_of
+from resight.recipes.local import scoring
+from resight.recipes.regions import maps_of, query_regions
+from resight.recipes.resources import IndexedKind, Tuned
+from resight.recipes.settings import LocalSettings
 from resight.store.folder import lance_faults
 from resight.store.stamp import Stamp
 from resight.store.tables import Tables
@@ -40,6 +55,16 @@ from resight.types import Encoder, Float32, Int64, KnnGraph, LocalFeatures, Quer
 
 DESCRIPTOR, LOCAL = "descriptor", "local"  # names of the network and the encoder in the stamp's models
 IMPORTED = "imported from "  # what stands before the source in place of the encoder's fingerprint
+
+
+def local_model(key: str) -> str:
+    """Name of the encoder of one kind, by key, in the stamp's models."""
+    return f"{LOCAL} {key}" if key else LOCAL
+
+
+def reduction_model(key: str) -> str:
+    """Name of the reduction that was learnt for one kind, by key, in the stamp's models."""
+    return f"{local_model(key)} reduction"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,37 +89,45 @@ class Snapshot:
         return settings_of(self.stamp.recipe, self.stamp.parameters)
 
     @cached_property
-    def network(self) -> GlobalDescriptor | None:
-        """The network that makes the global descriptors, None in recipes without.
+    def network(self) -> Describer | None:
+        """The network that makes the global descriptors, or both of a blend; None in recipes without.
 
         Raises `UsageError` when its file is gone, `StampMismatch` when it is another one than made the collection.
         """
         network = self.settings.descriptor
         if network is not None and network.fingerprint != self.stamp.models.get(DESCRIPTOR):
             raise StampMismatch(
-                f"{self.path} holds vectors of another network than {network.backbone.name} as it is now: "
+                f"{self.path} holds vectors of another network than {network.name} as it is now: "
                 "give the file that it was made with, or index the photos into a new collection"
             )
         return network
 
     @cached_property
-    def encoder(self) -> Encoder | None:
-        """What extracts the local features, None in recipes without.
+    def encoders(self) -> Mapping[str, Encoder]:
+        """What extracts the local features of each kind, by key, the one that verifies first. A reduction that is still
+        to be learnt is missing.
 
-        Raises `StampMismatch` when it gives other features than those that the collection was made with.
+        Raises `StampMismatch` when one gives other features than those that the collection was made with.
         """
-        encoder = None if self.settings.local is None else self.settings.local.encoder
         if self.imported:
             raise StampMismatch(
                 f"{self.path} holds local features {self.stamp.models[LOCAL]}, which resight cannot extract from other "
                 "photos: search by the ids of its own"
             )
-        if encoder is not None and self.stamp.models.get(LOCAL, encoder.fingerprint) != encoder.fingerprint:
+        return {kind.key: self._encoder(kind) for kind in self.settings.kinds}
+
+    def _encoder(self, kind: LocalSettings) -> Encoder:
+        encoder, models = kind.encoder, self.stamp.models
+        if models.get(local_model(kind.key), encoder.fingerprint) != encoder.fingerprint:
             raise StampMismatch(
-                f"{self.path} holds local features that this version of resight extracts otherwise: "
-                "index the photos into a new collection"
+                f"{self.path} holds {kind.features} features that this version of resight, or the network as it "
+                "is now, extracts otherwise: give the files that it was made with, or index the photos into a new "
+                "collection"
             )
-        return encoder
+        learnt = models.get(reduction_model(kind.key))
+        if learnt is None or not isinstance(encoder, Reducible):
+            return encoder
+        return encoder.reduced(load_reduction(self.path, kind.key, learnt))
 
     @property
     def imported(self) -> bool:
@@ -104,24 +137,48 @@ class Snapshot:
     # What recipes work on (`resight.recipes.resources.Resources`)
 
     @cached_property
+    def inverted_files(self) -> Mapping[str, InvertedFile]:
+        """Index and calibration of each kind of local features, by key."""
+        return {kind.key: load_inverted_file(self.tables, kind) for kind in self.settings.kinds}
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """Key and name of the kinds of local features."""
+        return {kind.key: kind.features for kind in self.settings.kinds}
+
+    def kind(self, key: str) -> IndexedKind | None:
+        """One kind of local features, None where nothing of it is indexed."""
+        found = self.inverted_files.get(key)
+        if found is None or found.index is None:
+            return None
+        return IndexedKind(found.index, found.confidence, stored_features(self.tables, key))
+
+    @property
     def inverted_file(self) -> InvertedFile | None:
-        """Index and calibration of local features, None in recipes without."""
-        return None if self.settings.local is None else load_inverted_file(self.tables, self.settings.local)
+        """Index and calibration of the local features that verify, None in recipes without."""
+        return self.inverted_files[""] if self.settings.kinds else None
+
+    @property
+    def scored(self) -> InvertedFile | None:
+        """Those of the kind in whose terms the collection's own recipe scores, None in recipes without."""
+        if not self.settings.kinds:
+            return None
+        return self.inverted_files[scoring(local_weights(self.stamp.recipe, self.kinds))]
 
     @property
     def index(self) -> Asmk | None:
-        """The index of local features."""
+        """The index of the local features that verify."""
         return None if self.inverted_file is None else self.inverted_file.index
 
     @property
     def confidence(self) -> Confidence:
-        """What unrelated photos score by local features."""
+        """What unrelated photos score by the local features that verify."""
         return UNKNOWN if self.inverted_file is None else self.inverted_file.confidence
 
     @cached_property
     def verifier(self) -> Verifier | None:
         """Verification by geometry."""
-        return None if self.settings.local is None else verifier(self.tables)
+        return None if self.settings.local is None else make_verifier(self.tables, self.settings.local)
 
     @cached_property
     def descriptors(self) -> Descriptors | None:
@@ -155,10 +212,30 @@ class Snapshot:
         """The kNN graph of inliers."""
         return None if self.descriptors is None else load_neighbours(self.path, files.VERIFIED_GRAPH, self.descriptors)
 
+    def augmented_graph(self, how: Augmentation) -> KnnGraph | None:
+        """The kNN graph of descriptors after verified augmentation."""
+        return None if self.descriptors is None else load_augmented(self.path, self.descriptors, how)
+
     @cached_property
     def offline(self) -> scipy.sparse.csr_array | None:
         """Off-line diffusion."""
         return None if self.descriptors is None else load_offline(self.path, self.descriptors)
+
+    @cached_property
+    def regions(self) -> RegionSource | None:
+        """Regions of activation maps. Raises `UsageError` when photos have come since."""
+        stored = None if self.network is None else load_regions(self.path, self.network.fingerprint)
+        if stored is not None and self.descriptors is not None:
+            missing = int((~np.isin(self.descriptors.rows, stored.rows)).sum())
+            if missing:
+                raise UsageError(f"{missing} photos of {self.path} have no regions yet: run resight fit regions on it")
+        return stored
+
+    @property
+    def describe_regions(self) -> DescribeQuery | None:
+        """How a query gets its regions."""
+        network = self.network
+        return None if network is None else partial(query_regions, maps_of(network), network.max_side)
 
     @cached_property
     def training(self) -> TrainingPhotos | None:
@@ -166,9 +243,9 @@ class Snapshot:
         return None if self.descriptors is None else load_labels(self.path, self.descriptors)
 
     @cached_property
-    def fusion_weight(self) -> float | None:
-        """The learned weight of the global descriptor in recipe hybrid."""
-        return load_weight(self.path)
+    def fusion_weights(self) -> Mapping[str, float] | None:
+        """The learned weights of kinds of local features and of the global descriptor, by key."""
+        return load_weights(self.path)
 
     @cached_property
     def tuned(self) -> Tuned:
@@ -189,18 +266,22 @@ class Snapshot:
 
     @cached_property
     def differences(self) -> tuple[Int64, Int64]:
-        """Rows that the index of local features holds in vain, and rows that it lacks, because a run was stopped."""
-        if self.settings.local is None:
-            return np.empty(0, np.int64), np.empty(0, np.int64)
-        if self.index is None:
-            rows = self.tables.feature_rows
-            return np.empty(0, np.int64), rows[self.tables.counts(rows) > 0]
-        return differences(self.index, self.tables)
+        """Rows that an index of local features holds in vain, and rows that one lacks, because a run was stopped."""
+        gone, lacking = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for key, found in self.inverted_files.items():
+            if found.index is None:
+                rows = self.tables.feature_rows
+                lacking.append(rows[self.tables.counts(rows, key) > 0])
+            else:
+                held, missing = differences(found.index, self.tables, key)
+                gone.append(held)
+                lacking.append(missing)
+        return np.unique(np.concatenate(gone)), np.unique(np.concatenate(lacking))
 
     @property
     def calibrated(self) -> bool:
         """Whether it is known what unrelated photos score; not so after a run that was stopped."""
-        return self.inverted_file is None or self.inverted_file.index is None or self.inverted_file.calibrated
+        return all(found.index is None or found.calibrated for found in self.inverted_files.values())
 
     @property
     def finished(self) -> bool:
@@ -210,8 +291,9 @@ class Snapshot:
 
     # Searching
 
-    def pipeline(self, where: str | None, recipe: str | None, options: Mapping[str, Any]) -> Pipeline:
-        """The stages of a recipe, the collection's own when it is None, over the photos that fit `where`.
+    def pipeline(self, where: str | Int64 | None, recipe: str | None, options: Mapping[str, Any]) -> Pipeline:
+        """The stages of a recipe, the collection's own when it is None, over the photos that fit `where`: an SQL
+        condition on table `images`, or their rows (n,) int64 ascending.
 
         Raises `CollectionError` when nothing has been indexed yet, `UsageError` for a recipe or option that there is
         not, a value of the wrong kind, or a recipe that needs what the collection lacks.
@@ -219,18 +301,18 @@ class Snapshot:
         name = self.stamp.recipe if recipe is None else recipe
         check_recipe(name, options)
         self._require_photos()
-        allowed = None if where is None else self.rows_where(where)
+        allowed = self.rows_where(where) if isinstance(where, str) else where
         if len(self.differences[0]):  # rows that this snapshot of the tables does not know have no features to verify
             rows = self.tables.feature_rows
             allowed = rows if allowed is None else np.intersect1d(allowed, rows)
         return pipeline(name, self, options, allowed)
 
     def _require_photos(self) -> None:
-        count = 0 if self.index is None else len(self.index)
+        count = sum(len(found.index) for found in self.inverted_files.values() if found.index is not None)
         if self.settings.local is None and self.descriptors is not None:
             count = len(self.descriptors.rows)
         if not count:
-            features = self.tables.counts(self.tables.feature_rows).sum()
+            features = sum(self.tables.counts(self.tables.feature_rows, key).sum() for key in self.kinds)
             why = "its index is not ready" if features else "it holds no photos with features"
             raise CollectionError(f"{self.path} cannot be searched: {why}; run resight index PHOTOS --to {self.path}")
 
@@ -276,8 +358,9 @@ class Snapshot:
         found = [records[row] for row in rows.tolist()]
         return [{**record, "path": os.fsdecode(record["path_bytes"])} for record in found]
 
-    def features(self, row: int) -> LocalFeatures:
-        """The stored local features of one row. Raises `UsageError` when the photo could not be decoded."""
+    def features(self, row: int, key: str = "") -> LocalFeatures:
+        """The stored local features of one row; `key`: of a further kind. Raises `UsageError` when the photo could not
+        be decoded."""
         if row not in self.tables.feature_rows:
             raise UsageError(f"{self.photo(row)['id']} cannot be a query: {self.photo(row)['error']}")
-        return features_of(self.tables, np.array([row]))[0]
+        return features_of(self.tables, np.array([row]), key)[0]

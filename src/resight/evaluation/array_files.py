@@ -16,7 +16,7 @@ import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
-from resight.errors import UsageError
+from resight.extras import needed
 from resight.regular_files import check_regular, open_regular
 
 LARGEST_UNPACKED = 1 << 30  # bytes that any small file may unpack to
@@ -91,10 +91,8 @@ def load_h5(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
 @contextmanager
 def open_h5(path: Path, mode: Literal["r", "w"] = "r") -> Iterator[Any]:
     """An HDF5 file, opened. Raises `UsageError` when h5py is not installed."""
-    try:
+    with needed(f"{path} is HDF5 and"):
         import h5py
-    except ImportError as error:
-        raise UsageError("HDF5 files need h5py: pip install h5py") from error
     if mode == "r":
         check_regular(path)
     with h5py.File(path, mode) as file:

@@ -26,6 +26,7 @@ PLACES: dict[str, tuple[tuple[str, ...], str | None]] = {
     "smvs": (("smvs",), None),
     "gldv2-public": (("gldv2",), "gldv2/images"),
     "gldv2-private": (("gldv2",), "gldv2/images"),
+    "gldv2-test": (("gldv2",), "gldv2/images"),
     "gldv2-recognition-public": (("gldv2",), "gldv2/images"),
     "gldv2-recognition-private": (("gldv2",), "gldv2/images"),
     "ilias": (("ilias",), "ilias"),

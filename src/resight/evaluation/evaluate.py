@@ -19,7 +19,8 @@ from resight.errors import UsageError
 from resight.evaluation.benchmark import Benchmark
 from resight.evaluation.experiment import LISTS, Evaluation, Run, System, Task, evaluate_systems, peak_memory
 from resight.evaluation.feature_cache import cache_folder
-from resight.evaluation.feature_recipes import FEATURE_RECIPES, Database
+from resight.evaluation.feature_database import Database
+from resight.evaluation.feature_recipes import FEATURE_RECIPES
 from resight.evaluation.ground_truth import KNOWN, open_benchmark
 from resight.evaluation.local_files import ASMK, read_local
 from resight.evaluation.named import Listed, read_lists
@@ -116,13 +117,17 @@ def check_run(run: Run) -> None:
             raise UsageError("--lists are ranked already: leave out --set, --features, --query-features, --distractors")
         return
     if run.features is not None:
+        if run.index is not None:
+            raise UsageError(f"--index {run.index} is for photos: leave it out with --features")
         check_feature_recipe(run.recipe, run.settings)
         return
     if run.query_features is not None:
         raise UsageError("--query-features needs --features: the descriptors of the database")
+    if run.blend is not None:
+        raise UsageError("--blend needs --features: the descriptors that its own stand behind")
     if run.recipe in FEATURE_RECIPES and run.recipe not in PHOTO_RECIPES:
         raise UsageError(f"recipe {run.recipe} works on descriptors: give a file of them with --features")
-    check_photo_recipe(run.recipe, run.settings)
+    check_photo_recipe(run)
 
 
 def opened(run: Run) -> Benchmark:
@@ -135,7 +140,9 @@ def _prepare_features(run: Run, benchmark: Benchmark) -> Prepared:
     assert run.features is not None
     if run.recipe == ASMK:
         return _prepare_local(run, benchmark, Path(run.features))
-    benchmark, queries, database = read_for_benchmark(benchmark, run.features, run.query_features, run.distractors)
+    benchmark, queries, database = read_for_benchmark(
+        benchmark, run.features, run.query_features, run.distractors, run.blend
+    )
     stage = FeatureSearch(database, run.recipe, run.settings)
     notes: tuple[str, ...] = ()
     if benchmark.protocol.crop == "box":
@@ -172,10 +179,14 @@ def _count_notes(run: Run, benchmark: Benchmark) -> tuple[str, ...]:
 def _result_key(run: Run) -> str:
     """Hash of all that decides a result: the run, the program, and size and time of every file it reads."""
     benchmark = opened(run)
-    paths = [Path(name) for name in (run.features, run.query_features, run.lists) if name is not None]
+    paths = [
+        Path(name)
+        for name in (run.features, run.query_features, run.blend, run.lists, *run.setting_files)
+        if name is not None
+    ]
     if run.reads_photos:
         photos = find_photos(run, benchmark)
-        benchmark, paths = photos.benchmark, [*photos.images, *photos.queries]
+        benchmark, paths = photos.benchmark, [*paths, *photos.images, *photos.queries]
     elif run.distractors is not None:
         paths.append(Path(run.distractors))
     try:

@@ -16,19 +16,29 @@ import numpy as np
 from resight.errors import UsageError
 from resight.evaluation.benchmark import Benchmark
 from resight.evaluation.metrics import Scores
+from resight.features.local.encoders import MODEL_FILES
 from resight.progress import Progress, silent
 from resight.recipes.catalogue import DEFAULT
 from resight.types import Int64, Queries, Ranking, Stage
 
 LISTS = "lists"  # the recipe of a run that reads ranked lists
+# Settings that name a file: of networks, lists of neighbours, training photos, and what geometry proves of them.
+FILE_SETTINGS = (*MODEL_FILES, "index_lists", "query_lists", "training", "labels", "proven", "query_proven")
+
+
+def names_file(setting: str) -> bool:
+    """Whether a setting, of one part such as `how.weights` or of all, names a file."""
+    return setting.rpartition(".")[2] in FILE_SETTINGS
 
 
 @dataclass(frozen=True)
 class Run:
     """What to evaluate, as the arguments of `resight evaluate`; paths as text.
 
-    `benchmark` and `path`: as in BENCHMARK:PATH. `photos`: folder of the images, where it is not `path`. `features`
-    and `query_features`: files of descriptors instead of photos. `distractors`: a folder of photos, or a file of
+    `benchmark` and `path`: as in BENCHMARK:PATH. `index`: the recipe that photos are indexed with, for a recipe that
+    indexes none; None for the usual one. `photos`: folder of the images, where it is not `path`. `features`
+    and `query_features`: files of descriptors instead of photos. `blend`: a further file, whose descriptors stand
+    behind those of `features`. `distractors`: a folder of photos, or a file of
     descriptors. `uncropped`: queries are whole photos although the benchmark crops them. `stages`: only the first so
     many stages of the recipe. `lists`: a file of ranked lists instead of photos, with the recipe `LISTS`.
     """
@@ -37,9 +47,11 @@ class Run:
     path: str
     recipe: str = DEFAULT
     settings: Mapping[str, Any] = field(default_factory=dict)
+    index: str | None = None
     photos: str | None = None
     features: str | None = None
     query_features: str | None = None
+    blend: str | None = None
     distractors: str | None = None
     uncropped: bool = False
     stages: int | None = None
@@ -57,11 +69,16 @@ class Run:
         words += [] if self.lists is not None else ["--recipe", self.recipe]
         for name, value in self.settings.items():
             words += ["--set", f"{name}={_as_yaml(value)}"]
-        for name in ("photos", "features", "query_features", "lists", "distractors"):
+        for name in ("index", "photos", "features", "query_features", "blend", "lists", "distractors"):
             if (value := getattr(self, name)) is not None:
                 words += [f"--{name.replace('_', '-')}", value]
         words += ["--uncropped"] if self.uncropped else []
         return shlex.join(words + ([] if self.stages is None else ["--stages", str(self.stages)]))
+
+    @property
+    def setting_files(self) -> tuple[str, ...]:
+        """The files that settings name."""
+        return tuple(str(value) for name, value in self.settings.items() if value and names_file(name))
 
     def as_json(self) -> dict[str, Any]:
         """The fields as plain values."""

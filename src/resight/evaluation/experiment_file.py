@@ -12,8 +12,8 @@ from resight.regular_files import open_regular
 from resight.safe_yaml import read_yaml
 
 KEYS = {"benchmarks", "systems", "baseline"}
-SYSTEM_KEYS = {"recipe", "settings", "photos", "features", "query_features", "lists", "distractors", "uncropped",
-               "stages"}  # fmt: skip
+SYSTEM_KEYS = {"recipe", "settings", "index", "photos", "features", "query_features", "blend", "lists", "distractors",
+               "uncropped", "stages"}  # fmt: skip
 KINDS: Mapping[str, type] = {"settings": dict, "uncropped": bool, "stages": int}  # all others are text
 BENCHMARK = "{benchmark}"
 

@@ -15,21 +15,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resight.artifacts.files import CODEBOOK
+from resight.artifacts.files import LOCAL
 from resight.collection.collection import Collection
 from resight.collection.open import create_collection, open_collection
-from resight.collection.snapshot import DESCRIPTOR
 from resight.evaluation.benchmark import Benchmark
 from resight.evaluation.sources import program_hash
 from resight.progress import Progress, silent
 from resight.recipes.catalogue import Settings, settings_of, with_absolute_paths
 from resight.store.folder import DERIVED, LOCK, faults
 from resight.store.lock import write_lock
-from resight.store.stamp import new_stamp, write_stamp
+from resight.store.stamp import new_stamp, read_stamp, write_stamp
 
 ENVIRONMENT = "RESIGHT_CACHE"
 EXTRACTING = ("resight.collection.ingest", "resight.features.local.encoders")  # entry points: what they import counts
-DESCRIBING = ("resight.features.networks.open", "resight.features.checkpoints", "resight.features.global_descriptor")
+DESCRIBING = (
+    "resight.features.networks.open",
+    "resight.features.checkpoints.descriptor",
+    "resight.features.global_descriptor",
+)
 INDEXING = ("resight.collection.update",)
 
 
@@ -67,13 +70,13 @@ def _place(
     folder: Path, benchmark: Benchmark, photos: Sequence[Path], settings: Settings, parameters: Mapping[str, Any]
 ) -> Path:
     names = [os.fspath(photo.absolute()) for photo in photos]
-    extracted: list[Any] = [program_hash(EXTRACTING)]
-    if settings.local is not None:
-        extracted.append(settings.local.encoder.fingerprint)
+    modules = [f"resight.features.local.{kind.kind.module}" for kind in settings.kinds]  # imported by name alone
+    extracted: list[Any] = [program_hash((*EXTRACTING, *modules))]
+    extracted += [kind.encoder.fingerprint for kind in settings.kinds]
     if settings.descriptor is not None:
         extracted += [settings.descriptor.fingerprint, program_hash(DESCRIBING)]
     features = _key(benchmark.checksum, names, settings.recipe, extracted)
-    codebook = _key(None if settings.local is None else settings.local.words, program_hash(INDEXING))
+    codebook = _key([kind.indexing.words for kind in settings.kinds], program_hash(INDEXING))
     return folder / f"{benchmark.name}-{features}-{codebook}-{_key(dict(parameters))}.resight"
 
 
@@ -86,14 +89,17 @@ def _make(path: Path, settings: Settings, parameters: Mapping[str, Any]) -> None
         create_collection(path, settings.recipe, parameters)
         return
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    codebook = CODEBOOK.path(known)
+    kept = [one.reduction for one in LOCAL.values()]
+    if known.name.startswith(same_codebook):
+        kept += [one.codebook for one in LOCAL.values()]
     try:
         with write_lock(known, "copy features"), faults("copy", known):
             shutil.copytree(known, partial, ignore=shutil.ignore_patterns(DERIVED, LOCK))
-            if known.name.startswith(same_codebook) and codebook.exists():
-                CODEBOOK.path(partial).parent.mkdir()
-                shutil.copy(codebook, CODEBOOK.path(partial))
-        models = {} if settings.descriptor is None else {DESCRIPTOR: settings.descriptor.fingerprint}
+            (partial / DERIVED).mkdir()
+            for artifact in kept:
+                if artifact.exists(known):
+                    shutil.copy(artifact.path(known), artifact.path(partial))
+        models = read_stamp(known).models  # the same, since the features are
         write_stamp(partial, new_stamp(settings.recipe, parameters, models))
         with faults("make", path):
             partial.rename(path)

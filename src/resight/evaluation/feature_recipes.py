@@ -6,19 +6,17 @@ of the whole database in memory, distractors too; those of the graph also hold t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from resight.errors import UsageError
-from resight.evaluation.array_files import DAMAGED, load_npy
+from resight.evaluation.feature_chains import landmark2019, semi_supervised, verified_expansion
+from resight.evaluation.feature_database import Database
 from resight.evaluation.feature_files import read_features
+from resight.evaluation.list_files import read_lists
 from resight.evaluation.local_files import ASMK
-from resight.evaluation.streaming import rank_blocks, stream_vectors
+from resight.evaluation.streaming import rank_blocks
 from resight.graph.knn_graph import build_knn_graph, neighbours
 from resight.graph.propagation_matrix import listed_graph
 from resight.index.asmk import Asmk
@@ -31,28 +29,7 @@ from resight.ranking.similarity import deep_similarity
 from resight.ranking.vector_database import VectorDatabase
 from resight.recipes.catalogue import RECIPES, pipeline
 from resight.recipes.resources import ArrayResources
-from resight.types import Float32, Int64, Queries, Ranking
-
-
-@dataclass(frozen=True, eq=False)
-class Database:
-    """Descriptors of a benchmark's own photos, `vectors` (N, D), and a file of distractors behind them. `images` (N,)
-    int64: the photo of each where they are local descriptors, several of a photo.
-    """
-
-    vectors: Float32
-    distractors: Path | None = None
-    images: Int64 | None = None
-
-    def blocks(self) -> Iterator[Float32]:
-        """All descriptors in row order, a block at a time."""
-        yield self.vectors
-        if self.distractors is not None:
-            yield from stream_vectors(self.distractors, self.vectors.shape[1])
-
-    def all(self) -> Float32:
-        """All descriptors at once, (N, D): what recipes that need a graph hold in memory."""
-        return self.vectors if self.distractors is None else np.concatenate(list(self.blocks()))
+from resight.types import Float32, Queries, Ranking
 
 
 def search(queries: Queries, database: Database, *, k: int | None = None) -> Ranking:
@@ -109,7 +86,9 @@ def separation(
 
     nodes, points = VectorDatabase.over(database.all()), global_vectors(queries)
     if index_lists:
-        graph = listed_graph(_lists(index_lists), nodes.vectors, nodes.vectors, k, same=True)
+        graph = listed_graph(
+            read_lists(index_lists, len(nodes), len(nodes)), nodes.vectors, nodes.vectors, k, same=True
+        )
     else:
         graph = build_knn_graph(nodes.vectors, k)
     model = fit_separation(
@@ -122,7 +101,7 @@ def separation(
         seed=seed,
     )
     if query_lists:
-        near = listed_graph(_lists(query_lists), points, nodes.vectors, query_k)
+        near = listed_graph(read_lists(query_lists, len(points), len(nodes)), points, nodes.vectors, query_k)
     else:
         near = neighbours(points, nodes.vectors, query_k)
     refined = VectorDatabase.over(model.embed(nodes.vectors, graph))
@@ -171,6 +150,9 @@ FEATURE_RECIPES: dict[str, Callable[..., Ranking]] = {
     "oasis": learned,
     "deep-similarity": learned,
     "separation": separation,
+    "verified-expansion": verified_expansion,
+    "semi-supervised": semi_supervised,
+    "landmark2019": landmark2019,
     ASMK: asmk,
     **{name: _over(name) for name, recipe in RECIPES.items() if recipe.descriptors and not recipe.others},
 }
@@ -180,10 +162,3 @@ def _vectors(queries: Queries) -> Float32:
     if queries.vectors is None:
         raise UsageError("these queries carry no descriptors: give a file of them")
     return queries.vectors
-
-
-def _lists(path: str) -> Any:
-    try:
-        return load_npy(Path(path))
-    except DAMAGED as error:
-        raise UsageError(f"{path} cannot be read as an npy file of neighbours: {error}") from error

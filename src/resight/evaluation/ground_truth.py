@@ -9,7 +9,7 @@ from pathlib import Path
 from resight.errors import UsageError
 from resight.evaluation.benchmark import Annotation, Benchmark, Protocol
 from resight.evaluation.readers.by_name import read_holidays, read_ukbench
-from resight.evaluation.readers.google_landmarks import recognition_reader, retrieval_reader
+from resight.evaluation.readers.google_landmarks import read_challenge, recognition_reader, retrieval_reader
 from resight.evaluation.readers.ilias import read_ilias
 from resight.evaluation.readers.own_data import read_folders, read_labels, read_pairs
 from resight.evaluation.readers.oxford_text import read_oxford
@@ -237,6 +237,14 @@ KNOWN: dict[str, KnownBenchmark] = {
         _GLDV2_LICENCE,
         _GLDV2,
         retrieval_reader("Private"),
+    ),
+    "gldv2-test": KnownBenchmark(
+        "Google Landmarks v2, every test photo, without answers: for --submission",
+        "a folder with index.csv and test.csv (or sample_submission.csv)",
+        _AT_100,
+        _GLDV2_LICENCE,
+        _GLDV2,
+        read_challenge,
     ),
     "gldv2-recognition-public": KnownBenchmark(
         "Google Landmarks v2, recognition labels scored as retrieval, public queries",

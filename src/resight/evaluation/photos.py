@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from resight.collection.collection import Collection
+from resight.collection.info import memory_note
+from resight.collection.regions import describe_regions
 from resight.errors import ImageError, UsageError
 from resight.evaluation.benchmark import Benchmark, BenchmarkQuery, refuse_names, with_distractors
 from resight.evaluation.experiment import Run, System, Task, prefixes
 from resight.evaluation.feature_cache import cached_collection
-from resight.evaluation.feature_recipes import Database
+from resight.evaluation.feature_database import Database
 from resight.evaluation.image_files import ImageFiles, find_images, image_names
 from resight.evaluation.vectors import FeatureSearch
 from resight.features.colour_histogram import colour_histogram
@@ -23,11 +25,19 @@ from resight.images.decode import decode
 from resight.images.loader import map_ordered
 from resight.images.transform import decode_crop
 from resight.progress import Progress
-from resight.recipes.catalogue import INDEXING, RECIPES, check_recipe, search_options, settings_of
+from resight.recipes.catalogue import (
+    RECIPES,
+    check_recipe,
+    find_recipe,
+    indexed_with,
+    search_options,
+    setting_names,
+    settings_of,
+)
 from resight.recipes.options import check_values
 from resight.types import Float32, Int64, Queries
 
-PHOTO_RECIPES = (*INDEXING, "colour-histogram")
+PHOTO_RECIPES = (*(name for name, recipe in RECIPES.items() if not recipe.taught), "colour-histogram")
 HISTOGRAM_SIDE = 512  # pixels of the photos that colours are counted in
 
 
@@ -49,16 +59,20 @@ class Photos:
     queries: tuple[Path, ...]
 
 
-def check_photo_recipe(recipe: str, settings: Mapping[str, Any]) -> None:
-    """Raises `UsageError` unless there is such a recipe for photos, with these settings."""
-    if recipe not in PHOTO_RECIPES:
-        raise UsageError(f"recipe {recipe!r} is unknown for photos: choose one of {', '.join(PHOTO_RECIPES)}")
-    if recipe not in INDEXING:
-        check_values(f"recipe {recipe}", settings, {}, {})
-        return
-    indexing, searching = _split(recipe, settings)
-    settings_of(recipe, indexing)
-    check_recipe(recipe, searching)
+def check_photo_recipe(run: Run) -> None:
+    """Raises `UsageError` unless there is such a recipe for photos, with these settings, over what photos are indexed
+    with.
+    """
+    if run.recipe not in PHOTO_RECIPES:
+        raise UsageError(f"recipe {run.recipe!r} is unknown for photos: choose one of {', '.join(PHOTO_RECIPES)}")
+    if run.recipe not in RECIPES:
+        check_values(f"recipe {run.recipe}", run.settings, {}, {})
+    if run.index is not None and (run.recipe not in RECIPES or RECIPES[run.recipe].indexes):
+        raise UsageError(f"recipe {run.recipe} describes photos itself: leave out --index {run.index}")
+    if run.recipe in RECIPES:
+        indexing, searching = _split(run)
+        settings_of(_indexed_with(run), indexing)
+        check_recipe(run.recipe, searching)
 
 
 def photo_files(run: Run, benchmark: Benchmark) -> ImageFiles | None:
@@ -98,18 +112,31 @@ def shown_files(run: Run, benchmark: Benchmark) -> ImageFiles | None:
 
 def prepare_photos(run: Run, photos: Photos, cache: Path, progress: Progress) -> Prepared:
     """What the recipe of `run` makes of `photos`. Raises `UsageError` when queries cannot be read."""
-    if run.recipe in INDEXING:
+    if run.recipe in RECIPES:
         return _prepare_collection(run, photos, cache, progress)
     return _prepare_histogram(run, photos, progress)
 
 
 def _prepare_collection(run: Run, photos: Photos, cache: Path, progress: Progress) -> Prepared:
-    indexing, searching = _split(run.recipe, run.settings)
-    collection = cached_collection(cache, photos.benchmark, photos.images, run.recipe, indexing, progress)
+    indexing, searching = _split(run)
+    collection = cached_collection(cache, photos.benchmark, photos.images, _indexed_with(run), indexing, progress)
     rows, unreadable = _rows(collection, photos)
     task = Task(photos.benchmark, _queries(collection, photos, rows), rows)
-    notes = _unreadable_note(photos.benchmark, unreadable)
-    return Prepared(task, prefixes(collection.snapshot.pipeline(None, None, searching).stages), notes)
+    notes = (*_unreadable_note(photos.benchmark, unreadable), memory_note(collection.snapshot))
+    if RECIPES[run.recipe].regions:
+        describe_regions(collection, progress=progress)
+    progress("preparing the search", 0, 1)
+    found = replace(collection.snapshot, builds=True).pipeline(None, run.recipe, searching)
+    progress("preparing the search", 1, 1)
+    return Prepared(task, prefixes(found.stages), notes)
+
+
+def _indexed_with(run: Run) -> str:
+    """The recipe that the photos of a run are indexed with."""
+    if run.index is None:
+        return indexed_with(run.recipe)
+    find_recipe(run.index)  # says which there are
+    return run.index
 
 
 def _prepare_histogram(run: Run, photos: Photos, progress: Progress) -> Prepared:
@@ -181,13 +208,13 @@ def _queries(collection: Collection, photos: Photos, rows: Int64) -> Iterator[Qu
             yield replace(collection.query(path, query.box), row=row).queries()
 
 
-def _split(recipe: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings of a recipe: those that a collection is made with, and those of a search."""
-    options = search_options(recipe)
-    parts = [part for part in (RECIPES[recipe].local, RECIPES[recipe].vector) if part is not None]
-    made_with = {field.name for part in parts for field in fields(part)}
-    searching = {name: value for name, value in settings.items() if name in options}
-    return {name: value for name, value in settings.items() if name not in searching or name in made_with}, searching
+def _split(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of a run: those that a collection is made with, and those of a search."""
+    options = search_options(run.recipe)
+    made_with = setting_names(_indexed_with(run), run.settings)
+    searching = {name: value for name, value in run.settings.items() if name in options}
+    made = {name: value for name, value in run.settings.items() if name not in searching or name in made_with}
+    return made, searching
 
 
 def _unreadable_note(benchmark: Benchmark, rows: Int64) -> tuple[str, ...]:

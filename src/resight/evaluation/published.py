@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resight.errors import UsageError
-from resight.evaluation.experiment import Evaluation, Run
+from resight.evaluation.experiment import Evaluation, Run, names_file
 from resight.evaluation.results import scaled
-from resight.recipes.settings import MODEL_FILES
 
-FILE_SETTINGS = (*MODEL_FILES, "index_lists", "query_lists")  # settings that name a file
 CLOSE = 3.0  # tolerances within which a score that is not OK is close
 MEMORY = "memory"  # a column that is not a score: GB for a million photos
 Status = Literal["OK", "CLOSE", "FAIL", "MISSING"]
@@ -43,13 +41,11 @@ class Cell:
 
     def at(self, data: Path) -> Run:
         """The run with the paths of a data folder."""
-        names = ("path", "photos", "features", "query_features", "distractors")
+        names = ("path", "photos", "features", "query_features", "blend", "distractors")
         paths: dict[str, Any] = {
             name: str(data / value) for name in names if (value := getattr(self.run, name)) is not None
         }
-        settings = {
-            name: str(data / value) if name in FILE_SETTINGS else value for name, value in self.run.settings.items()
-        }
+        settings = {name: str(data / value) if names_file(name) else value for name, value in self.run.settings.items()}
         return replace(self.run, settings=settings, **paths)
 
 

@@ -2,10 +2,10 @@
 
 A file holds `table`, `title`, `source`, `tolerance`, `columns`, `rows` and `files`. A column names a benchmark, its
 `path`, the `level` of the score, and optionally `photos` and `distractors`. A row has a `name`, a `recipe`, its
-`settings`, optionally `features`, `query_features` and `distractors` (files of descriptors), the number of `stages`
-that count, what else it `needs`, and `published` scores per column. All paths, those in settings (`FILE_SETTINGS`)
-among them, are relative to one data folder; `{benchmark}` in a path stands for the column's benchmark. `files` says
-where a file comes from.
+`settings`, `benchmarks` with settings for single ones, optionally the recipe `index` of the photos, `features`,
+`query_features`, `blend` and `distractors` (files of descriptors), the number of `stages` that count, what else it
+`needs`, and `published` scores per column. All paths, those in settings (`FILE_SETTINGS`) among them, are relative to
+one data folder; `{benchmark}` in a path stands for the column's benchmark. `files` says where a file comes from.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from resight.errors import UsageError
-from resight.evaluation.experiment import Run
+from resight.evaluation.experiment import Run, names_file
 from resight.evaluation.experiment_file import named
 from resight.evaluation.ground_truth import KNOWN
-from resight.evaluation.published import FILE_SETTINGS, Aim, Cell, PublishedTable
+from resight.evaluation.published import Aim, Cell, PublishedTable
 from resight.regular_files import open_regular
 from resight.safe_yaml import read_yaml
 
 MOST = 1e6  # of any number in a table
 TABLE_KEYS = {"table", "title", "source", "tolerance", "columns", "rows", "files"}
 COLUMN_KEYS = {"benchmark", "path", "level", "photos", "distractors"}
-ROW_KEYS = {"name", "recipe", "settings", "features", "query_features", "published", "tolerance", "aim", "stages"}
-ROW_KEYS |= {"source", "note", "needs", "distractors"}
+ROW_KEYS = {"name", "recipe", "settings", "features", "query_features", "blend", "published", "tolerance", "aim"}
+ROW_KEYS |= {"index", "benchmarks", "stages", "source", "note", "needs", "distractors"}
 
 
 def read_tables(folder: Path | None = None) -> tuple[PublishedTable, ...]:
@@ -79,7 +79,7 @@ def _row(table: Any, columns: Mapping[str, dict[str, str]], sources: Mapping[str
         if column not in columns:
             raise UsageError(f"{what} has a score in column {column!r}, which the table does not have")
         run = _run(what, row, columns[column])
-        files_needed = (run.path, run.photos, run.features, run.query_features, run.distractors)
+        files_needed = (run.path, run.photos, run.features, run.query_features, run.blend, run.distractors)
         extra = [*_files_of(run), *_needs(what, row.get("needs"), run.benchmark)]
         cells.append(
             Cell(
@@ -112,30 +112,44 @@ def _run(what: str, row: Mapping[str, Any], column: Mapping[str, str]) -> Run:
         benchmark=column["benchmark"],
         path=column["path"],
         recipe=str(row["recipe"]),
-        settings=_settings(what, row.get("settings") or {}, column["benchmark"]),
+        settings=_settings(what, _of_benchmark(what, row, column["benchmark"]), column["benchmark"]),
+        index=None if row.get("index") is None else _text(f"index of {what}", row["index"]),
         photos=column.get("photos") if features is None else None,
         features=features,
         query_features=at("query_features"),
+        blend=at("blend"),
         distractors=distractors,
         stages=None if row.get("stages") is None else _stages(what, row["stages"]),
     )
     if "distractors" in column and distractors is None:
         raise UsageError(f"{what} has a score with distractors and names no file of their descriptors")
-    for path in (run.path, run.photos, run.features, run.query_features, run.distractors, *_files_of(run)):
+    for path in (run.path, run.photos, run.features, run.query_features, run.blend, run.distractors, *_files_of(run)):
         _inside(what, path)
     return run
+
+
+def _of_benchmark(what: str, row: Mapping[str, Any], benchmark: str) -> dict[str, Any]:
+    """The settings of a row, with those that it has for this benchmark alone."""
+    own = _mapping(f"benchmarks of {what}", row.get("benchmarks") or {})
+    for name in own:
+        if name not in KNOWN:
+            raise UsageError(f"{what} has settings for the unknown benchmark {name!r}")
+    return {
+        **_mapping(f"settings of {what}", row.get("settings") or {}),
+        **_mapping(f"settings of {what} for {benchmark}", own.get(benchmark) or {}),
+    }
 
 
 def _settings(what: str, value: Any, benchmark: str) -> dict[str, Any]:
     """Settings of a row; `{benchmark}` in those that name a file stands for the column's benchmark."""
     settings = {str(name): setting for name, setting in _mapping(f"settings of {what}", value).items()}
-    paths = {n: named(_text(f"{n} of {what}", settings[n]), benchmark) for n in FILE_SETTINGS if n in settings}
+    paths = {n: named(_text(f"{n} of {what}", settings[n]), benchmark) for n in settings if names_file(n)}
     return {**settings, **paths}
 
 
 def _files_of(run: Run) -> list[str]:
     """The files that settings of a run name."""
-    return [run.settings[name] for name in FILE_SETTINGS if name in run.settings]
+    return list(run.setting_files)
 
 
 def _needs(what: str, value: Any, benchmark: str) -> list[str]:

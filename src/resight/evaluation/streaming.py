@@ -16,10 +16,11 @@ from resight.arrays import finite_rows
 from resight.errors import ArrayError, UsageError
 from resight.evaluation.array_files import DAMAGED, h5_array, load_npy, open_h5
 from resight.evaluation.feature_files import KEYS, for_suffix, parquet_vectors
+from resight.graph.knn_graph import neighbours
 from resight.products import lengths, longest
 from resight.regular_files import check_regular
 from resight.ties import SLACK, key_columns, key_scores, score_keys, tie_order
-from resight.types import Float32, Ranking, as_array
+from resight.types import Float32, KnnGraph, Ranking, as_array
 
 _BLOCK = 65536
 _PART = 4096  # rows that are widened at a time
@@ -60,6 +61,24 @@ def rank_blocks(queries: ArrayLike, blocks: Iterable[ArrayLike], k: int | None =
     ids = key_columns(best)
     order, levels = tie_order(ids, key_scores(best), lengths(q) * length)
     return Ranking(np.take_along_axis(ids, order, axis=1)[:, :k], levels[:, :k])
+
+
+def nearest_in_blocks(queries: ArrayLike, blocks: Iterable[Float32], k: int) -> KnnGraph:
+    """The `k` rows nearest to each of `queries` (Q, D) among consecutive blocks (b, D), by inner product, (Q, k) lists.
+
+    As `resight.graph.knn_graph.neighbours`, for descriptors that do not fit in memory: one block, and 40 bytes x Q x k.
+    """
+    q = finite_rows("the query descriptors", queries)
+    ids, weights = np.empty((len(q), 0), np.int64), np.empty((len(q), 0), np.float32)
+    rows, length = 0, 0.0
+    for block in blocks:
+        near = neighbours(q, block, min(k, len(block)))
+        ids = np.concatenate((ids, near.ids + rows), axis=1)
+        weights = np.concatenate((weights, near.weights), axis=1)
+        rows, length = rows + len(block), max(length, longest(block))
+        order = tie_order(ids, weights, lengths(q) * length)[0][:, :k]
+        ids, weights = np.take_along_axis(ids, order, axis=1), np.take_along_axis(weights, order, axis=1)
+    return KnnGraph(ids, weights)
 
 
 def _products(q: Float32, x: Float32) -> Float32:

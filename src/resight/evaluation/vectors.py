@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from resight.arrays import unit_rows
 from resight.errors import UsageError
 from resight.evaluation.benchmark import Benchmark, with_distractors
+from resight.evaluation.feature_database import Database
 from resight.evaluation.feature_files import Features, read_features
-from resight.evaluation.feature_recipes import FEATURE_RECIPES, Database
+from resight.evaluation.feature_recipes import FEATURE_RECIPES
 from resight.evaluation.named import holds_names, read_named
 from resight.evaluation.streaming import stream_vectors
 from resight.recipes.options import check_options
@@ -48,27 +50,42 @@ def check_feature_recipe(name: str, settings: Mapping[str, Any]) -> None:
 
 
 def read_for_benchmark(
-    benchmark: Benchmark, features: str, queries: str | None, distractors: str | None
+    benchmark: Benchmark, features: str, queries: str | None, distractors: str | None, blend: str | None = None
 ) -> tuple[Benchmark, Float32, Database]:
     """Descriptors of a benchmark's queries (Q, D) and photos, from files; the benchmark with its distractors.
 
     Database rows stand in the order of the benchmark's images, or carry their numbers in `imids`, or their names, as in
-    files of hloc. Queries that are
-    database photos need no descriptors of their own. Raises `UsageError` when numbers do not fit the benchmark.
+    files of hloc. Queries that are database photos need no descriptors of their own. `blend`: a further file of
+    both, whose descriptors stand behind those of the first, each normalised. Raises `UsageError` when numbers do not
+    fit the benchmark, and for a blend with distractors, whose file holds one kind.
     """
-    asked_in = None if queries is None else Path(queries)
-    if holds_names(Path(features)):
-        read = read_named(Path(features), benchmark, asked_in)
-    else:
-        read = read_features(features, queries, rows=len(benchmark.images))
-    vectors = _in_order(read, len(benchmark.images), features)
-    asked = _query_vectors(benchmark, read, vectors, features)
+    vectors, asked = _read(benchmark, features, queries)
+    if blend is not None:
+        if distractors is not None:
+            raise UsageError(f"{distractors} holds one kind of descriptors: write a file of the blend for distractors")
+        behind, asked_behind = _read(benchmark, blend, None)
+        vectors, asked = _side_by_side(vectors, behind), _side_by_side(asked, asked_behind)
     if distractors is None:
         return benchmark, asked, Database(vectors)
     path = Path(distractors)
     count = sum(len(block) for block in stream_vectors(path, vectors.shape[1]))
     names = [f"distractor {number}" for number in range(count)]
     return with_distractors(benchmark, names), asked, Database(vectors, path)
+
+
+def _read(benchmark: Benchmark, features: str, queries: str | None) -> tuple[Float32, Float32]:
+    """Descriptors of the photos and of the queries."""
+    if holds_names(Path(features)):
+        read = read_named(Path(features), benchmark, None if queries is None else Path(queries))
+    else:
+        read = read_features(features, queries, rows=len(benchmark.images))
+    vectors = _in_order(read, len(benchmark.images), features)
+    return vectors, _query_vectors(benchmark, read, vectors, features)
+
+
+def _side_by_side(first: Float32, second: Float32) -> Float32:
+    """Two descriptors of each photo behind each other, with equal weight, L2-normalised together."""
+    return np.hstack([unit_rows(first), unit_rows(second)]) * np.float32(np.sqrt(0.5))
 
 
 def _in_order(features: Features, images: int, path: str) -> Float32:

@@ -72,7 +72,7 @@ def _fill(folder: Path, found: Iterator[tuple[Given, Photo]], path: Path, progre
     collection = open_collection(folder)
     done, dims = 0, set[int]()
     with writing(folder, "import") as writer:
-        begin(writer)
+        begin(writer, collection.snapshot)
         for group in batches(found, BATCH_PHOTOS):
             dims |= {one.features.dim for one, _ in group if len(one.features)}
             if len(dims) > 1:

@@ -24,6 +24,10 @@ class Describer(Protocol):
     """Turns images into vectors: `GlobalDescriptor` or `Blend`."""
 
     @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
     def dim(self) -> int: ...
     @property
     def max_side(self) -> int: ...
@@ -43,6 +47,11 @@ class Blend:
     def __post_init__(self) -> None:
         if len(self.parts) < 2 or len({part.max_side for part in self.parts}) > 1:
             raise UsageError("a blend needs at least two descriptors, all with one max_side")
+
+    @property
+    def name(self) -> str:
+        """The names of all parts."""
+        return " + ".join(part.name for part in self.parts)
 
     @property
     def dim(self) -> int:

@@ -111,6 +111,11 @@ class GlobalDescriptor:
         return self._pooled if self.linear is None else len(self.linear.weight)
 
     @property
+    def name(self) -> str:
+        """The name of the network."""
+        return self.backbone.name
+
+    @property
     def dim(self) -> int:
         """Dimension of the vectors."""
         return self._raw_dim if self.whitening is None else self.whitening.dim

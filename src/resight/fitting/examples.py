@@ -12,14 +12,13 @@ write instead.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from resight.csv_lines import csv_lines
 from resight.errors import UsageError
-from resight.regular_files import check_regular
 from resight.training.similarity.pairs import Pairs, pairs_from_groups
 from resight.types import Int64
 
@@ -35,7 +34,7 @@ def read_pairs(path: Path, ids: Mapping[str, int]) -> Pairs:
     Raises `UsageError` for a file that is no such list, an unknown id, and a photo paired with itself.
     """
     left, right, matching = [], [], []
-    for place, line in _lines(path, PAIRS, "left,right or left,right,matching"):
+    for place, line in csv_lines(path, PAIRS, "left,right or left,right,matching"):
         a, b = (_row(line[side], ids, place) for side in PAIRS)
         if a == b:
             raise UsageError(f"{place} pairs {line['left']!r} with itself: name two photos")
@@ -56,7 +55,7 @@ def read_groups(path: Path, ids: Mapping[str, int], rows: Int64) -> Int64:
     """
     groups, numbers = np.full(len(rows), -1, np.int64), dict[str, int]()
     known: dict[int, str] = {}
-    for place, line in _lines(path, GROUPS, "id,group"):
+    for place, line in csv_lines(path, GROUPS, "id,group"):
         row, name = _row(line["id"], ids, place), line["group"].strip()
         if not name:
             raise UsageError(f"{place} gives {line['id']!r} no group: write a name, or leave the line out")
@@ -72,7 +71,7 @@ def read_labels(path: Path) -> tuple[list[str], list[str]]:
     """Paths of labelled photos, and their labels. Raises `UsageError` for a file that is no such list, a photo without
     a label, and one that does not exist."""
     photos, labels = [], []
-    for place, line in _lines(path, LABELS, "photo,label"):
+    for place, line in csv_lines(path, LABELS, "photo,label"):
         photo, label = path.parent / line["photo"].strip(), line["label"].strip()
         if not label:
             raise UsageError(f"{place} gives {line['photo']!r} no label: write one, or leave the line out")
@@ -104,33 +103,6 @@ def matching_pairs(
     if not len(left):
         raise UsageError(f"{pairs or groups} names no two photos that match and have a descriptor: add some")
     return left, right
-
-
-def _lines(path: Path, columns: Sequence[str], header: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Each line behind the header, with its place in words, as column -> text. Raises `UsageError` for other files."""
-    try:
-        check_regular(path)
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.reader(file)
-            names = [name.strip() for name in next((line for line in lines if line), [])]
-            if not set(columns) <= set(names) or len(set(names)) < len(names):
-                found = ",".join(names)
-                first = f"starts with {found[:80]!r}" if found else "is empty"
-                raise UsageError(f"{path} {first}: its first line must name the columns, {header}")
-            empty = True
-            for line in lines:
-                if line:
-                    empty = False
-                    place = f"line {lines.line_num} of {path}"
-                    if len(line) != len(names):
-                        raise UsageError(f"{place} holds {len(line)} values for the columns {','.join(names)}")
-                    yield place, dict(zip(names, line, strict=True))
-            if empty:
-                raise UsageError(f"{path} holds no line behind its header: add some")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} is not a CSV file in UTF-8: {error}") from error
 
 
 def _row(text: str, ids: Mapping[str, int], place: str) -> int:

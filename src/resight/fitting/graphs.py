@@ -10,12 +10,19 @@ from resight.artifacts.vlad import make_vlad
 from resight.collection.collection import Collection
 from resight.collection.snapshot import Snapshot
 from resight.progress import Progress, silent
+from resight.ranking.expansion_stages import Augmentation
 from resight.ranking.tuning import Tuned, choose_settings
 from resight.store.writer import Writer, writing
 
 
 def build_graph(
-    collection: Collection, k: int = 50, *, verified: bool = False, offline: bool = False, progress: Progress = silent
+    collection: Collection,
+    k: int = 50,
+    *,
+    verified: bool = False,
+    offline: bool = False,
+    augmented: Augmentation | None = None,
+    progress: Progress = silent,
 ) -> list[GraphReport]:
     """Build and store the kNN graph that recipes follow; see `resight.artifacts.neighbours.build_graphs`."""
     with writing(collection.path, "build the graph") as writer:
@@ -27,6 +34,7 @@ def build_graph(
             k=k,
             verified=verified,
             offline=offline,
+            augmented=augmented,
             progress=progress,
         )
         _reopen(collection, writer)

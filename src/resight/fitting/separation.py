@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from resight.artifacts import files
 from resight.artifacts.descriptors import Descriptors
 from resight.artifacts.neighbours import build_verified, load_neighbours
@@ -12,6 +14,7 @@ from resight.artifacts.separation import Separated, extend_separated, load_separ
 from resight.collection.collection import Collection
 from resight.collection.snapshot import Snapshot
 from resight.errors import UsageError
+from resight.extras import needed
 from resight.fitting.graphs import descriptors_of
 from resight.graph.knn_graph import build_knn_graph, cut
 from resight.graph.listed import MOST_NEIGHBOURS, listed_pairs, standing_out
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from resight.training.loop import Epoch
     from resight.training.separation.fit import TrainedSeparation
 
+PUBLISHED = 4  # neighbours beside the photo itself, which the paper counts too
 FEWEST = 10  # photos below which there is nothing to learn
 PATIENCE = 20
 ALL_PAIRS = 30_000  # photos up to which all pairs are trained on
@@ -35,6 +39,7 @@ def fit_separation_to(
     *,
     k: int | None = None,
     verified: bool = False,
+    published: bool = False,
     epochs: int = 200,
     seed: int = 0,
     device: str = "cpu",
@@ -47,25 +52,30 @@ def fit_separation_to(
     One setting serves all collections: descriptors less their mean; `k` neighbours, None for as many as stand out
     (`standing_out`); one more for queries; beta at percentile 98; two layers; training ends when hidden neighbours are
     no longer found better. `verified`: edges are those of the verified graph, built where it is missing, and its pairs
-    are what is hidden. Above 30 000 photos batches are trained on.
+    are what is hidden. `published`: as in the paper instead: the descriptors as they are, 4 neighbours (5 with the
+    photo itself, and 5 for queries and of the verified graph) unless `k` says otherwise, all `epochs`, and nothing
+    hidden. Above 30 000 photos batches are trained on.
     Raises `UsageError` for fewer than 10 photos with descriptors, and `CollectionError` when the disk refuses.
     """
-    from resight.training.separation.files import checkpoint_of, save_separation
-    from resight.training.separation.fit import train_separation
-    from resight.training.separation.settings import SeparationSettings
+    with needed("training separated descriptors"):
+        from resight.training.separation.files import checkpoint_of, save_separation
+        from resight.training.separation.fit import train_separation
+        from resight.training.separation.settings import SeparationSettings
 
     with writing(collection.path, "fit separation") as writer:
         descriptors = descriptors_of(collection, writer, progress)
         rows, raw = descriptors.rows, descriptors.matrix
         if len(rows) < FEWEST:
             raise UsageError(f"{collection.path} has {len(rows)} photos with descriptors: at least {FEWEST} are needed")
-        mean = raw.mean(axis=0)
-        vectors = centred(raw, mean)
-        k = min(k or standing_out(vectors), len(rows) - 1)
-        graph = _verified(collection, writer, descriptors, progress) if verified else build_knn_graph(vectors, k)
-        settings = SeparationSettings(
-            epochs=epochs, patience=PATIENCE, batch=None if len(rows) <= ALL_PAIRS else BATCH, seed=seed
-        )
+        mean = np.zeros_like(raw[0]) if published else raw.mean(axis=0)
+        vectors = raw if published else centred(raw, mean)
+        k = min(k or (PUBLISHED if published else standing_out(vectors)), len(rows) - 1)
+        if verified:
+            graph = _verified(collection, writer, descriptors, progress, k + 1 if published else MOST_NEIGHBOURS)
+        else:
+            graph = build_knn_graph(vectors, k)
+        batch = None if len(rows) <= ALL_PAIRS else BATCH
+        settings = SeparationSettings(epochs=epochs, patience=None if published else PATIENCE, batch=batch, seed=seed)
         checkpoint = files.place(writer, files.SEPARATION_TRAINING)
         if checkpoint.exists() and not checkpoint_of(checkpoint, vectors, graph, settings).fits():
             files.remove(writer, files.SEPARATION_TRAINING)  # of photos or options that have changed since
@@ -78,7 +88,7 @@ def fit_separation_to(
             checkpoint=checkpoint,
             on_epoch=on_epoch,
         )
-        facts = _facts(trained, graph, verified, descriptors.fingerprint)
+        facts = _facts(trained, graph, verified, descriptors.fingerprint) | {"published": published}
         facts["query_neighbours"] = min(k + 1, len(rows))
         model = trained.model.to("cpu")
         separated = Separated(rows, model.embed(vectors, graph), rows, mean, model, facts)
@@ -103,8 +113,11 @@ def extend_separation(collection: Collection) -> Separated | None:
     return stored
 
 
-def _verified(collection: Collection, writer: Writer, descriptors: Descriptors, progress: Progress) -> KnnGraph:
-    """The graph of photos that geometry proves to show one thing, in row order; built and stored where it is missing.
+def _verified(
+    collection: Collection, writer: Writer, descriptors: Descriptors, progress: Progress, most: int
+) -> KnnGraph:
+    """The graph of at most `most` photos that geometry proves to show one thing, in row order; built and stored where
+    it is missing.
 
     Raises `UsageError` for a collection without local features to verify.
     """
@@ -115,7 +128,7 @@ def _verified(collection: Collection, writer: Writer, descriptors: Descriptors, 
     if known is None:
         graph = build_knn_graph(descriptors.matrix, min(MOST_NEIGHBOURS, len(descriptors.rows) - 1))
         known = build_verified(writer, graph, descriptors, verifier, progress)
-    return cut(known, min(known.k, MOST_NEIGHBOURS, len(descriptors.rows) - 1))
+    return cut(known, min(known.k, most, len(descriptors.rows) - 1))
 
 
 def _facts(trained: TrainedSeparation, graph: KnnGraph, verified: bool, made_from: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from resight.types import Float32, Int64
 
 CHECKED = 10  # results of a photo that geometry looks at for pairs
 COSINE = Options(epochs=5, rate=2e-3)
+STAGES = ("DeepCosine", "DeepSim", "DeepSimH")
 PAIRS = Options(epochs=30, rate=2e-4, patience=6)
 
 
@@ -80,16 +81,20 @@ def fit_similarity(
     hidden: tuple[int, ...] = (1024, 1024),
     cosine: Options = COSINE,
     options: Options = PAIRS,
+    keep: str | None = None,
     checkpoints: str | Path | None = None,
     progress: Progress = silent,
 ) -> Training:
     """Train DeepCosine, DeepSim and DeepSimH on the collection's photos and keep the best for searching.
 
     `pairs` or `groups`: a CSV file (`resight.fitting.examples`). Neither: `verified_groups` of `photos`
-    photos. Of the last two stages the one that puts more pairs of unseen photos in the right order is kept for
-    searching. `checkpoints`: a folder, to continue a stopped training. Raises `UsageError`
-    when both or too few pairs are given, and as `descriptors_of` and `learn_deep_similarity` do.
+    photos. `keep`: the stage that is kept for searching, one of `STAGES`; None for that of the last two which puts more
+    pairs of unseen photos in the right order. `checkpoints`: a folder, to continue a stopped training. Raises
+    `UsageError` when both or too few pairs are given, for an unknown stage, and as `descriptors_of` and
+    `learn_deep_similarity` do.
     """
+    if keep is not None and keep not in STAGES:
+        raise UsageError(f"there is no stage {keep!r} to keep: choose one of {', '.join(STAGES)}")
     if pairs is not None and groups is not None:
         raise UsageError("give pairs or groups, not both")
     with writing(collection.path, "fit similarity") as writer:
@@ -108,11 +113,11 @@ def fit_similarity(
         start, X, made, cosine=cosine, options=options, checkpoints=checkpoints, progress=progress
     )
     held = split(made, SHARE, seed)[1]
-    named = {"DeepCosine": stages.cosine, "DeepSim": stages.pairs, "DeepSimH": stages.hard}
+    named = dict(zip(STAGES, (stages.cosine, stages.pairs, stages.hard), strict=True))
     order = {"cosine": right_order(np.einsum("nd,nd->n", X[held.left], X[held.right]), held)}
     for name, stage in named.items():
         order[name] = right_order(stage.model.pairs(X[held.left], X[held.right]), held)
-    kept = max(("DeepSimH", "DeepSim"), key=lambda name: order[name])
+    kept = keep or max(STAGES[:0:-1], key=lambda name: order[name])
     similarity = named[kept].model
     with writing(collection.path, "fit similarity") as writer:
         save_similarity(writer, similarity)

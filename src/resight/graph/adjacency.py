@@ -60,6 +60,11 @@ class Adjacency:
         return result
 
 
+def with_isolated(edges: Adjacency, count: int) -> Adjacency:
+    """`edges` with `count` further nodes behind its own that have no neighbours."""
+    return Adjacency(np.append(edges.starts, np.full(count, edges.starts[-1])), edges.ids, edges.weights)
+
+
 def adjacency(graph: KnnGraph, symmetrise: Symmetry | None = "max") -> Adjacency:
     """`graph` with edges in both directions; own neighbours come first, then reverse ones by row.
 

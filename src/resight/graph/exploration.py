@@ -50,8 +50,8 @@ class Exploration:
 class Classes:
     """Extra edges that labels give; classes are numbered from 0, and -1 means none. All int64.
 
-    `of_query` (Q,): a query's edges to the photos of a class. `bridge` (Q,): a query's edge to a training photo, as a
-    node. `of_training` (T,): class of every training photo. `starts` (C + 1,), `members`: photos of every class.
+    `of_query` (Q,): a query's edges to the photos of a class. `bridge` (Q, b): a query's edges to training photos, as
+    nodes. `of_training` (T,): class of every training photo. `starts` (C + 1,), `members`: photos of every class.
     """
 
     of_query: Int64
@@ -64,7 +64,7 @@ class Classes:
 def no_classes(queries: int) -> Classes:
     """No labels at all, for so many queries."""
     none, empty = np.full(queries, -1, np.int64), np.empty(0, np.int64)
-    return Classes(none, none, empty, np.zeros(1, np.int64), empty)
+    return Classes(none, none[:, None], empty, np.zeros(1, np.int64), empty)
 
 
 def checked_limits(threshold: float, limit: int) -> float:
@@ -103,4 +103,4 @@ def run_traversal(
 
 def _class_weight(*weights: NDArray[Any]) -> float:
     """A whole number above every weight, so that class edges, which count up from it, are heavier than all others."""
-    return float(np.ceil(max((float(w.max()) for w in weights if w.size), default=0.0)))
+    return float(np.ceil(max(float(w.max(initial=0.0)) for w in weights)))

@@ -93,7 +93,7 @@ def _push(
 @njit(cache=True, nogil=True)
 def _push_labels(
     label: int,
-    bridge: int,
+    bridges: Array,
     source: int,
     stamp: int,
     floor: float,
@@ -104,10 +104,9 @@ def _push_labels(
     classes: ClassEdges,
     published: Published,
 ) -> tuple[int, int]:
-    """Queue the edges that labels give, the heaviest first: the bridge and then the photos of the class."""
-    if bridge >= 0:
-        edge = np.full(1, classes.weight + len(classes.members) + 1, np.float32)
-        pushed, size = _push(np.full(1, bridge), edge, source, stamp, floor, pushed, size, queue, marks, published)
+    """Queue the edges that labels give, the heaviest first: the bridges and then the photos of the class."""
+    heaviest = np.full(len(bridges), classes.weight + len(classes.members) + 1, np.float32)
+    pushed, size = _push(bridges, heaviest, source, stamp, floor, pushed, size, queue, marks, published)
     if label >= 0:
         members = classes.members[classes.starts[label] : classes.starts[label + 1]]
         falling = (classes.weight + np.arange(len(members), 0, -1)).astype(np.float32)
@@ -145,8 +144,8 @@ def _start(
     published: Published,
 ) -> tuple[int, int]:
     """Queue the edges of a query."""
-    label, bridge, floor = classes.of_query[query], classes.bridge[query], np.float32(-np.inf)
-    pushed, size = _push_labels(label, bridge, -1, query + 1, floor, 0, 0, queue, marks, classes, published)
+    label, bridges, floor = classes.of_query[query], classes.bridge[query], np.float32(-np.inf)
+    pushed, size = _push_labels(label, bridges, -1, query + 1, floor, 0, 0, queue, marks, classes, published)
     pushed, size = _push(near_ids, near_weights, -1, query + 1, floor, pushed, size, queue, marks, published)
     return pushed, size
 
@@ -178,7 +177,9 @@ def _expand(
     """Queue the edges of a node that was taken."""
     if node >= edges.returnable:
         label = classes.of_training[node - edges.returnable]
-        pushed, size = _push_labels(label, -1, node, stamp, floor, pushed, size, queue, marks, classes, published)
+        pushed, size = _push_labels(
+            label, classes.bridge[0, :0], node, stamp, floor, pushed, size, queue, marks, classes, published
+        )
     near = slice(edges.starts[node], edges.starts[node + 1])
     ids, weights = edges.ids[near], edges.weights[near]
     pushed, size = _push(ids, weights, node, stamp, floor, pushed, size, queue, marks, published)
@@ -254,7 +255,7 @@ def traverse(
     fresh = np.empty(nodes, np.int64)  # memory that no node needs is never touched
     for query in range(query_ids.shape[0]):
         floor, next_floor, lowest, taken = np.float32(-np.inf), 4 * limit, np.float32(np.inf), 0
-        needed = query_ids.shape[1] + _size_of_class(classes, classes.of_query[query]) + 1
+        needed = query_ids.shape[1] + _size_of_class(classes, classes.of_query[query]) + classes.bridge.shape[1]
         if needed > len(queue.keys):
             queue = _grown_queue(queue, 2 * needed)
         pushed, size = _start(query, query_ids[query], query_weights[query], queue, marks, classes, published)

@@ -25,8 +25,8 @@ class ClassEdges(NamedTuple):
     """Edges that labels give; -1 is none.
 
     A query of class `of_query`[q], and training photo t of class `of_training`[t], have edges in front of their own to
-    members[starts[c]:starts[c + 1]], of the weights above `weight`, which no other edge exceeds. A query has one in
-    front of all to node `bridge`[q].
+    members[starts[c]:starts[c + 1]], of the weights above `weight`, which no other edge exceeds. A query has
+    those in front of all to the nodes `bridge`[q].
     """
 
     of_query: Array

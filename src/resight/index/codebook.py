@@ -25,15 +25,15 @@ FORMAT = "resight-codebook-2"
 MOST_WORDS = 65536
 
 
-def words_for(descriptor_count: int) -> int:
+def words_for(descriptor_count: int, density: float = 12.0) -> int:
     """Vocabulary size for a collection of so many descriptors, a power of two from 16 to 65 536.
 
-    The largest that is at most 12 * sqrt(n), so that training (cost W^2) keeps pace with extraction (cost n), and that
+    The largest that is at most `density` * sqrt(n): by 12, training (cost W^2) keeps pace with extraction (cost n), and
     leaves each word 32 descriptors: 8192 words for 500 photos of 1000 features, 65 536 for 30 000.
     """
     if descriptor_count < 1:
         raise UsageError(f"a codebook cannot be sized for {descriptor_count} descriptors: at least 1 is needed")
-    most = int(min(12 * descriptor_count**0.5, descriptor_count / 32))
+    most = int(min(density * descriptor_count**0.5, descriptor_count / 32))
     return min(max(1 << (max(most, 1).bit_length() - 1), 16), MOST_WORDS)
 
 

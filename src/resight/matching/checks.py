@@ -14,15 +14,16 @@ APART, LOOKED_AT = 0.02, 64  # of the side of an image, within which all is one 
 MAX_STRETCH = 8.0  # ratio of the axes of a circle's image: a plane seen at 83 degrees
 
 
-def once_per_place(frames: Frames, mask: Bool) -> Bool:
-    """Keep the first inlier of every pixel of a, and of those the first of every pixel of b.
+def once_per_place(frames: Frames, mask: Bool, cells: tuple[float, float] = (0.0, 0.0)) -> Bool:
+    """Keep the first inlier of every pixel of a, and of those the first of every pixel of b; of every cell where
+    `cells`, the sides of such in a and b, are larger than a pixel.
 
     Detectors put several features on one spot, with other angles or scales: they are one piece of evidence.
     """
     kept = np.flatnonzero(mask)
-    for points in (frames.src, frames.dst):
-        cells = np.floor(points[kept]) @ (1, 1j)
-        kept = kept[np.sort(np.unique(cells, return_index=True)[1])]
+    for points, side in zip((frames.src, frames.dst), cells, strict=True):
+        spots = np.floor(points[kept] / max(side, 1.0)) @ (1, 1j)
+        kept = kept[np.sort(np.unique(spots, return_index=True)[1])]
     once = np.zeros_like(mask)
     once[kept] = True
     return once
@@ -64,14 +65,14 @@ def _thickness_without_one(points: Float64) -> float:
     return math.sqrt(max(0.0, np.linalg.eigvalsh(covariances)[:, 0].min()))
 
 
-def places(points: Float64, area: float) -> int:
+def places(points: Float64, area: float, least: float = 0.0) -> int:
     """Number of separate places among the first 64 points (n, 2) in an image whose features span `area`, square pixels.
 
-    Points nearer than a fiftieth of its side are one place: features on one corner or blob overlap, so that whatever
-    carries one of them carries the others.
+    Points nearer than a fiftieth of its side, or than `least` pixels, are one place: features on one corner or blob
+    overlap, so that whatever carries one of them carries the others.
     """
     points = points[:LOOKED_AT]
-    near = np.linalg.norm(points[:, None] - points[None], axis=2) <= APART * math.sqrt(area)
+    near = np.linalg.norm(points[:, None] - points[None], axis=2) <= max(APART * math.sqrt(area), least)
     left, count = np.ones(len(points), np.bool_), 0
     while left.any():
         left &= ~near[np.argmax(left)]

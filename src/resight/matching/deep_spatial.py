@@ -60,6 +60,13 @@ class DeepRegions:
     def __len__(self) -> int:
         return len(self.frames)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        frames = self.frames
+        parts = (frames.xy, frames.shape, frames.word, frames.strength, self.scale, self.cells)
+        return sum(part.nbytes for part in parts)
+
     def starts(self) -> Int64:
         """Where the regions of each scale start, and the end, (s + 1,)."""
         return np.searchsorted(self.scale, np.arange(len(self.cells) + 1)).astype(np.int64)

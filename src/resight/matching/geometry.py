@@ -33,6 +33,7 @@ POINTS = {"similarity": 2, "affine": 3, "homography": 4}  # correspondences that
 SCALE_TOLERANCE = math.log(2)  # an inlier's scale agrees with the transform within a factor of 2 ...
 TURN_TOLERANCE = math.radians(30)  # ... and its angle within 30 degrees
 REFIT_RADIUS = 3.0  # thresholds around the first transform within which the final one is sought
+OVERLAP = 2.0  # sides of a cell within which two cells of a map see mostly the same pixels
 ITERATIONS = 10_000  # of USAC; finds a homography among 15 % inliers with probability 0.99
 SIMILARITY_DRAWS = 5_000  # random pairs; finds a similarity among 5 % inliers with probability 0.999
 
@@ -90,14 +91,16 @@ def verify(
     ratio: float | None = 0.9,
     words: tuple[NDArray[Any], NDArray[Any]] | None = None,
     use_frames: bool = True,
+    coarse: bool = False,
 ) -> Verification:
     """Match two images and look for one transform that carries features of `a` onto those of `b`.
 
     `threshold`: largest distance, in original pixels of b, between a carried feature and its partner. `ratio`, `words`:
     as in `correspond`. `use_frames`: let scale and angle of the features propose transforms, and drop inliers whose
     scale or angle contradicts the transform. Features without angles or scales (all equal in both images) are never
-    asked for them. Degenerate input gives a result that is not verified, never an error; the same input gives the same
-    result.
+    asked for them. `coarse`: the features are cells of maps, whose side is their scale: an inlier may be off by the
+    smallest cell of b, scale and angle are never asked for, and cells that overlap are one place. Degenerate input
+    gives a result that is not verified, never an error; the same input gives the same result.
 
     Raises `UsageError` on an unknown model, a threshold that is not positive, a minimum below the points that fix the
     model, or a bad ratio; `ArrayError` on descriptors of different dimension.
@@ -105,7 +108,7 @@ def verify(
     _check(model, threshold, min_inliers)
     found = _matched(a, b, ratio, words)
     return verify_correspondences(
-        a, b, found, model, threshold=threshold, min_inliers=min_inliers, use_frames=use_frames
+        a, b, found, model, threshold=threshold, min_inliers=min_inliers, use_frames=use_frames, coarse=coarse
     )
 
 
@@ -118,20 +121,25 @@ def verify_correspondences(
     threshold: float = 4.0,
     min_inliers: int = 5,
     use_frames: bool = True,
+    coarse: bool = False,
 ) -> Verification:
     """As `verify`, on correspondences that are known already. Raises the same errors."""
     _check(model, threshold, min_inliers)
     pairs = correspondences.pairs
     first, second = layout(a), layout(b)
-    frames = _frames(first, second, pairs, use_frames)
-    transform, mask = _transform(frames, model, threshold)
+    cells = (first.scales[0], second.scales[0]) if coarse and len(pairs) else (0.0, 0.0)
+    threshold = max(threshold, cells[1])
+    frames = _frames(first, second, pairs, use_frames and not coarse)
+    transform, mask = _transform(frames, model, threshold, cells)
     if transform is None:
         return Verification(model, None, pairs, mask, min_inliers, math.inf, (0.0, 0.0), -math.inf)
     inliers = frames.select(mask)
     chance = _chance(frames, threshold, second.span)
     rare, apart = significance(len(inliers), len(pairs), chance, model), 0
     if rare > 0:  # features of one spot are no independent accidents: count the spots
-        apart = min(places(inliers.src, first.span), places(inliers.dst, second.span))
+        apart = min(
+            places(inliers.src, first.span, OVERLAP * cells[0]), places(inliers.dst, second.span, OVERLAP * cells[1])
+        )
         rare = significance(min(apart, len(inliers)), len(pairs), chance, model)
     return Verification(
         model=model,
@@ -147,11 +155,13 @@ def verify_correspondences(
     )
 
 
-def _transform(frames: Frames, model: Model, threshold: float) -> tuple[Float64 | None, Bool]:
+def _transform(
+    frames: Frames, model: Model, threshold: float, cells: tuple[float, float]
+) -> tuple[Float64 | None, Bool]:
     """The transform and its inliers (m,); None where no more than fix a transform agree, or no camera does such."""
     transform = _search(frames, model, threshold)
     if transform is not None:
-        mask = once_per_place(frames, frames.errors(transform) < threshold**2)
+        mask = once_per_place(frames, frames.errors(transform) < threshold**2, cells)
         if mask.sum() > POINTS[model] and plausible(transform, frames.select(mask), threshold):
             return transform, mask
     return None, np.zeros(len(frames), np.bool_)
@@ -167,6 +177,7 @@ def verify_many(
     ratio: float | None = 0.9,
     words: tuple[NDArray[Any], Sequence[NDArray[Any]]] | None = None,
     use_frames: bool = True,
+    coarse: bool = False,
     jobs: int | None = None,
 ) -> list[Verification]:
     """`verify` of one query against many candidates, in order, on `jobs` threads (None: one per core).
@@ -186,7 +197,14 @@ def verify_many(
     def one(i: int) -> Verification:
         found = _matched(query, candidates[i], ratio, None if words is None else (words[0], words[1][i]))
         return verify_correspondences(
-            query, candidates[i], found, model, threshold=threshold, min_inliers=min_inliers, use_frames=use_frames
+            query,
+            candidates[i],
+            found,
+            model,
+            threshold=threshold,
+            min_inliers=min_inliers,
+            use_frames=use_frames,
+            coarse=coarse,
         )
 
     workers = max(1, min(jobs or os.cpu_count() or 1, len(candidates)))

@@ -19,7 +19,7 @@ from resight.graph.components import components
 from resight.index.asmk import Asmk
 from resight.matching.geometry import Verification
 from resight.ranking.search import stack
-from resight.ranking.verification import MOST_EVIDENCE, Verifier, evidence
+from resight.ranking.verification import MOST_EVIDENCE, FeatureSource, Verifier, evidence
 from resight.types import Float32, Int64
 
 Bonus: TypeAlias = Callable[[Int64, Int64], Float32]
@@ -64,13 +64,20 @@ class Confidence:
 UNKNOWN = Confidence(location=0.0, scale=1.0, threshold=LEAST_THRESHOLD, pairs=0)
 
 
-def calibrate(index: Asmk, verifier: Verifier, *, seed: int = 0, bonus: Bonus | None = None) -> Confidence:
+def calibrate(
+    index: Asmk,
+    verifier: Verifier,
+    features: FeatureSource | None = None,
+    *,
+    seed: int = 0,
+    bonus: Bonus | None = None,
+) -> Confidence:
     """Learn the `Confidence` of a collection from random pairs of its photos.
 
-    `bonus` gives what else than local features adds to their standardised similarity: of query rows (n,) and all rows
-    of the index (N,), (n, N) float32. Peak memory: 32 similarities per photo. Where fewer than 20 unrelated pairs, or
-    12 unrelated things, are found, only the scale of all pairs is used, and the threshold is the least one, which asks
-    for geometric proof.
+    `features`: source of those in the index, where the verifier has others. `bonus` gives what else than local features
+    adds to their standardised similarity: of query rows (n,) and all rows of the index (N,), (n, N) float32. Peak
+    memory: 32 similarities per photo. Where fewer than 20 unrelated pairs, or 12 unrelated things, are found, only the
+    scale of all pairs is used, and the threshold is the least one, which asks for geometric proof.
     """
     rng = np.random.default_rng(seed)
     rows = index.rows
@@ -78,7 +85,7 @@ def calibrate(index: Asmk, verifier: Verifier, *, seed: int = 0, bonus: Bonus | 
     if len(rows) < 2:
         return known
     queries = np.sort(rng.choice(len(rows), min(QUERIES, len(rows)), replace=False))
-    similarity, first, second = _similarities(index, verifier, rows, queries)
+    similarity, first, second = _similarities(index, features or verifier.features, rows, queries)
     more = np.zeros(len(similarity))
     if bonus is not None:
         more = bonus(rows[queries], rows)[np.searchsorted(queries, first), second].astype(np.float64)
@@ -118,9 +125,9 @@ def calibrate_vectors(vectors: Float32, made_from: str = "", *, seed: int = 0) -
     return replace(known, location=location, scale=scale, threshold=threshold, pairs=len(cosines))
 
 
-def _similarities(index: Asmk, verifier: Verifier, rows: Int64, queries: Int64) -> tuple[Float32, Int64, Int64]:
+def _similarities(index: Asmk, features: FeatureSource, rows: Int64, queries: Int64) -> tuple[Float32, Int64, Int64]:
     """Similarities of `queries` (places in `rows`) to all other photos, and the places of both."""
-    local = tuple(verifier.features(rows[queries]))
+    local = tuple(features(rows[queries]))
     dense = index.scores(*stack(local, index.codebook.dim), queries=len(local))
     first, second = np.nonzero(queries[:, None] != np.arange(len(rows)))
     return dense[first, second].astype(np.float32), queries[first], second

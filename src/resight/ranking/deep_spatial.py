@@ -19,13 +19,16 @@ from resight.graph.diffusion import affinity, diffuse, normalise
 from resight.graph.knn_graph import build_knn_graph
 from resight.matching.deep_spatial import THRESHOLD, DeepRegions, verify_regions
 from resight.matching.geometry import Verification
-from resight.ranking.pipeline import Composable, Pipeline, need, reorder
+from resight.ranking.bounded_cache import BoundedCache
+from resight.ranking.pipeline import Composable, Pipeline, explain, need, reorder
 from resight.ranking.search import GlobalSearch, VectorIndex
-from resight.ranking.vector_database import VectorDatabase, ahead_of, checked_limit
+from resight.ranking.vector_database import VectorDatabase, ahead_of, checked_limit, only
 from resight.ties import tie_order
-from resight.types import Evidence, Float32, Int64, Queries, Ranking
+from resight.types import Box, Evidence, Float32, Int64, Queries, Ranking, Stage
 
+KEPT = 32 << 20  # bytes of regions of queries
 RegionSource = Callable[[Int64], Sequence[DeepRegions]]
+DescribeQuery = Callable[[str, Box | None], DeepRegions]  # of a photo's path and box
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +49,42 @@ class DeepQueries(Queries):
     def only(self, query: int) -> DeepQueries:
         """One of the queries, alone."""
         one = super().only(query)
-        return DeepQueries(one.local, one.vectors, one.rows, self.regions[query : query + 1])
+        return DeepQueries(
+            one.local, one.vectors, one.rows, one.more, one.photos, regions=self.regions[query : query + 1]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class DescribeRegions(Composable):
+    """`stage`, given queries whose regions `describe` makes of their photos (path and box); online. The regions of the
+    last few queries are remembered.
+    """
+
+    describe: DescribeQuery
+    stage: Stage
+    _known: BoundedCache[tuple[str, str], DeepRegions] = field(default_factory=lambda: BoundedCache(KEPT), repr=False)
+
+    def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
+        return self.stage(self._described(queries), ranking)
+
+    def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
+        """What the stage itself says."""
+        return explain(self.stage, self._described(queries.only(query)), 0, row, only(before, query))
+
+    def _described(self, queries: Queries) -> DeepQueries:
+        if queries.photos is None:
+            raise UsageError("these queries name no photos: regions are described from pixels")
+        regions = [self._regions(path, box) for path, box in queries.photos]
+        return DeepQueries(
+            queries.local, queries.vectors, queries.rows, queries.more, queries.photos, regions=tuple(regions)
+        )
+
+    def _regions(self, path: str, box: Box | None) -> DeepRegions:
+        known = self._known.get((path, str(box)))
+        if known is None:
+            known = self.describe(path, box)
+            self._known.put((path, str(box)), known, known.nbytes)
+        return known
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from resight.errors import ArrayError, UsageError
 from resight.ranking.expansion import expand, source_weights, verified_expansion
@@ -103,17 +104,46 @@ def verified_inliers(database: VectorDatabase, verifier: Verifier, queries: Quer
     return inliers
 
 
-def verified_augmentation(vectors: Float32, verified: KnnGraph, least: int = 20, most: int = 2) -> Float32:
+@dataclass(frozen=True)
+class Augmentation:
+    """Which neighbours of a photo its descriptor moves towards: of the `first` nearest, those `most` with the most
+    inliers, `least` or more.
+    """
+
+    first: int = 10
+    least: int = 20
+    most: int = 2
+
+    @property
+    def name(self) -> str:
+        """Its numbers as text: graphs of descriptors that were augmented otherwise differ in it."""
+        return f"first {self.first}, least {self.least}, most {self.most}"
+
+
+def verified_augmentation(
+    vectors: Float32, verified: KnnGraph, least: int = 20, most: int = 2, near: KnnGraph | None = None
+) -> Float32:
     """Each of `vectors` (N, D) plus its `most` most reliable neighbours in a verified graph, normalised: (N, D).
 
-    `verified`: from `resight.graph.verified`, inlier counts as weights; an edge below `least` does not count. The same
-    as `VerifiedExpansion`, for the photos of the collection; transductive, done once. Raises `ArrayError` when the
-    graph has another number of nodes.
+    `verified`: from `resight.graph.verified`, inlier counts as weights; an edge below `least` does not count, nor,
+    where `near` (N, k) is given, one to a photo that is not among these neighbours. The same as `VerifiedExpansion`,
+    for the photos of the collection; transductive, done once. Raises `ArrayError` when a graph has another number of
+    nodes.
     """
-    if len(verified) != len(vectors):
-        raise ArrayError(f"the graph has {len(verified)} nodes and there are {len(vectors)} vectors: they must agree")
+    for graph in (verified,) if near is None else (verified, near):
+        if len(graph) != len(vectors):
+            raise ArrayError(f"the graph has {len(graph)} nodes and there are {len(vectors)} vectors: they must agree")
     inliers = np.where(verified.ids >= 0, verified.weights, 0).astype(np.int64)
+    if near is not None:
+        inliers *= _listed(verified.ids, near.ids)
     return verified_expansion(vectors, vectors, _in_order(verified), inliers, least, most)
+
+
+def _listed(ids: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of `ids` (N, k) stand in the same row of `others` (N, m)."""
+    nodes = np.int64(max(ids.max(initial=0), others.max(initial=0)) + 2)
+    row = np.arange(len(ids), dtype=np.int64)[:, None] * nodes
+    return np.isin(ids + 1 + row, (others + 1 + row)[others >= 0]) & (ids >= 0)
 
 
 def _in_order(near: KnnGraph) -> Ranking:

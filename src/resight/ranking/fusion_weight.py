@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from resight.precision import average_precision
 from resight.types import Float32, as_array
 
 FEWEST = 5  # queries with a match
+ROUNDS = 4  # of coordinate ascent; two are usually enough
 WEIGHTS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
@@ -36,6 +38,25 @@ def learn_weight(first: Any, second: Any, matching: Any, usual: float = 1.0) -> 
     error = worse.std(axis=1) / np.sqrt(asked.sum())
     good = [w for w, less, noise in zip(WEIGHTS, worse.mean(axis=1), error, strict=True) if less <= noise]
     return float(min(good, key=lambda w: abs(np.log((w + 0.05) / (usual + 0.05)))))
+
+
+def learn_weights(parts: Sequence[Any], matching: Any, usual: Sequence[float]) -> list[float]:
+    """The weight of each of `parts`, the first of which keeps weight 1: one after the other is learnt by `learn_weight`
+    beside the weighted sum of all others, until none changes.
+
+    Each part (Q, N) holds standardised similarities. Only their order in the sum counts, so that a few photos that are
+    hundreds of standard deviations off, as in kernels whose unrelated pairs score nearly 0, do not decide. Raises as
+    `learn_weight` does.
+    """
+    weights = [1.0, *map(float, usual[1:])]
+    for _ in range(ROUNDS):
+        before = list(weights)
+        for place in range(1, len(parts)):
+            others = sum(w * part for k, (w, part) in enumerate(zip(weights, parts, strict=True)) if k != place and w)
+            weights[place] = learn_weight(others, parts[place], matching, usual=float(usual[place]))
+        if weights == before:
+            break
+    return weights
 
 
 def _average_precision(scores: Float32, matching: Any) -> Any:

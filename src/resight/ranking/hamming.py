@@ -6,6 +6,7 @@ aggregation", Pattern Recognition 2014 (Hamming query expansion); Chum et al., "
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from resight.matching.geometry import Verification
 from resight.ranking.pipeline import Composable, need, reorder
 from resight.ranking.query_words import words_of
 from resight.ranking.search import local_features, restrict, stack
-from resight.ranking.verification import VERIFIED, Verifier
+from resight.ranking.verification import VERIFIED, FeatureSource, Verifier
 from resight.types import Bool, Evidence, Float32, Int64, LocalFeatures, Queries, Ranking
 
 SURE = 5.0  # significance that a source needs: a wrong one does more harm than a right one that is left out
@@ -31,8 +32,8 @@ class HammingExpansion(Composable):
     results; queries without a source keep their descriptors. A source is scored by the query and the other sources
     alone: its own features would find themselves, however wrong it is. A longer query shares more words with any photo
     by chance: scores are brought back to where unrelated photos were against the query alone. They are similarities
-    again, so let `SpatialRerank` follow.
-    Online: the features of at most `sources` photos, and one more search.
+    again, so let `SpatialRerank` follow. `kind` and `features`: key and source of the features of `index` where they
+    are not those that verify. Online: the features of at most `sources` photos, and one more search.
     """
 
     index: Asmk
@@ -41,6 +42,8 @@ class HammingExpansion(Composable):
     top: int = VERIFIED
     verified: bool = True
     allowed: Int64 | None = None
+    kind: str = ""
+    features: FeatureSource | None = None
 
     def __post_init__(self) -> None:
         if self.sources < 1 or self.top < 1:
@@ -49,8 +52,8 @@ class HammingExpansion(Composable):
     def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
         ranking = need(ranking, "HammingExpansion")
         found = [
-            self._search(query, self._sources(query, ids, row))
-            for query, ids, row in zip(local_features(queries), ranking.ids, _own_rows(queries), strict=True)
+            self._search(query, self._sources(proven, ids, row))
+            for query, proven, ids, row in zip(*self._of(queries), ranking.ids, _own_rows(queries), strict=True)
         ]
         return restrict(Ranking.from_lists([ids for ids, _ in found], [scores for _, scores in found]), self.allowed)
 
@@ -81,6 +84,13 @@ class HammingExpansion(Composable):
         rows, levels = reorder(ids, scores + level(owner == 0))
         return rows, levels
 
+    def _of(self, queries: Queries) -> tuple[tuple[LocalFeatures, ...], tuple[LocalFeatures, ...]]:
+        """The queries' features of the kind that is searched, and of the kind that verifies."""
+        return local_features(queries, self.kind), local_features(queries)
+
+    def _read(self, rows: Int64) -> Sequence[LocalFeatures]:
+        return (self.features or self.verifier.features)(rows)
+
     def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
         """The rows whose features enriched the query; nothing when there were none."""
         ranking = need(before, "HammingExpansion")
@@ -98,12 +108,12 @@ class HammingExpansion(Composable):
         rows = rows[(rows >= 0) & (rows != own_row)]
         if not self.verified:
             rows = rows[: self.sources]
-            return list(zip(rows.tolist(), self.verifier.features(rows), strict=True))
+            return list(zip(rows.tolist(), self._read(rows), strict=True))
         proofs = zip(rows.tolist(), self.verifier(query, rows), strict=True)
         chosen = [(row, proof) for row, proof in proofs if proof.verified and proof.significance >= SURE][
             : self.sources
         ]
-        features = self.verifier.features(np.array([row for row, _ in chosen], np.int64)) if chosen else []
+        features = self._read(np.array([row for row, _ in chosen], np.int64)) if chosen else []
         return [(row, within(query, f, proof)) for (row, proof), f in zip(chosen, features, strict=True)]
 
 

@@ -6,6 +6,8 @@ a plain function joins in on the right of `>>`, or wrapped in `Pipeline((functio
 
 from __future__ import annotations
 
+import logging
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,8 @@ import numpy as np
 from resight.errors import UsageError
 from resight.ties import tie_order
 from resight.types import Evidence, Queries, Ranking, Stage
+
+_log = logging.getLogger(__name__)
 
 
 class Composable(ABC):
@@ -48,6 +52,15 @@ def explain(stage: Stage, queries: Queries, query: int, row: int, before: Rankin
     return () if method is None else tuple(method(queries, query, row, before))
 
 
+def run_stage(stage: Stage, queries: Queries, ranking: Ranking | None) -> Ranking:
+    """The answer of one stage; how long it took is logged."""
+    started = time.perf_counter()
+    answer = stage(queries, ranking)
+    name, results = getattr(stage, "__name__", type(stage).__name__), int((answer.ids >= 0).sum())
+    _log.debug("%s: %d results in %.1f ms", name, results, (time.perf_counter() - started) * 1e3)
+    return answer
+
+
 @dataclass(frozen=True)
 class Pipeline(Composable):
     """Stages run one after another; the first one searches."""
@@ -56,7 +69,7 @@ class Pipeline(Composable):
 
     def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
         for stage in self.stages:
-            ranking = stage(queries, ranking)
+            ranking = run_stage(stage, queries, ranking)
         if ranking is None:
             raise UsageError("an empty pipeline gives no ranking: put a search stage first")
         return ranking

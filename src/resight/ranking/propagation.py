@@ -17,8 +17,9 @@ from resight.errors import ArrayError, UsageError
 from resight.graph.adjacency import Adjacency
 from resight.graph.exploration import Exploration, checked_limits
 from resight.graph.knn_graph import neighbours
-from resight.graph.labels import majority_labels, nearest_of_class, semi_supervised
+from resight.graph.labels import majority_labels, nearest_of_class, semi_supervised, united_labels, verified_labels
 from resight.graph.traversal import explore
+from resight.products import pair_products
 from resight.ranking.expansion_stages import verified_inliers
 from resight.ranking.pipeline import Composable
 from resight.ranking.search import global_vectors
@@ -81,8 +82,8 @@ class ExploreExploit(Composable):
 class TrainingPhotos:
     """Labelled photos outside the collection: `vectors` (T, D) float32 as the collection's, `labels` (T,) int64 from 0.
 
-    `index_labels` and `index_votes` (N,): the label that the majority of the five nearest training photos gives each
-    photo of the collection, and the similarity of the nearest of them; see `label_collection`.
+    `index_labels` and `index_votes` (N, s): labels of each photo of the collection, -1 for none, and the similarity of
+    the nearest training photo that votes for it; see `label_collection`.
     """
 
     vectors: Float32
@@ -91,9 +92,11 @@ class TrainingPhotos:
     index_votes: Float32
 
 
-def label_collection(database: VectorDatabase, vectors: Any, labels: Any) -> TrainingPhotos:
+def label_collection(database: VectorDatabase, vectors: Any, labels: Any, proven: Any = None) -> TrainingPhotos:
     """Label the photos of `database` by training photos `vectors` (T, D) with `labels` (T,); done once.
 
+    The majority of the five nearest decides. `proven` (N, k): rows of training photos that geometry proves to show the
+    same, the most inliers first, -1 past the end; the label of most of them stands beside, even where both conflict.
     Raises `ArrayError` for other shapes, a negative label, or fewer than five training photos.
     """
     vectors = finite_rows("training vectors", vectors)
@@ -101,7 +104,11 @@ def label_collection(database: VectorDatabase, vectors: Any, labels: Any) -> Tra
     if len(vectors) < INDEX_VOTES or labels.min() < 0:
         raise ArrayError(f"{len(vectors)} training photos: at least {INDEX_VOTES} are needed, with labels from 0")
     near = neighbours(database.vectors, vectors, INDEX_VOTES)
-    return TrainingPhotos(vectors, labels, *majority_labels(near, labels, INDEX_VOTES))
+    found, votes = majority_labels(near, labels, INDEX_VOTES)
+    if proven is None:
+        return TrainingPhotos(vectors, labels, found[:, None], votes[:, None])
+    similarity = pair_products(database.vectors, vectors, proven)
+    return TrainingPhotos(vectors, labels, *united_labels(found, votes, *verified_labels(proven, labels, similarity)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +153,7 @@ class SemiSupervised(Composable):
         if label < 0:
             return (Evidence("SemiSupervised", "the training photos near the query do not agree on a label", {}),)
         node = int(self.database.nodes(row))
-        same = node >= 0 and int(self.training.index_labels[node]) == label
+        same = node >= 0 and label in self.training.index_labels[node].tolist()
         summary = f"the query looks like training photos of label {label}, and {'so does' if same else 'not so'} it"
         return (Evidence("SemiSupervised", summary, {"label": label, "same": same}),)
 

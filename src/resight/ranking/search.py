@@ -33,17 +33,19 @@ class VectorIndex(Protocol):
 class AsmkSearch(Composable):
     """Rank the database by the selective match kernel of the queries' local features (`resight.index.asmk`).
 
-    `allowed`: ascending rows that may be returned, (n,) int64; None for all. Online: an unseen query needs one pass
-    over the postings of its words. Scores lie in [0, 1] but for multiple assignment, which can exceed 1 a little.
+    `allowed`: ascending rows that may be returned, (n,) int64; None for all. `kind`: key of the local features, "" for
+    those that verify. Online: an unseen query needs one pass over the postings of its words. Scores lie in [0, 1] but
+    for multiple assignment, which can exceed 1 a little.
     """
 
     index: Asmk
     allowed: Int64 | None = None
+    kind: str = ""
 
     def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
         if ranking is not None:
             raise UsageError("AsmkSearch searches the whole database: put it first, other stages behind it")
-        local = local_features(queries)
+        local = local_features(queries, self.kind)
         found = self.index.search_aggregated(bags(self.index, local, range(len(local))), queries=len(local))
         return restrict(found, self.allowed)
 
@@ -52,10 +54,14 @@ class AsmkSearch(Composable):
         ranking = self(queries.only(query), before)
         place = np.flatnonzero(ranking.ids[0] == row)
         if not len(place):
-            return (Evidence("AsmkSearch", "its local features share no visual word with the query", {}),)
+            return (Evidence("AsmkSearch", f"its {self._features} share no visual word with the query", {}),)
         rank, score = int(place[0]) + 1, float(ranking.scores[0, place[0]])
-        summary = f"local features alone put it at rank {rank} of {len(ranking.ids[0])}, similarity {score:.3f}"
+        summary = f"{self._features} alone put it at rank {rank} of {len(ranking.ids[0])}, similarity {score:.3f}"
         return (Evidence("AsmkSearch", summary, {"rank": rank, "similarity": score}),)
+
+    @property
+    def _features(self) -> str:
+        return f"{self.kind} features" if self.kind else "local features"
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +155,14 @@ def global_vectors(queries: Queries) -> Float32:
     return queries.vectors
 
 
-def local_features(queries: Queries) -> tuple[LocalFeatures, ...]:
-    """The local features of `queries`. Raises `UsageError` when they carry none."""
+def local_features(queries: Queries, kind: str = "") -> tuple[LocalFeatures, ...]:
+    """The local features of `queries`, or those of a further `kind`. Raises `UsageError` when they carry none."""
+    if kind:
+        if kind not in queries.more:
+            raise UsageError(
+                f"these queries carry no {kind} features: extract them with the collection's encoders first"
+            )
+        return queries.more[kind]
     if queries.local is None:
         raise UsageError("these queries carry no local features: extract them with the collection's encoder first")
     return queries.local

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resight.errors import UsageError
+from resight.graph.knn_graph import cut
+from resight.ranking.expansion_stages import verified_inliers
 from resight.ranking.pipeline import Composable, explain
 from resight.ranking.search import global_vectors
 from resight.ranking.vector_database import VectorDatabase, ahead_of, checked_limit, only
+from resight.ranking.verification import Verifier
 from resight.types import Evidence, Float32, KnnGraph, Queries, Ranking, Stage
 
 if TYPE_CHECKING:
@@ -34,8 +37,10 @@ class Separation(Composable):
     `model`: has embedded the `vectors` of `database`, the descriptors (N, D) less their `mean` (D,), which is taken
     from those of queries too. `refined`: the embeddings, and those of photos that came later. A query's edges go to the
     first `k` results so far, which geometry may have put in order, or, as a first stage, to its `k` nearest photos.
-    `limit`: results per query, None for all. Online: a query costs one search, k D + L D² operations, and one more
-    search. Raises `UsageError` for k or limit below 1.
+    With a `verifier`, they go to those of the first `verify` that geometry proves, the most inliers first (GSS_V-SV);
+    where it proves none, as without. `limit`: results per query, None for all. Online: a query costs one search,
+    `verify` verifications, k D + L D² operations, and one more search. Raises `UsageError` for k, limit or verify
+    below 1.
     """
 
     model: SimilaritySeparation
@@ -44,10 +49,12 @@ class Separation(Composable):
     mean: Float32
     k: int = 5
     limit: int | None = None
+    verifier: Verifier | None = None
+    verify: int = 20
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise UsageError(f"k={self.k}: a query needs at least 1 neighbour")
+        if self.k < 1 or self.verify < 1:
+            raise UsageError(f"k={self.k} and verify={self.verify}: a query needs at least 1 neighbour")
         checked_limit(self.limit)
 
     def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
@@ -79,7 +86,16 @@ class Separation(Composable):
         return (Evidence("Separation", summary, data),)
 
     def _near(self, moved: Queries, ranking: Ranking | None) -> KnnGraph:
-        return self.database.candidates(moved, ranking, self.k)
+        if self.verifier is None:
+            return self.database.candidates(moved, ranking, self.k)
+        near = self.database.candidates(moved, ranking, max(self.verify, self.k))
+        inliers = verified_inliers(self.database, self.verifier, moved, cut(near, min(self.verify, near.k)))
+        inliers = np.pad(inliers, ((0, 0), (0, near.k - inliers.shape[1])))
+        order = np.argsort(-inliers, axis=1, kind="stable")[:, : self.k]
+        kept = np.take_along_axis(inliers, order, axis=1) > 0
+        kept |= ~kept.any(axis=1, keepdims=True)
+        ids, weights = np.take_along_axis(near.ids, order, axis=1), np.take_along_axis(near.weights, order, axis=1)
+        return KnnGraph(np.where(kept, ids, -1), np.where(kept, weights, -np.inf))
 
 
 @dataclass(frozen=True, eq=False)

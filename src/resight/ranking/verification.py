@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from resight.errors import UsageError
 from resight.features.local.compact import Compact, compact
 from resight.matching.geometry import Model, Verification, verify_many
 from resight.ranking.bounded_cache import BoundedCache
-from resight.ranking.pipeline import Composable, Pipeline, need, reorder
+from resight.ranking.pipeline import Composable, Pipeline, need, reorder, run_stage
 from resight.ranking.search import Scale, local_features
 from resight.types import Evidence, Float32, Int64, LocalFeatures, Queries, Ranking
 
@@ -37,10 +38,12 @@ CompactSource = Callable[[Int64], Sequence[Compact]]
 @dataclass(frozen=True, eq=False)
 class Verifier:
     """Verifies queries against database rows; remembers what it found for the last few queries, and photos that were
-    looked at lately, ready to be matched, in at most `HOT_BYTES`.
+    looked at lately, ready to be matched, in at most `HOT_BYTES`. Threads may share it.
 
     `features`: source of a photo's features. `compact`: of their compact form, which is faster to read; None to make it
     of `features`. `model`, `threshold` (pixels), `min_inliers`, `ratio` as in `resight.matching.geometry.verify`.
+    `coarse`: positions are those of cells of maps, so an inlier may be off by the half of one, and neighbouring cells
+    and scales are one place.
     """
 
     features: FeatureSource
@@ -50,10 +53,12 @@ class Verifier:
     min_inliers: int = 5
     ratio: float = 0.9
     jobs: int | None = None
+    coarse: bool = False
     _memory: OrderedDict[int, tuple[LocalFeatures, dict[int, Verification]]] = field(
         default_factory=OrderedDict, repr=False
     )
     _hot: BoundedCache[int, Compact] = field(default_factory=lambda: BoundedCache(HOT_BYTES), repr=False)
+    _lock: Lock = field(default_factory=Lock, repr=False)
 
     def __call__(self, query: LocalFeatures, rows: Any) -> list[Verification]:
         """The verification of `query` against each of `rows` (n,), transforms from the query to the photo."""
@@ -67,6 +72,7 @@ class Verifier:
                 threshold=self.threshold,
                 min_inliers=self.min_inliers,
                 ratio=self.ratio,
+                coarse=self.coarse,
                 jobs=self.jobs,
             )
             known.update(zip(missing.tolist(), found, strict=True))
@@ -88,11 +94,25 @@ class Verifier:
 
     def _remember(self, query: LocalFeatures) -> dict[int, Verification]:
         # The features are kept beside their identity, so that it cannot pass to other features meanwhile.
-        _, known = self._memory.setdefault(id(query), (query, {}))
-        self._memory.move_to_end(id(query))
-        while len(self._memory) > REMEMBERED:
-            self._memory.popitem(last=False)
+        with self._lock:
+            _, known = self._memory.setdefault(id(query), (query, {}))
+            self._memory.move_to_end(id(query))
+            while len(self._memory) > REMEMBERED:
+                self._memory.popitem(last=False)
         return known
+
+
+def inliers_between(verifier: Verifier, rows: Int64) -> Callable[[int, Int64], Int64]:
+    """What `resight.graph.verified.build_verified_graph` asks, for a graph whose node i is row `rows`[i]: the inliers
+    of a node and others (n,), 0 where geometry proves nothing.
+    """
+    one = replace(verifier, jobs=1)  # blocks of photos are verified in parallel already
+
+    def inliers(node: int, nodes: Int64) -> Int64:
+        found = one(one.features(rows[[node]])[0], rows[nodes])
+        return np.array([verification.inliers if verification.verified else 0 for verification in found], np.int64)
+
+    return inliers
 
 
 def evidence(verification: Verification) -> float:
@@ -160,7 +180,7 @@ def with_own_scores(pipeline: Pipeline, queries: Queries) -> tuple[Ranking, Rank
     """
     own, ranking = None, None
     for stage in pipeline.stages:
-        ranking = stage(queries, ranking)
+        ranking = run_stage(stage, queries, ranking)
         own = ranking if own is None and isinstance(stage, SpatialRerank) else own
     found = need(ranking, "an answer")
     return found, found if own is None else own

@@ -10,12 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from resight.graph.adjacency import Adjacency, adjacency
+from resight.graph.adjacency import Adjacency, adjacency, with_isolated
 from resight.graph.knn_graph import cut
 from resight.graph.manifold import iterative_embedding
 from resight.graph.spectral import spectral_basis
 from resight.ranking.diffusion_stages import Diffusion, HybridDiffusion, OfflineDiffusion, SpectralRanking
-from resight.ranking.expansion_stages import QueryExpansion, VerifiedExpansion, verified_augmentation
+from resight.ranking.expansion_stages import (
+    Augmentation,
+    QueryExpansion,
+    VerifiedExpansion,
+    verified_augmentation,
+)
 from resight.ranking.neighbourhood_stages import KReciprocal, ManifoldSearch, SuperGlobal
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.propagation import ExploreExploit, SemiSupervised
@@ -25,6 +30,7 @@ from resight.recipes.options import check_verify
 from resight.recipes.resources import (
     GAMMA,
     Resources,
+    need_augmented,
     need_database,
     need_graph,
     need_offline,
@@ -59,15 +65,26 @@ def verified_expansion(
     verify: int = 10,
     least: int = 20,
     most: int = 2,
+    augment: bool = False,
     limit: int | None = None,
 ) -> Pipeline:
     """Expansion with those `most` of the first `verify` results that have the most inliers, `least` or more (QE-SV).
+    `augment`: every photo of the collection is expanded in the same way first, for which a verified graph is needed.
     Online; needs local features.
     """
     check_verify(verify)
     database, verifier = need_database(resources), need_verifier(resources)
+    if augment:
+        near = need_graph(resources, verify) if resources.builds or resources.graph is None else resources.graph
+        proven = need_verified_graph(resources, verify)
+        moved = verified_augmentation(database.vectors, proven, least, most, cut(near, min(verify, near.k)))
+        database = VectorDatabase.over(moved, database.rows)
     return _spread(
-        resources, allowed, limit, lambda cut_: VerifiedExpansion(database, verifier, verify, least, most, cut_)
+        resources,
+        allowed,
+        limit,
+        lambda cut_: VerifiedExpansion(database, verifier, verify, least, most, cut_),
+        GlobalSearch(database.index),
     )
 
 
@@ -83,7 +100,7 @@ def explore_exploit(
     """Explore-exploit traversal (Chang et al., CVPR 2019), of the verified graph when `verified`. Online."""
     database, verifier = need_database(resources), need_verifier(resources) if verified else None
     if verified:
-        graph = need_verified_graph(resources)
+        graph = need_verified_graph(resources, k)
         edges, least = adjacency(cut(graph, min(k, graph.k))), 40.0 if threshold is None else threshold
     else:
         edges, least = _edges(resources, k), _option(resources, "traversal", "threshold", threshold, 0.42)
@@ -102,9 +119,16 @@ def semi_supervised(
     threshold: float | None = None,
     k: int = 50,
     limit: int = 100,
+    bridges: bool = False,
 ) -> Pipeline:
-    """Traversal that also follows the labels of training photos (Chang et al., CVPR workshops 2019). Online."""
+    """Traversal that also follows the labels of training photos (Chang et al., CVPR workshops 2019). Online.
+
+    A labelled query leads to the photos of its label; with `bridges`, as in the paper, to the nearest training photo of
+    its label, and that to the photos.
+    """
     database, training, edges = need_database(resources), need_training(resources), _edges(resources, k)
+    if bridges:
+        edges = with_isolated(edges, len(training.labels))
     least = _option(resources, "traversal", "threshold", threshold, 0.42)
     return _spread(
         resources,
@@ -241,28 +265,37 @@ def landmark2019(
     k: int = 50,
     least: int = 20,
     limit: int = 100,
+    bridges: bool = False,
 ) -> Pipeline:
     """The pipeline of the Google landmark challenge 2019: verified expansion of the query and of every photo, then
-    traversal, with labels where there are training photos; 100 results. Needs local features and a verified graph.
+    traversal of the graph of the result, with labels where there are training photos, through `bridges` as in
+    `semi-supervised`; 100 results. Needs local features, a verified graph, and that of augmented descriptors.
     """
-    verifier, known = need_verifier(resources), need_database(resources)
-    database = VectorDatabase.over(
-        verified_augmentation(known.vectors, need_verified_graph(resources), least), known.rows
-    )
+    verifier = need_verifier(resources)
+    database, graph = need_augmented(resources, k, Augmentation(least=least))
+    edges = adjacency(graph)
     threshold = _option(resources, "traversal", "threshold", threshold, 0.42)
-    most, edges = limit if allowed is None else max(len(database), 1), _edges(resources, k)
+    most = limit if allowed is None else max(len(database), 1)
     traversal: Stage = ExploreExploit(database, edges, threshold, k, most)
     if resources.training is not None:
+        if bridges:
+            edges = with_isolated(edges, len(resources.training.labels))
         traversal = SemiSupervised(database, edges, resources.training, threshold, k, most)
     found = GlobalSearch(database.index) >> VerifiedExpansion(database, verifier, 10, least, 2) >> traversal
     return (found if allowed is None else found >> Filter(allowed)) % limit
 
 
 def _spread(
-    resources: Resources, allowed: Int64 | None, limit: int | None, stage: Callable[[int | None], Stage]
+    resources: Resources,
+    allowed: Int64 | None,
+    limit: int | None,
+    stage: Callable[[int | None], Stage],
+    first: GlobalSearch | None = None,
 ) -> Pipeline:
-    """Search, then the stage that `stage` makes for a number of results; a condition is applied before any cut."""
-    search = GlobalSearch(need_database(resources).index)
+    """`first`, by default search by descriptor, then the stage that `stage` makes for a number of results; a condition
+    is applied before any cut.
+    """
+    search = first or GlobalSearch(need_database(resources).index)
     if allowed is None:
         return search >> stage(limit)
     found: Pipeline = search >> stage(None) >> Filter(allowed)

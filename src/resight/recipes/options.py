@@ -66,5 +66,5 @@ def _said(kind: Any) -> str:
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(_said(one) for one in get_args(kind))
     if get_origin(kind) is tuple:
-        return "a list of numbers"
+        return "a list of names" if get_args(kind)[0] is str else "a list of numbers"
     return names[kind]

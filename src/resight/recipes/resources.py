@@ -15,12 +15,15 @@ from resight.errors import UsageError
 from resight.graph.diffusion import affinity, normalise
 from resight.graph.knn_graph import build_knn_graph, cut
 from resight.graph.offline import offline_diffusion
+from resight.graph.verified import build_verified_graph
 from resight.index.asmk import Asmk
 from resight.ranking.confidence import UNKNOWN, Confidence
+from resight.ranking.deep_spatial import DescribeQuery, RegionSource
+from resight.ranking.expansion_stages import Augmentation, verified_augmentation
 from resight.ranking.propagation import TrainingPhotos
 from resight.ranking.similarity import PairScorer
 from resight.ranking.vector_database import VectorDatabase
-from resight.ranking.verification import Verifier
+from resight.ranking.verification import FeatureSource, Verifier, inliers_between
 from resight.types import Float32, Int64, KnnGraph, Queries, Stage
 
 T = TypeVar("T")
@@ -36,19 +39,35 @@ class SeparatedDescriptors(Protocol):
     def confidence(self) -> Confidence:
         """What unrelated photos score."""
 
-    def stage(self, limit: int | None, allowed: Int64 | None) -> Stage:
+    def stage(
+        self, limit: int | None, allowed: Int64 | None, *, k: int | None, verifier: Verifier | None, verify: int
+    ) -> Stage:
         """The stage that searches them."""
+
+
+@dataclass(frozen=True, eq=False)
+class IndexedKind:
+    """One kind of local features: its `index`, what unrelated photos score in it, and the source of its features."""
+
+    index: Asmk
+    confidence: Confidence
+    features: FeatureSource
 
 
 class Resources(Protocol):
     """Parts that recipes work on, read when a recipe first asks for them.
 
-    Of local features: `index`, its `confidence` (what unrelated photos score), and `verifier`. Of global descriptors:
-    `database`, its `vector_confidence`, the graph of similarities `graph`, `verified_graph` of inliers, `offline`
-    diffusion, and labelled photos `training`. Learned: `fusion_weight`, `tuned` options, `separation`, `similarity`.
-    `describe`: makes the global descriptors (Q, D) of queries that carry none.
+    Of local features: `kinds`, key -> name of those that are kept, the one that verifies first; the `index` of that
+    one, its `confidence` (what unrelated photos score), and `verifier`; `kind` gives any of them. Of global
+    descriptors: `database`, its `vector_confidence`, the graph of similarities `graph`, `verified_graph` of inliers,
+    `augmented_graph` of descriptors moved by it, `offline` diffusion, labelled photos `training`, and `regions` of
+    activation maps, which `describe_regions` makes of a query. Learned: `fusion_weights` by key, `tuned` options,
+    `separation`, `similarity`. `describe`: makes the global descriptors (Q, D) of queries that carry none.
     """
 
+    @property
+    def kinds(self) -> Mapping[str, str]: ...
+    def kind(self, key: str) -> IndexedKind | None: ...
     @property
     def index(self) -> Asmk | None: ...
     @property
@@ -65,12 +84,17 @@ class Resources(Protocol):
     def graph(self) -> KnnGraph | None: ...
     @property
     def verified_graph(self) -> KnnGraph | None: ...
+    def augmented_graph(self, how: Augmentation, /) -> KnnGraph | None: ...
     @property
     def offline(self) -> scipy.sparse.csr_array | None: ...
     @property
+    def regions(self) -> RegionSource | None: ...
+    @property
+    def describe_regions(self) -> DescribeQuery | None: ...
+    @property
     def training(self) -> TrainingPhotos | None: ...
     @property
-    def fusion_weight(self) -> float | None: ...
+    def fusion_weights(self) -> Mapping[str, float] | None: ...
     @property
     def tuned(self) -> Tuned: ...
     @property
@@ -95,27 +119,47 @@ class ArrayResources:
     graph: KnnGraph | None = None
     verified_graph: KnnGraph | None = None
     offline: scipy.sparse.csr_array | None = None
+    regions: RegionSource | None = None
+    describe_regions: DescribeQuery | None = None
     training: TrainingPhotos | None = None
-    fusion_weight: float | None = None
+    fusion_weights: Mapping[str, float] | None = None
     tuned: Tuned = field(default_factory=dict)
     separation: SeparatedDescriptors | None = None
     similarity: PairScorer | None = None
     builds: bool = True
+    kinds: Mapping[str, str] = field(default_factory=lambda: {"": "local"})
+
+    def kind(self, key: str) -> IndexedKind | None:
+        """The one kind there is."""
+        if key or self.index is None or self.verifier is None:
+            return None
+        return IndexedKind(self.index, self.confidence, self.verifier.features)
+
+    def augmented_graph(self, how: Augmentation) -> KnnGraph | None:
+        """None: it is built when a recipe asks for it."""
 
 
 def need_index(resources: Resources) -> Asmk:
     """The inverted file. Raises `UsageError` without local features."""
-    return _need(resources.index, "an index of local features", "resight index with recipe classic or hybrid")
+    return _need(
+        resources.index, "an index of local features", "resight index with a recipe that has some, such as classic,"
+    )
+
+
+def need_kind(resources: Resources, key: str) -> IndexedKind:
+    """One kind of local features, by key. Raises `UsageError` without it."""
+    name = resources.kinds.get(key, key)
+    return _need(resources.kind(key), f"an index of {name} features", "resight index")
 
 
 def need_verifier(resources: Resources) -> Verifier:
     """Verification by geometry. Raises `UsageError` without local features."""
-    return _need(resources.verifier, "local features", "resight index with recipe classic or hybrid")
+    return _need(resources.verifier, "local features", "resight index with a recipe that has some, such as classic,")
 
 
 def need_database(resources: Resources) -> VectorDatabase:
     """The global descriptors. Raises `UsageError` where there are none."""
-    return _need(resources.database, "global descriptors", "resight index with recipe gem or hybrid")
+    return _need(resources.database, "global descriptors", "resight index with a recipe that has some, such as gem,")
 
 
 def need_graph(resources: Resources, k: int) -> KnnGraph:
@@ -134,9 +178,33 @@ def need_graph(resources: Resources, k: int) -> KnnGraph:
     return cut(graph, min(k, graph.k))
 
 
-def need_verified_graph(resources: Resources) -> KnnGraph:
-    """The graph of inliers. Raises `UsageError` when there is none."""
+def need_verified_graph(resources: Resources, k: int = 50) -> KnnGraph:
+    """The graph of inliers; where graphs are built, of `k` neighbours. Raises `UsageError` when there is none."""
+    if resources.verified_graph is None and resources.builds:
+        inliers = inliers_between(need_verifier(resources), need_database(resources).rows)
+        return build_verified_graph(need_graph(resources, k), inliers)
     return _need(resources.verified_graph, "a verified graph", "resight graph build --verified")
+
+
+def need_augmented(resources: Resources, k: int, how: Augmentation) -> tuple[VectorDatabase, KnnGraph]:
+    """Descriptors moved towards the neighbours that geometry proves, and their graph of `k` neighbours.
+
+    Raises `UsageError` when the verified graph or the graph of this augmentation is missing, or has fewer neighbours.
+    """
+    known, near = (
+        need_database(resources),
+        need_graph(resources, k if resources.graph is not None else max(k, how.first)),
+    )
+    proven = need_verified_graph(resources, how.first)
+    near = cut(near, min(how.first, near.k))
+    moved = VectorDatabase.over(verified_augmentation(known.vectors, proven, how.least, how.most, near), known.rows)
+    graph = resources.augmented_graph(how)
+    if graph is None and resources.builds:
+        return moved, build_knn_graph(moved.vectors, min(k, max(len(moved) - 1, 1)))
+    graph = _need(graph, f"the graph of augmented descriptors ({how.name})", "resight graph build --augmented")
+    if k > graph.k and graph.k < len(graph) - 1:
+        raise UsageError(f"k={k} is more than the {graph.k} neighbours of the stored graph of augmented descriptors")
+    return moved, cut(graph, min(k, graph.k))
 
 
 def need_training(resources: Resources) -> TrainingPhotos:
@@ -152,6 +220,12 @@ def need_separation(resources: Resources) -> SeparatedDescriptors:
 def need_similarity(resources: Resources) -> PairScorer:
     """A learned similarity. Raises `UsageError` when there is none."""
     return _need(resources.similarity, "a learned similarity", "resight fit similarity")
+
+
+def need_regions(resources: Resources) -> tuple[RegionSource, DescribeQuery]:
+    """Regions of database rows, and of a query. Raises `UsageError` when there are none."""
+    regions = _need(resources.regions, "regions of activation maps", "resight fit regions")
+    return regions, _need(resources.describe_regions, "a network that gives maps", "resight index with recipe gem")
 
 
 def need_offline(resources: Resources, k: int, candidates: int, alpha: float) -> scipy.sparse.csr_array:

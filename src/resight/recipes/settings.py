@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from resight.errors import UsageError
-from resight.features.local.encoders import open_encoder
+from resight.features.local.encoders import EncoderSettings, Kind, find_kind
+from resight.features.local.rootsift import RootSift
 from resight.features.pooling import named_pooling
-from resight.index.asmk import Asmk, Codebook
+from resight.index.asmk import Asmk, Codebook, words_for
 from resight.types import Encoder
 
-MODEL_FILES = ("backbone", "weights")  # settings that name a file
+MAX_SIDE = 1024  # of photos whose encoder does not say
 WHITENINGS = ("none", "pca", "zca")
 POOLS = ("gem", "mac", "spoc", "rmac", "regional-gem", "class-token")
 
 
 @dataclass(frozen=True)
-class LocalSettings:
-    """How local features are extracted and indexed.
+class IndexSettings:
+    """How local features are indexed: the settings that all kinds have.
 
-    `features`: their name (`resight.features.local.encoders`).
-    `count`, `max_side`, `enlarge_below`, `contrast`: of `RootSift`. `words`: size of the codebook, None to follow the
-    size of the collection. `binary`: compact signatures instead of full precision. `query_multiple`: words per
-    descriptor of a query. `idf`: words weigh by their inverse document frequency.
+    `words`: size of the codebook, None to follow the size of the collection. `binary`: compact signatures instead of
+    full precision. `query_multiple`: words per descriptor of a query. `idf`: words weigh by their inverse document
+    frequency.
     """
 
-    features: str = "rootsift"
-    count: int = 1000
-    max_side: int = 1024
-    enlarge_below: int = 512
-    contrast: float = 0.01
     words: int | None = None
     binary: bool = True
     query_multiple: int = 5
@@ -42,17 +38,45 @@ class LocalSettings:
             raise UsageError(f"words={self.words}: a codebook needs at least one word")
         if self.query_multiple < 1:
             raise UsageError(f"query_multiple={self.query_multiple}: a descriptor needs at least one word")
-        _ = self.encoder  # checks the rest
+
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """How one kind of local features is extracted and indexed.
+
+    `features`: its name (`resight.features.local.encoders`). `encoding`: the settings of its encoder. `key`: under
+    which the collection keeps it, "" for the kind that localises best, which verifies, else the name.
+    """
+
+    features: str = "rootsift"
+    encoding: EncoderSettings = field(default_factory=RootSift)
+    indexing: IndexSettings = IndexSettings()
+    key: str = ""
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The extractor, opened; one whose reduction is to be learnt has none. Raises `UsageError` when it cannot
+        be."""
+        return self.encoding.open()
 
     @property
-    def encoder(self) -> Encoder:
-        """The extractor of local features."""
-        size = {"max_side": self.max_side, "enlarge_below": self.enlarge_below}
-        return open_encoder(self.features, count=self.count, contrast=self.contrast, **size)
+    def kind(self) -> Kind:
+        """What the catalogue of encoders says of it."""
+        return find_kind(self.features)
+
+    @property
+    def max_side(self) -> int:
+        """Pixels of the longer side beyond which its encoder makes photos smaller."""
+        return int(getattr(self.encoding, "max_side", MAX_SIDE))
+
+    def words(self, descriptors: int) -> int:
+        """Visual words for a collection of so many descriptors."""
+        return self.indexing.words or words_for(descriptors, self.kind.words)
 
     def index(self, codebook: Codebook) -> Asmk:
         """An empty index over `codebook`."""
-        return Asmk(codebook, binary=self.binary, query_multiple=self.query_multiple, idf=self.idf)
+        how = self.indexing
+        return Asmk(codebook, binary=how.binary, query_multiple=how.query_multiple, idf=how.idf)
 
 
 @dataclass(frozen=True)
@@ -60,6 +84,7 @@ class GlobalSettings:
     """How a photo becomes one vector.
 
     `backbone`: an ONNX file, or the folder of a Hugging Face model; or `weights`: a published checkpoint of torch.
+    `second`: a further network, of either kind, whose vectors stand behind those of the first (a blend).
     `pool`: one of `POOLS`, with power `p` for GeM; a checkpoint brings its own. `scales`: sizes relative to the photo
     whose longer side was brought to at most `max_side` pixels; none for the checkpoint's published ones, or the photo
     as it is. `whiten`: a whitening learnt without labels from the collection's own vectors, one of
@@ -69,6 +94,7 @@ class GlobalSettings:
 
     backbone: str = ""
     weights: str = ""
+    second: str = ""
     pool: str = "gem"
     p: float = 3.0
     scales: tuple[float, ...] = ()

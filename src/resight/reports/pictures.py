@@ -12,9 +12,10 @@ from PIL.Image import Image
 from resight.collection.answer import Query, Result
 from resight.collection.collection import Collection
 from resight.errors import ImageError, UsageError
+from resight.features.global_descriptor import GlobalDescriptor
 from resight.features.pooling import gem, spoc
 from resight.images.decode import Decoded, decode
-from resight.images.transform import decode_crop
+from resight.images.transform import crop, decode_crop
 from resight.viz.activations import contributions, draw_contributions
 from resight.viz.matches import draw_matches
 from resight.viz.pictures import Pixels
@@ -22,18 +23,21 @@ from resight.viz.pictures import Pixels
 PICTURE_SIDE = 900  # pixels of the photos that pictures are made from
 
 
-def match_picture(collection: Collection, query: Query, result: Result, max_width: int = 1400) -> Image:
+def match_picture(
+    collection: Collection, query: Query, result: Result, max_width: int = 1400, *, shown: Decoded | None = None
+) -> Image:
     """Query and result side by side, joined by the matched features, with the query's outline where it was found;
-    without local features, as `contribution_picture`.
+    without local features, as `contribution_picture`. `shown`: the photo of the query, where it is no file.
 
     Raises `UsageError` when the result was not verified, `ImageError` when one of the files cannot be read any more.
     """
     if collection.settings.local is None:
-        return contribution_picture(collection, query, result, max_width)
+        return contribution_picture(collection, query, result, max_width, shown=shown)
     verification = result.verification
     if verification is None:
         raise UsageError(f"{result.id} is too far down the ranking to have been verified: nothing can be drawn")
-    ours, theirs = decode(query.path, max_side=PICTURE_SIDE), decode(result.path, max_side=PICTURE_SIDE)
+    ours = decode(query.path, max_side=PICTURE_SIDE) if shown is None else shown
+    theirs = decode(result.path, max_side=PICTURE_SIDE)
     pairs, local = verification.correspondences, collection.snapshot.features(result.row)
     return draw_matches(
         ours.pixels,
@@ -49,7 +53,9 @@ def match_picture(collection: Collection, query: Query, result: Result, max_widt
     )
 
 
-def contribution_picture(collection: Collection, query: Query, result: Result, max_width: int = 1400) -> Image:
+def contribution_picture(
+    collection: Collection, query: Query, result: Result, max_width: int = 1400, *, shown: Decoded | None = None
+) -> Image:
     """Query and result side by side, under what each part adds to the cosine of their global descriptors.
 
     Both are seen at one scale, that of the photo as it is decoded, whatever `scales` the collection averages over.
@@ -59,8 +65,15 @@ def contribution_picture(collection: Collection, query: Query, result: Result, m
     descriptor, vectors = collection.snapshot.network, collection.snapshot.descriptors
     if descriptor is None or vectors is None:
         raise UsageError(f"{collection.path} keeps no global descriptors: nothing can be drawn")
+    if not isinstance(descriptor, GlobalDescriptor):
+        raise UsageError(f"{collection.path} keeps vectors of two networks: only those of one can be drawn")
     p, side = _gem_power(descriptor.pool), descriptor.max_side
-    ours = decode(query.path, max_side=side) if query.box is None else decode_crop(query.path, query.box, max_side=side)
+    if shown is not None:
+        ours = shown if query.box is None else crop(shown, query.box)
+    elif query.box is None:
+        ours = decode(query.path, max_side=side)
+    else:
+        ours = decode_crop(query.path, query.box, max_side=side)
     theirs = decode(result.path, max_side=side)
     maps, others = descriptor.maps(ours.pixels), descriptor.maps(theirs.pixels)
     whitenings = [whitening for whitening in (descriptor.whitening, vectors.whitening) if whitening is not None]

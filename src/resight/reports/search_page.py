@@ -13,16 +13,20 @@ from resight.viz.pictures import Relevance, encode_jpeg
 from resight.viz.report import ReportPage, ReportQuery, ReportResult
 
 
-def search_page(collection: Collection, answer: Answer, graph: bytes | None = None) -> ReportPage:
-    """The page of one search. `graph`: a PNG of how its results hang together (`resight.reports.graph_figure`)."""
+def search_page(
+    collection: Collection, answer: Answer, graph: bytes | None = None, figures: Sequence[tuple[str, bytes]] = ()
+) -> ReportPage:
+    """The page of one search. `graph`: a PNG of how its results hang together (`resight.reports.graph_figure`).
+    `figures`: more pictures with their titles, such as those of `resight.reports.inspection.query_figures`.
+    """
     summary = [
         ("collection", collection.path.name),
         ("photos", str(len(collection.snapshot.tables.feature_rows))),
         ("search", f"{1000 * sum(answer.seconds):.0f} ms"),
     ]
-    figures = [] if graph is None else [("How the first results hang together: green edges are proven", graph)]
+    shown = [] if graph is None else [("How the first results hang together: green edges are proven", graph)]
     sections = [report_query(collection, answer)]
-    return ReportPage("Where else is this?", "", summary, figures, sections, legend(answer.rule))
+    return ReportPage("Where else is this?", "", summary, [*shown, *figures], sections, legend(answer.rule))
 
 
 def legend(rule: MatchRule) -> list[str]:

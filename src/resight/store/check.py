@@ -12,6 +12,7 @@ import numpy as np
 from resight.errors import CollectionError, CollectionNotFound
 from resight.store.checksums import changed_files
 from resight.store.folder import IMAGES, collection_folder, lance_faults, table_uri
+from resight.store.records import local_column
 from resight.store.stamp import check_copy, read_stamp, restorable, restore_stamp
 from resight.store.tables import Tables, snapshot
 from resight.store.writer import writing
@@ -103,27 +104,32 @@ def _older_of_same_id(tables: Tables) -> Int64:
 
 
 def _unreadable(tables: Tables, rows: Int64) -> Int64:
+    return np.unique(np.concatenate([_unreadable_kind(tables, rows, kind) for kind in ("", *tables.kinds)]))
+
+
+def _unreadable_kind(tables: Tables, rows: Int64, kind: str) -> Int64:
+    column = local_column("crc32", kind)
     with lance_faults("read", tables.local_dataset.uri):
-        table = tables.local_dataset.to_table(columns=["row", "crc32"])
-    checksums = dict(zip(table["row"].to_pylist(), table["crc32"].to_pylist(), strict=True))
+        table = tables.local_dataset.to_table(columns=["row", column])
+    checksums = dict(zip(table["row"].to_pylist(), table[column].to_pylist(), strict=True))
     bad: list[int] = []
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
-        counts = tables.counts(batch).tolist()
-        for row, count, packed in zip(batch.tolist(), counts, _read(tables, batch), strict=True):
+        counts = tables.counts(batch, kind).tolist()
+        for row, count, packed in zip(batch.tolist(), counts, _read(tables, batch, kind), strict=True):
             if packed is None or count < 0 or len(packed) < count or zlib.crc32(packed) != checksums[row]:
                 bad.append(row)
     return np.asarray(bad, np.int64)
 
 
-def _read(tables: Tables, rows: Int64) -> list[bytes | None]:
+def _read(tables: Tables, rows: Int64, kind: str) -> list[bytes | None]:
     """Packed features of `rows`, None where they cannot be read."""
     try:
-        return list(tables.local(rows))
+        return list(tables.local(rows, kind))
     except CollectionError:
         if len(rows) == 1:
             return [None]
-        return [_read(tables, rows[k : k + 1])[0] for k in range(len(rows))]
+        return [_read(tables, rows[k : k + 1], kind)[0] for k in range(len(rows))]
 
 
 def _report(damage: _Damage) -> list[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from resight.errors import ArrayError, UsageError
-from resight.types import Float32, as_array
+from resight.types import Float32, Int64, as_array
 
 IMAGES_SCHEMA = pa.schema(
     [
@@ -43,6 +43,23 @@ LOCAL_SCHEMA = pa.schema(
         pa.field("packed", pa.large_binary(), metadata={"lance-encoding:blob": "true"}),
     ]
 )
+
+
+LOCAL_COLUMNS = ("count", "crc32", "packed")  # of every kind of local features
+
+
+def local_column(name: str, kind: str = "") -> str:
+    """Column `name` of a further kind of local features; the first kind, "", has the plain names."""
+    return f"{kind}_{name}" if kind else name
+
+
+def local_schema(kinds: Sequence[str] = ()) -> pa.Schema:
+    """Columns of table `local`, with those of further `kinds` of local features."""
+    schema = LOCAL_SCHEMA
+    for kind in kinds:
+        for name in LOCAL_COLUMNS:
+            schema = schema.append(LOCAL_SCHEMA.field(name).with_name(local_column(name, kind)))
+    return schema
 
 
 def images_schema(dim: int | None = None) -> pa.Schema:
@@ -113,17 +130,26 @@ def _vector_column(vectors: Sequence[Float32 | None], dim: int) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), dim, mask=absent)
 
 
-def local_batch(rows: Any, counts: Any, packed: Sequence[bytes]) -> pa.Table:
-    """Packed features as a batch of table `local`: `rows` (n,) int64, `counts` (n,) int32 features, n byte strings.
+Packed = tuple[Any, Sequence[bytes]]  # counts (n,) int32 of features, and n byte strings
+
+
+def local_batch(rows: Any, counts: Any, packed: Sequence[bytes], more: Mapping[str, Packed] | None = None) -> pa.Table:
+    """Packed features as a batch of table `local`: `rows` (n,) int64, `counts` (n,) int32 features, n byte strings;
+    `more`: the counts and byte strings of each further kind.
 
     Raises `ArrayError` on unequal lengths or negative counts.
     """
     rows = as_array("rows", rows, np.int64, (None,))
+    kinds = dict(more or {})
+    columns = [column for one in ((counts, packed), *kinds.values()) for column in _kind_columns(rows, *one)]
+    return pa.table([rows, *columns], schema=local_schema(tuple(kinds)))
+
+
+def _kind_columns(rows: Int64, counts: Any, packed: Sequence[bytes]) -> list[Any]:
     counts = as_array("counts", counts, np.int32, (len(rows),))
     if len(packed) != len(rows):
         raise ArrayError(f"packed holds {len(packed)} images, expected {len(rows)}, one per row")
     if (counts < 0).any():
         raise ArrayError(f"counts hold {counts.min()}: an image has 0 features or more")
     checksums = [zlib.crc32(blob) for blob in packed]
-    columns = [rows, counts, pa.array(checksums, pa.int64()), pa.array(packed, pa.large_binary())]
-    return pa.table(columns, schema=LOCAL_SCHEMA)
+    return [counts, pa.array(checksums, pa.int64()), pa.array(packed, pa.large_binary())]

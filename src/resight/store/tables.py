@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from resight.errors import CollectionError, UsageError
 from resight.store.folder import DERIVED, IMAGES, LOCAL, collection_folder, faults, lance_faults, table_uri
-from resight.store.records import GLOBAL, IMAGES_SCHEMA, LOCAL_SCHEMA, images_schema
+from resight.store.records import GLOBAL, IMAGES_SCHEMA, LOCAL_SCHEMA, images_schema, local_column, local_schema
 from resight.store.stamp import Stamp, read_stamp, write_stamp
 from resight.types import Bool, Float32, Int64, as_array
 
@@ -43,6 +43,7 @@ class Tables:
     folder: Path
     images_dataset: Any
     local_dataset: Any
+    _further: dict[str, Int64] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         """Number of live photos, those that could not be decoded included."""
@@ -124,21 +125,30 @@ class Tables:
             raise CollectionError(f"the global descriptors of {self.folder} are damaged: index the photos anew")
         return rows[order], matrix[order]
 
-    def counts(self, rows: Any) -> Int64:
-        """Number of local features of each of `rows` (n,) int64. Raises as `local` does."""
-        return self._features[1][self._find(rows)]
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """Further kinds of local features that table `local` has columns for, as they are called there."""
+        suffix = "_packed"
+        names = self.local_dataset.schema.names
+        return tuple(name.removesuffix(suffix) for name in names if name.endswith(suffix))
 
-    def local(self, rows: Any) -> list[bytes]:
+    def counts(self, rows: Any, kind: str = "") -> Int64:
+        """Number of local features of each of `rows` (n,) int64; `kind`: of a further kind. Raises as `local` does."""
+        places = self._find(rows)
+        return (self._features[1] if not kind else self._counts(kind))[places]
+
+    def local(self, rows: Any, kind: str = "") -> list[bytes]:
         """The packed features of `rows` (n,) int64, in that order; all of them lie in memory at once.
 
-        Raises `UsageError` for a row without features and `CollectionError` when they are lost or cannot be read.
+        `kind`: of a further kind than the first. Raises `UsageError` for a row without features and `CollectionError`
+        when they are lost or cannot be read.
         """
         places = self._features[2][self._find(rows)]
         if not len(places):
             return []
         positions, back = np.unique(places, return_inverse=True)  # Lance keeps only ascending order in all versions
         with lance_faults("read", self.local_dataset.uri):
-            blobs = self.local_dataset.take_blobs("packed", indices=positions.tolist())
+            blobs = self.local_dataset.take_blobs(local_column("packed", kind), indices=positions.tolist())
             packed = [blob.readall() for blob in blobs]
         if len(packed) != len(positions):
             raise CollectionError(f"features of some rows are lost in {self.folder}: run resight check on it")
@@ -162,6 +172,17 @@ class Tables:
         order = np.argsort(rows, kind="stable")
         return rows[order], table["count"].to_numpy()[order].astype(np.int64), order
 
+    def _counts(self, kind: str) -> Int64:
+        """As the second of `_features`, of a further kind; read once."""
+        if kind not in self._further:
+            name = local_column("count", kind)
+            if name not in self.local_dataset.schema.names:
+                raise UsageError(f"{self.folder} keeps no {kind} features: index its photos with them")
+            with lance_faults("read", self.local_dataset.uri):
+                column = self.local_dataset.to_table(columns=[name])[name]
+            self._further[kind] = column.to_numpy()[self._features[2]].astype(np.int64)
+        return self._further[kind]
+
     def _find(self, rows: Any) -> Int64:
         """Indices of `rows` in `_features`."""
         asked = as_array("rows", rows, np.int64, (None,))
@@ -176,10 +197,11 @@ class Tables:
         return places
 
 
-def create(path: str | os.PathLike[str], stamp: Stamp, dim: int | None = None) -> Tables:
+def create(path: str | os.PathLike[str], stamp: Stamp, dim: int | None = None, kinds: Sequence[str] = ()) -> Tables:
     """Make an empty collection at `path`, all or nothing: it is built beside it and moved there in one step.
 
-    `dim`: dimension of the global descriptors, None for a collection without. Raises `UsageError` when something is
+    `dim`: dimension of the global descriptors, None for a collection without. `kinds`: further kinds of local features
+    that it keeps. Raises `UsageError` when something is
     there already or the parent folder is missing, and `CollectionError` when the disk refuses.
     """
     folder = collection_folder(path)
@@ -190,7 +212,7 @@ def create(path: str | os.PathLike[str], stamp: Stamp, dim: int | None = None) -
             scratch.mkdir()
             (scratch / DERIVED).mkdir()
         write_stamp(scratch, stamp)
-        for name, schema in ((IMAGES, images_schema(dim)), (LOCAL, LOCAL_SCHEMA)):
+        for name, schema in ((IMAGES, images_schema(dim)), (LOCAL, local_schema(kinds))):
             with lance_faults("make", folder):
                 lance.write_dataset(
                     schema.empty_table(), table_uri(scratch, name), data_storage_version=STORAGE_VERSION
@@ -233,11 +255,11 @@ def snapshot(folder: Path) -> Tables:
 def _open_table(folder: Path, name: str, schema: pa.Schema) -> Any:
     with lance_faults(f"open table {name} of", folder):
         dataset = lance.dataset(table_uri(folder, name))
-    for field in schema:
-        found = dataset.schema.field(field.name) if field.name in dataset.schema.names else None
-        if found is None or found.type != field.type:
+    for column in schema:
+        found = dataset.schema.field(column.name) if column.name in dataset.schema.names else None
+        if found is None or found.type != column.type:
             raise CollectionError(
-                f"table {name} of {folder} has no column {field.name} of type {field.type}: "
+                f"table {name} of {folder} has no column {column.name} of type {column.type}: "
                 "the collection is damaged, index the photos into a new one"
             )
     return dataset

@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from resight.errors import UsageError
+from resight.extras import needed
 from resight.training.checkpoint import Checkpoint, copied, read_checkpoint, write_checkpoint
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -42,26 +43,39 @@ class Epoch:
 @dataclass(frozen=True, eq=False)
 class Trained(Generic[Model]):
     """A trained `model`, its `epochs` from 0 on, the number of the `best` one, whose end the model is, and why training
-    stopped: all epochs done, validation no longer better, or a loss that diverged."""
+    stopped: all epochs done, validation no longer better, or a loss that diverged, `fault` saying where."""
 
     model: Model
     epochs: tuple[Epoch, ...]
     best: int
     stopped: Stopped
+    fault: str = field(default="", kw_only=True)
+
+
+@dataclass(frozen=True)
+class Gradient(Generic[Batch]):
+    """A loss that is propagated by itself: `add(batch)` adds its gradient to that of the parameters, and gives it."""
+
+    add: Callable[[Batch], float]
 
 
 @dataclass(frozen=True, eq=False)
 class Task(Generic[Module, Batch]):
-    """What is trained. `batches(n)`: those of epoch n, from 1 on. `loss(batch)`: a scalar, the mean over a batch; NaN
-    says that the network is of no use any more. `validate()`: the score of the network as it is; without, the last
-    state counts. `rate(n)`: what the learning rate of the optimiser is multiplied by in epoch n."""
+    """What is trained. `batches(n)`: those of epoch n, from 1 on; of a sequence, a training that goes on makes only the
+    ones that are left. `loss(batch)`: a scalar, the mean over a batch; NaN says that the network is of no use any more.
+    A `Gradient` instead adds the gradient to the parameters by itself, in as many parts as memory needs, and gives the
+    value. `validate()`: the score of the network as it is; without, the last state counts. `rate(n)`: what the learning
+    rate of the optimiser is multiplied by in epoch n. `memory`: what batches must not make anew after a kill, such as
+    negatives that were mined with earlier weights; checkpoints keep it. `name(batch)`: how to call it in a message."""
 
     module: Module
     optimiser: torch.optim.Optimizer
     batches: Callable[[int], Iterable[Batch]]
-    loss: Callable[[Batch], Tensor]
+    loss: Callable[[Batch], Tensor] | Gradient[Batch]
     validate: Callable[[], float] | None = None
     rate: Callable[[int], float] | None = None
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    name: Callable[[Batch], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,11 +104,19 @@ class Rules:
 
 @dataclass(eq=False)
 class _State:
-    """How far a training has come, and the weights to return if it ended now, those of the end of epoch `best`."""
+    """How far a training has come, and the weights to return if it ended now, those of the end of epoch `best`. Of the
+    epoch that is running: how many batches are done, their summed loss and size, and, where nothing else judges them,
+    the weights of `before`."""
 
     epochs: list[Epoch]
     kept: dict[str, Tensor]
     best: int
+    done: int = 0
+    total: float = 0.0
+    count: int = 0
+    before: dict[str, Tensor] = field(default_factory=dict)
+    saved: float = field(default_factory=time.monotonic)
+    fault: str = ""
 
 
 def train(
@@ -119,19 +141,18 @@ def train(
         number = len(state.epochs)
         for group, rate in zip(task.optimiser.param_groups, rates, strict=True):
             group["lr"] = rate if task.rate is None else rate * task.rate(number)
-        if not _one_epoch(task, rules, state):
+        if not _one_epoch(task, rules, state, checkpoint):
             stopped = "diverged"
             break
         if checkpoint is not None and (number % checkpoint.every == 0 or number == rules.epochs):
-            story = json.dumps([[asdict(epoch) for epoch in state.epochs], state.best], allow_nan=False)
-            write_checkpoint(checkpoint, task.module, task.optimiser, state.kept, story)
+            _save(task, state, checkpoint)
         if on_epoch is not None:
             on_epoch(state.epochs[-1])
     if stopped == "done" and task.validate is None:
         state.kept, state.best = copied(task.module), len(state.epochs) - 1
     task.module.load_state_dict(state.kept)
     task.module.eval()
-    return Trained(task.module, tuple(state.epochs), state.best, stopped)
+    return Trained(task.module, tuple(state.epochs), state.best, stopped, fault=state.fault)
 
 
 def json_log(path: str | Path) -> Callable[[Epoch], None]:
@@ -149,10 +170,8 @@ def tensorboard_log(folder: str | Path) -> Callable[[Epoch], None]:
 
     Raises `UsageError` when the package tensorboard is not installed.
     """
-    try:
+    with needed("writing event files"):
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UsageError("event files need tensorboard: pip install 'resight[tensorboard]'") from error
     writer = SummaryWriter(str(folder))
 
     def write(epoch: Epoch) -> None:
@@ -172,46 +191,83 @@ def _begin(task: Task[Module, Batch]) -> _State:
 
 
 def _resume(task: Task[Module, Batch], checkpoint: Checkpoint) -> _State:
-    kept, (epochs, best) = read_checkpoint(checkpoint, task.module, task.optimiser)
-    return _State([Epoch(**epoch) for epoch in epochs], kept, best)
+    parts, (epochs, best, done, total, count) = read_checkpoint(checkpoint, task.module, task.optimiser)
+    task.memory.clear()
+    task.memory.update(parts.get("memory", {}))
+    before = {name: parts["before"][name] for name in task.module.state_dict()} if "before" in parts else {}
+    return _State([Epoch(**epoch) for epoch in epochs], parts["kept"], best, done, total, count, before)
 
 
-def _one_epoch(task: Task[Module, Batch], rules: Rules, state: _State) -> bool:
+def _save(task: Task[Module, Batch], state: _State, checkpoint: Checkpoint) -> None:
+    told = [[asdict(epoch) for epoch in state.epochs], state.best, state.done, state.total, state.count]
+    parts = {"kept": state.kept, "before": state.before if state.done else {}, "memory": task.memory}
+    write_checkpoint(checkpoint, task.module, task.optimiser, parts, json.dumps(told, allow_nan=False))
+    state.saved = time.monotonic()
+
+
+def _one_epoch(task: Task[Module, Batch], rules: Rules, state: _State, checkpoint: Checkpoint | None) -> bool:
     """Train, judge and record the next epoch; whether the network is sound."""
     started, number = time.perf_counter(), len(state.epochs)
-    before = copied(task.module) if task.validate is None else {}
-    loss = _pass(task, number)
+    if task.validate is None and not state.done:
+        state.before = copied(task.module)
+    loss = _pass(task, number, state, checkpoint)
     first = state.epochs[1].loss if number > 1 else loss
     if first is None or not math.isfinite(loss) or loss > first + rules.rise * abs(first):
+        state.fault = state.fault or f"the loss of epoch {number} is {loss:g}"
         return False
     if task.validate is None:  # what the loss has judged
-        state.kept, state.best = before, number - 1
+        state.kept, state.best = state.before, number - 1
     if not all(bool(torch.isfinite(weight).all()) for weight in task.module.parameters()):
+        state.fault = f"weights are NaN or infinite after epoch {number}"
         return False
     score = _score(task) if number % rules.every == 0 or number == rules.epochs else None
     if score is not None:
         if not math.isfinite(score):
+            state.fault = f"the validation score of epoch {number} is {score}"
             return False
         if rules.improves(score, state.epochs):
             state.kept, state.best = copied(task.module), number
     state.epochs.append(Epoch(number, loss, score, time.perf_counter() - started))
+    state.done, state.total, state.count = 0, 0.0, 0
     return True
 
 
-def _pass(task: Task[Module, Batch], number: int) -> float:
-    """A step for every batch of an epoch; their mean loss, NaN as soon as one is not finite."""
+def _pass(task: Task[Module, Batch], number: int, state: _State, checkpoint: Checkpoint | None) -> float:
+    """A step for every batch of an epoch that is not done yet; their mean loss, NaN as soon as one is not finite."""
     task.module.train()
-    total, count = 0.0, 0
-    for batch in task.batches(number):
+    batches = task.batches(number)
+    for batch in batches[state.done :] if isinstance(batches, Sequence) else islice(batches, state.done, None):
         task.optimiser.zero_grad()
-        loss = task.loss(batch)
-        value = float(loss.detach())
-        if not math.isfinite(value):
+        value = _propagate(task.loss, batch)
+        if not math.isfinite(value) or not _finite_gradient(task.module):
+            named = "" if task.name is None else f", {task.name(batch)}"
+            what = f"loss is {value:g}" if not math.isfinite(value) else "gradient is NaN or infinite"
+            state.fault = f"in batch {state.done + 1} of epoch {number}{named}, the {what}"
             return math.nan
-        loss.backward()  # type: ignore[no-untyped-call]
         task.optimiser.step()
-        total, count = total + value * len(batch), count + len(batch)
-    return total / max(count, 1)
+        state.done, state.total, state.count = (
+            state.done + 1,
+            state.total + value * len(batch),
+            state.count + len(batch),
+        )
+        minutes = None if checkpoint is None else checkpoint.minutes
+        if checkpoint is not None and minutes is not None and time.monotonic() - state.saved >= 60 * minutes:
+            _save(task, state, checkpoint)
+    return state.total / max(state.count, 1)
+
+
+def _propagate(loss: Callable[[Batch], Tensor] | Gradient[Batch], batch: Batch) -> float:
+    if isinstance(loss, Gradient):
+        return loss.add(batch)
+    found = loss(batch)
+    if bool(torch.isfinite(found)):
+        found.backward()  # type: ignore[no-untyped-call]
+    return float(found.detach())
+
+
+def _finite_gradient(module: nn.Module) -> bool:
+    found = [weight.grad for weight in module.parameters() if weight.grad is not None]
+    return not found or bool(torch.isfinite(torch.stack([grad.abs().max() for grad in found if grad.numel()])).all())
 
 
 def _score(task: Task[Module, Batch]) -> float | None:

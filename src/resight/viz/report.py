@@ -13,6 +13,7 @@ from resight.viz.html import BRAND, document, picture, text
 from resight.viz.pictures import Pixels, Relevance, relevance_colour
 
 THUMBNAIL, QUERY_SIDE, PROOF_WIDTH, PROOF_HEIGHT, FIGURE_WIDTH = 240, 480, 900, 700, 1600
+WIDE = 2  # times as wide as high
 
 
 FOOTER = "<footer>Made with <b>resight</b>.</footer>"
@@ -119,10 +120,16 @@ def _figures(figures: Sequence[tuple[str, bytes]]) -> str:
     if not figures:
         return ""
     cards = "".join(
-        f"<figure>{picture(png, title, FIGURE_WIDTH)}<figcaption>{text(title)}</figcaption></figure>"
+        f"<figure{_breadth(png)}>{picture(png, title, FIGURE_WIDTH)}<figcaption>{text(title)}</figcaption></figure>"
         for title, png in figures
     )
     return f'<section class="figures" aria-label="Figures">{cards}</section>'
+
+
+def _breadth(png: bytes) -> str:
+    """Pictures of many panels in a row get the whole width of the page."""
+    width, height = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
+    return ' class="wide"' if png.startswith(b"\x89PNG") and width > WIDE * height else ""
 
 
 def _contents(queries: Sequence[ReportQuery]) -> str:

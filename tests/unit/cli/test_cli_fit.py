@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -12,7 +13,8 @@ from typer.testing import CliRunner
 from onnx_factory import write_network
 from photo_factory import SMALL, make_photos
 from resight.cli import app
-from resight.collection import create_collection
+from resight.collection import create_collection, open_collection
+from resight.matching.similarity import load_similarity
 from resight.training.similarity import Options
 
 torch.set_num_threads(1)
@@ -95,11 +97,35 @@ def test_similarity(folder, monkeypatch):
     assert (folder / "s.safetensors").exists()
     assert (folder / "page.html").read_text().count("<figure>") == 2
     assert "a quarter of the groups was held back" in run(folder, *fit).stdout
+    answer = said(folder, *fit, "--keep", "DeepCosine", "--out", "{}/cosine.safetensors")
+    assert answer["kept"] == "DeepCosine"
+    stored = open_collection(folder / "c.resight").snapshot.similarity
+    kept, vectors = load_similarity(folder / "cosine.safetensors"), np.eye(2, 24, dtype=np.float32)
+    np.testing.assert_array_equal(stored.score(vectors, vectors), kept.score(vectors, vectors))
+    assert said(folder, "search", "{}/c.resight", "000-0.jpg", "--recipe", "deep-similarity")["results"]
+    assert "no stage 'DeepSin' to keep" in run(folder, *fit, "--keep", "DeepSin", code=2).output
 
 
 def test_labels(folder):
     assert said(folder, "label", "{}/c.resight", "{}/labels.csv") == {"labelled": 24, "problems": []}
     assert "24 photos with labels beside it" in run(folder, "label", "{}/c.resight", "{}/labels.csv").stdout
+
+
+def test_labels_that_geometry_names_stand_beside_those_of_the_vote(folder):
+    run(folder, "label", "{}/c.resight", "{}/labels.csv")
+    assert open_collection(folder / "c.resight").snapshot.training.index_labels.shape == (24, 1)
+    run(folder, "label", "{}/c.resight", "{}/labels.csv", "--verified")
+    snapshot = open_collection(folder / "c.resight").snapshot
+    assert snapshot.training.index_labels.shape == (24, 2)
+    true = dict(line.split(",") for line in (folder / "groups.csv").read_text().splitlines()[1:])
+    own = [{int(true[snapshot.photo(row)["id"]])} for row in snapshot.descriptors.rows.tolist()]
+    assert all(mine <= set(both.tolist()) for mine, both in zip(own, snapshot.training.index_labels, strict=True))
+    run(folder, "graph", "build", "{}/c.resight", "--k", "5")
+    search = ("search", "{}/c.resight", "000-0.jpg", "--recipe", "semi-supervised", "--set", "k=5")
+    for bridges in ("true", "false"):
+        found = said(folder, *search, "--set", f"bridges={bridges}")["results"]
+        assert {result["id"] for result in found} <= set(true)
+        assert len(found) > 2
 
 
 @pytest.mark.parametrize(

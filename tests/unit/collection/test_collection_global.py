@@ -21,6 +21,7 @@ from resight.features.whitening import fit_pca
 from resight.fitting.fusion import fit_fusion
 from resight.fitting.whitening import fit_whitening_to, use_whitening
 from resight.index.approximate import ApproximateIndex
+from resight.reports.pictures import contribution_picture
 
 
 @pytest.fixture
@@ -50,6 +51,29 @@ def test_a_photo_finds_itself_first_and_rows_fit_vectors(world, gem):
     expected = vectors @ vectors[collection.snapshot.row_of(sorted(collection.ids)[0])]
     best = np.argsort(-expected, kind="stable")[1:6]
     assert [result.row for result in answer.results] == rows[best].tolist()
+
+
+def test_a_blend_of_two_networks_is_one_vector(world, tmp_path):
+    first, second = (write_network(tmp_path / f"{name}.onnx", channels=c, seed=c) for name, c in (("a", 8), ("b", 12)))
+    settings = {"backbone": str(first), "second": str(second)}
+    collection = create_collection(tmp_path / "blend.resight", "gem", settings)
+    collection.add([world.photos.folder])
+    alone = {}
+    for name, network in (("a", first), ("b", second)):
+        alone[name] = create_collection(tmp_path / f"{name}.resight", "gem", {"backbone": str(network)})
+        alone[name].add([world.photos.folder])
+    vectors = collection.vectors()[1]
+    parts = np.hstack([one.vectors()[1] for one in alone.values()]) / np.sqrt(2)
+    np.testing.assert_allclose(vectors, parts, atol=1e-6)
+    id_ = sorted(collection.ids)[0]
+    assert open_collection(collection.path).search(world.photos.folder / id_).results[0].id == id_
+    with pytest.raises(StampMismatch, match="another network"):
+        open_or_create(collection.path, "gem", {**settings, "second": str(first)})
+    with pytest.raises(UsageError, match=r"there is no backbone .*none\.onnx"):
+        create_collection(tmp_path / "x.resight", "gem", {**settings, "second": str(tmp_path / "none.onnx")})
+    query, result = collection.query(id_), collection.search(id_).results[0]
+    with pytest.raises(UsageError, match="vectors of two networks"):
+        contribution_picture(collection, query, result)
 
 
 def test_a_few_photos_do_not_tell_what_a_match_is(gem):

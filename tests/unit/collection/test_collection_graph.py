@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ from resight.errors import CollectionError, UsageError
 from resight.fitting.graphs import build_graph, tune
 from resight.fitting.labels import label
 from resight.graph.knn_graph import build_knn_graph
-from resight.recipes.catalogue import RECIPES
+from resight.ranking.expansion_stages import Augmentation
+from resight.recipes.catalogue import RECIPES, pipeline
+from resight.recipes.resources import need_augmented
 from resight.reports.graph_figure import graph_figure
 
 
@@ -31,8 +34,8 @@ def base(world, tmp_path_factory):
     collection = world.copy("hybrid", folder)
     os.rename(collection.path, folder / "c.resight")
     collection = open_collection(folder / "c.resight")
-    reports = build_graph(collection, 8, verified=True, offline=True)
-    assert [report.kind for report in reports] == ["similarity", "verified", "off-line diffusion"]
+    reports = build_graph(collection, 8, offline=True, augmented=Augmentation(least=5))
+    assert [report.kind for report in reports] == ["similarity", "verified", "augmented", "off-line diffusion"]
     lines = [f"{path},{path.stem[:3]}" for path in sorted(world.photos.folder.iterdir())]
     (folder / "labels.csv").write_text("\n".join(["photo,label", *lines]))
     label(collection, folder / "labels.csv")
@@ -45,9 +48,14 @@ def copy(base, tmp_path):
     return tmp_path / "c.resight"
 
 
-OPTIONS = {name: {"k": 8} for name in ("explore-exploit", "semi-supervised", "diffusion", "landmark2019")}
+OPTIONS = {name: {"k": 8} for name in ("explore-exploit", "semi-supervised", "diffusion")}
 OPTIONS |= {"spectral-ranking": {"k": 8, "rank": 5}, "hybrid-diffusion": {"k": 8, "rank": 5}}
-OPTIONS |= {"verified-expansion": {"least": 5}, "k-reciprocal": {"k1": 5, "k2": 2}, "super-global": {"k": 3}}
+OPTIONS |= {
+    "landmark2019": {"k": 8, "least": 5},
+    "verified-expansion": {"least": 5},
+    "k-reciprocal": {"k1": 5, "k2": 2},
+    "super-global": {"k": 3},
+}
 
 
 SEARCHED = sorted(name for name, recipe in RECIPES.items() if not recipe.indexes)
@@ -70,6 +78,28 @@ def test_every_recipe_answers_online_and_explains(base, name):
         collection.query(ids[0]).queries(), 0, answer.results[0].row
     )
     assert len(evidence) >= 2
+
+
+def test_every_photo_is_expanded_as_the_query_is(base):
+    snapshot = open_collection(base / "c.resight").snapshot
+    vectors, graph, verified = snapshot.descriptors.matrix, snapshot.graph, snapshot.verified_graph
+    moved = vectors.copy()
+    for node in range(len(vectors)):
+        near = graph.ids[node][:4].tolist()
+        proven = [(ids, w) for ids, w in zip(verified.ids[node], verified.weights[node], strict=True) if ids in near]
+        moved[node] += sum(vectors[ids] for ids, w in proven if w >= 5 and ids in [i for i, _ in proven[:2]])
+    moved /= np.linalg.norm(moved, axis=1, keepdims=True)
+    assert np.abs(moved - vectors).max() > 0.01
+    stages = pipeline("verified-expansion", snapshot, {"augment": True, "verify": 4, "least": 5}).stages
+    np.testing.assert_allclose(stages[1].database.vectors, moved, atol=1e-6)
+    how = Augmentation(4, 5, 2)
+    assert snapshot.augmented_graph(how) is None, "it is of another augmentation"
+    with pytest.raises(UsageError, match=r"first 10, least 9, most 2.*graph build --augmented"):
+        pipeline("landmark2019", snapshot, {"least": 9, "k": 8})
+    built = replace(snapshot, builds=True)
+    database, graph = need_augmented(built, 8, Augmentation(least=5))
+    assert np.array_equal(graph.ids, snapshot.augmented_graph(Augmentation(least=5)).ids)
+    assert np.array_equal(graph.ids, build_knn_graph(database.vectors, 8).ids)
 
 
 def test_the_stored_graph_is_the_one_of_the_vectors(base):
@@ -128,7 +158,7 @@ def test_what_is_missing_is_said(base, world, tmp_path):
     first = sorted(gem.ids)[0]
     for recipe, missing in (
         ("diffusion", "graph build"),
-        ("landmark2019", "hybrid"),
+        ("landmark2019", "local features"),
         ("semi-supervised", "label"),
     ):
         with pytest.raises(UsageError, match=missing):

@@ -16,7 +16,7 @@ import scipy.io
 from resight.errors import UsageError
 from resight.evaluation import array_files
 from resight.evaluation.feature_files import read_features
-from resight.evaluation.feature_recipes import _lists
+from resight.evaluation.list_files import read_lists
 from resight.evaluation.streaming import stream_vectors
 
 X = np.eye(4, 8, dtype=np.float32)
@@ -40,7 +40,7 @@ def test_npy_header_that_announces_more_than_the_file_holds(tmp_path: Path, shap
     (tmp_path / "x.npy").write_bytes(lying_npy(shape))
     refused(tmp_path / "x.npy", "claim to hold")
     with pytest.raises(UsageError, match="claim to hold"):
-        _lists(str(tmp_path / "x.npy"))
+        read_lists(str(tmp_path / "x.npy"), 5, 5)
 
 
 def test_npy_of_objects(tmp_path: Path) -> None:

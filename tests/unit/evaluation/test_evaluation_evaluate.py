@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from onnx_factory import write_network
 from photo_factory import SMALL, picture, save, spoil, view
 from resight.errors import UsageError
 from resight.evaluation import evaluate as module
@@ -15,8 +16,9 @@ from resight.evaluation.evaluate import check_run, evaluate, evaluate_once, expe
 from resight.evaluation.experiment import Run
 from resight.evaluation.feature_cache import cache_folder
 from resight.evaluation.page import evaluation_page
-from resight.evaluation.photos import shown_files
+from resight.evaluation.photos import PHOTO_RECIPES, shown_files
 from resight.evaluation.results import evaluation_json
+from resight.recipes.catalogue import RECIPES, indexed_with
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +179,37 @@ def test_queries_are_cropped_and_the_uncropped_are_marked(tmp_path: Path) -> Non
     assert any("are taken to be cropped" in note for note in evaluate(features).notes)
 
 
+GRAPH = {
+    **{name: {"k": 2, "seeds": 1, "alpha": 0.5} for name in ("diffusion", "spectral-ranking", "hybrid-diffusion")},
+    "alpha-expansion": {"n": 1},
+    "offline-diffusion": {"k": 2, "candidates": 4, "seeds": 1},
+    "verified-expansion": {"verify": 3, "least": 5, "augment": True},
+    "landmark2019": {"k": 3, "least": 5},
+    "explore-exploit": {"k": 3, "verified": True, "threshold": 5.0},
+    "k-reciprocal": {"k1": 2, "k2": 1},
+    "super-global": {"k": 1},
+    "manifold-embedding": {"k": 2, "components": 4},
+}
+
+
+@pytest.mark.parametrize("recipe", [name for name in PHOTO_RECIPES if name in RECIPES and not RECIPES[name].indexes])
+def test_graph_recipes_build_their_graph_from_the_photos(
+    recipe: str, photos: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    network = write_network(tmp_path_factory.getbasetemp() / "net.onnx", channels=24)
+    settings = {**GRAPH[recipe], "backbone": str(network)}
+    local = indexed_with(recipe) == "hybrid" or "verified" in settings
+    settings |= {**SMALL, "whiten": "none", "scales": [1.0]} if local else {}
+    run = Run("folders", str(photos), recipe, settings, index="hybrid" if local else None)
+    found = evaluate(run, cache=cache)
+    stages = {"landmark2019": 4, "manifold-embedding": 1}.get(recipe, 2)
+    assert len(found.results) == stages
+    assert found.final.scores["plain"].map > 0.4
+    assert f"--recipe {recipe}" in found.run.command
+    again = evaluate(run, cache=cache)
+    np.testing.assert_array_equal(again.final.ranking.ids, found.final.ranking.ids)
+
+
 def test_an_experiment_is_a_table_with_significance(photos: Path, cache: Path) -> None:
     runs = {
         "histogram": [Run("folders", str(photos), "colour-histogram")],
@@ -201,6 +234,12 @@ def test_an_experiment_is_a_table_with_significance(photos: Path, cache: Path) -
         (Run("folders", ".", "classic", stages=0), "0 stages were asked for"),
         (Run("folders", ".", "classic", query_features="q.npy"), "needs --features"),
         (Run("folders", ".", "classic", features="f.npy"), "'classic' is unknown for descriptors"),
+        (Run("folders", ".", "classic", index="gem"), "recipe classic describes photos itself: leave out --index gem"),
+        (Run("folders", ".", "diffusion", index="magic"), "recipe 'magic' is unknown"),
+        (Run("folders", ".", "diffusion", index="diffusion"), "recipe 'diffusion' cannot index photos"),
+        (Run("folders", ".", "diffusion", {"bins": 8}), "recipe gem has no option 'bins'"),
+        (Run("folders", ".", "diffusion", index="gem", features="f.npy"), "--index gem is for photos"),
+        (Run("folders", ".", "separation"), "recipe separation works on descriptors"),
     ],
 )
 def test_bad_runs_are_refused(run: Run, message: str) -> None:

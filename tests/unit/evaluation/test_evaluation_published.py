@@ -113,6 +113,8 @@ def test_a_table_becomes_runs() -> None:
         (lambda t: t["rows"][0].update(features=["d"]), "features of row GeM is .*, which must be text"),
         (lambda t: t["rows"][0].update(features=3), "features of row GeM is 3, which must be text"),
         (lambda t: t["rows"][1].update(settings={"weights": 3}), "weights of row local is 3, which must be text"),
+        (lambda t: t["rows"][1].update(benchmarks={"mars": {"k": 3}}), "settings for the unknown benchmark 'mars'"),
+        (lambda t: t["rows"][1].update(benchmarks={"roxford5k": 3}), "settings of row local for roxford5k"),
         (lambda t: t["columns"]["Hol"].update(path=["x"]), "path of column Hol is .*, which must be text"),
         (lambda t: t["columns"]["Hol"].update(benchmark=["holidays"]), "benchmark of column Hol is"),
         (lambda t: t["rows"][1].update(stages=1.5), "has stages 1.5"),
@@ -126,6 +128,16 @@ def test_bad_tables_are_refused(edit: Callable[[dict[str, Any]], object], messag
     (tmp_path / "z.yaml").write_text(yaml.safe_dump(changed(edit)))
     with pytest.raises(UsageError, match=r"z\.yaml is not a table to reproduce"):
         read_tables(tmp_path)
+
+
+def test_a_benchmark_may_have_settings_of_its_own() -> None:
+    cells = {(c.row, c.column): c for t in read_tables() if t.name == "A" for c in t.cells}
+    assert cells["GeM+GSS", "INSTRE"].run.settings == {"k": 9, "query_k": 10, "epochs": 500}
+    assert cells["GeM+GSS", "ROxf H"].run.settings == {"k": 4, "query_k": 5, "epochs": 200}
+    assert cells["GeM+GSS", "RPar M"].run.settings["query_k"] == 15
+    verified = {column: cells["GeM+GSS_V-SV", column].run.settings for column in ("INSTRE", "ROxf M", "RPar M")}
+    assert [(one["k"], one["query_k"]) for one in verified.values()] == [(50, 20), (5, 10), (5, 25)]
+    assert verified["INSTRE"]["query_lists"] == "ransac/instre_query.npy"
 
 
 @pytest.mark.parametrize("text", ["d/{benchmark:>999999999999}.npy", "d/{}.npy", "d/{benchmark.x}", "{", "{0[1]}"])

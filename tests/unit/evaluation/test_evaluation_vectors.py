@@ -2,10 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 
 from resight.errors import ArrayError, UsageError
 from resight.evaluation.benchmark import Benchmark, BenchmarkQuery, Protocol
-from resight.evaluation.feature_recipes import FEATURE_RECIPES, Database
+from resight.evaluation.feature_database import Database
+from resight.evaluation.feature_recipes import FEATURE_RECIPES
 from resight.evaluation.vectors import FeatureSearch, read_for_benchmark
 from resight.matching.oasis import Oasis
 from resight.types import Queries, Ranking
@@ -15,6 +17,7 @@ INSIDE = Protocol(crop="whole", ap="rectangle", junk="own", own_photo="junk")
 
 
 # For 40 photos that have nothing to do with each other; the defaults are for collections.
+NEED_FILES = ("oasis", "deep-similarity", "semi-supervised", "verified-expansion", "landmark2019")
 SMALL = {
     "average-expansion": {"n": 1},
     "alpha-expansion": {"n": 1},
@@ -39,14 +42,11 @@ def bench(inside: bool) -> Benchmark:
     return Benchmark("toy", names, queries, judgements, INSIDE if inside else OUTSIDE, "", "", 12)
 
 
-# The learned ones need a file of weights.
-@pytest.mark.parametrize("recipe", [name for name in FEATURE_RECIPES if name not in ("oasis", "deep-similarity")])
-def test_every_recipe_finds_a_copy_of_the_query_first(recipe: str, tmp_path: Path) -> None:
+# The learned ones need a file of weights, the semi-supervised one training photos.
+@pytest.mark.parametrize("recipe", [name for name in FEATURE_RECIPES if name not in NEED_FILES])
+def test_every_recipe_finds_a_copy_of_the_query_first(recipe: str) -> None:
     x = unit(40, 16)
     settings = SMALL.get(recipe, {})
-    if recipe in ("oasis", "deep-similarity"):
-        Oasis.identity(16).save(tmp_path / "w.safetensors")
-        settings = {"weights": str(tmp_path / "w.safetensors"), "top": 20}
     ranking = FeatureSearch(Database(x), recipe, settings)(Queries(vectors=x[7:9]))
     assert ranking.ids[:, 0].tolist() == [7, 8]
 
@@ -76,6 +76,20 @@ def test_search_with_distractors_streams_them(tmp_path: Path) -> None:
     ids = FeatureSearch(database, "search")(Queries(vectors=queries)).ids
     assert np.array_equal(ids, np.argsort(-(queries @ np.concatenate([x, far]).T), axis=1))
     assert len(database.all()) == 42
+
+
+def test_a_blend_stands_side_by_side(tmp_path: Path) -> None:
+    x, y, q, r = unit(12, 8), 3 * unit(12, 5, seed=1), unit(3, 8, seed=2), unit(3, 5, seed=3)
+    np.savez(tmp_path / "gem.npz", X=x, Q=q)
+    scipy.io.savemat(tmp_path / "dir.mat", {"X": y.T, "Q": r.T})
+    gem, dir_ = str(tmp_path / "gem.npz"), str(tmp_path / "dir.mat")
+    _, queries, database = read_for_benchmark(bench(False), gem, None, None, dir_)
+    np.testing.assert_allclose(queries @ database.vectors.T, (q @ x.T + r @ (y / 3).T) / 2, atol=1e-6)
+    with pytest.raises(UsageError, match="write a file of the blend"):
+        read_for_benchmark(bench(False), gem, None, gem, dir_)
+    np.savez(tmp_path / "short.npz", X=y[:7], Q=r)
+    with pytest.raises(UsageError, match="does not hold 12 descriptors"):
+        read_for_benchmark(bench(False), gem, None, None, str(tmp_path / "short.npz"))
 
 
 def test_rows_follow_imids(tmp_path: Path) -> None:

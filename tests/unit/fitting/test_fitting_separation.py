@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -15,12 +15,14 @@ from resight.artifacts.separation import drift, load_separated
 from resight.cli import app
 from resight.collection import open_collection
 from resight.errors import CollectionError, StampMismatch, UsageError
+from resight.features.local.packed import empty_features
 from resight.features.whitening import fit_pca
 from resight.fitting.separation import extend_separation, fit_separation_to
 from resight.fitting.whitening import use_whitening
 from resight.graph.knn_graph import build_knn_graph
 from resight.graph.listed import listed_pairs, standing_out
 from resight.ranking.separation import centred
+from resight.training.separation import fit_separation
 from resight.types import Queries
 
 torch.set_num_threads(1)
@@ -174,6 +176,44 @@ def test_a_verified_graph_joins_photos_of_one_object(collection):
     pairs = listed_pairs(graph)
     assert len(pairs) > 3
     assert np.mean([objects[a] == objects[b] for a, b in pairs]) > 0.9
+
+
+def test_the_published_form_trains_all_epochs_on_the_descriptors_as_they_are(collection):
+    stored = fit_separation_to(collection, published=True, epochs=12)
+    vectors = collection.vectors()[1]
+    assert stored.facts["published"]
+    assert (stored.facts["query_neighbours"], len(stored.facts["epochs"]), stored.facts["best"]) == (5, 12, 12)
+    assert not stored.mean.any()
+    model = fit_separation(vectors, build_knn_graph(vectors, 4), epochs=12)
+    np.testing.assert_array_equal(stored.vectors, model.embed(vectors, build_knn_graph(vectors, 4)))
+    done = run("fit", "separation", collection.path, "--retrain", "--published", "--k", 3, "--epochs", 2, "--json")
+    assert json.loads(done.stdout)["neighbours"] == 3
+    assert loaded(collection).facts["query_neighbours"] == 4
+
+
+def test_a_query_takes_up_what_geometry_proves(world, collection):
+    stored = fit_separation_to(collection, verified=True, epochs=3)
+    snapshot = open_collection(collection.path).snapshot
+    name = world.photos.groups[2][0]
+    asked = collection.query(world.photos.folder / name).queries()
+    verifier = snapshot.verifier
+    stage = stored.stage(k=3, verifier=verifier, verify=10)
+    proofs = verifier(asked.local[0], stored.rows)
+    first = stored.network.database.nearest(replace(asked, vectors=centred(asked.vectors, stored.mean)), 10)
+    near = [
+        (stored.trained[node], proofs[int(np.searchsorted(stored.rows, stored.trained[node]))]) for node in first.ids[0]
+    ]
+    proven = sorted((row for row in near if row[1].verified), key=lambda row: -row[1].inliers)[:3]
+    assert proven
+    evidence = stage.explain(asked, 0, int(stored.rows[0]))[0]
+    assert evidence.data["neighbours"] == [int(row) for row, _ in proven]
+    blind = replace(asked, local=(empty_features(128),))
+    silent = stored.stage(k=3, verifier=verifier, verify=10).explain(blind, 0, int(stored.rows[0]))[0]
+    assert len(silent.data["neighbours"]) == 3, "where geometry proves nothing, the nearest"
+    found = open_collection(collection.path).search(world.photos.folder / name, recipe="separation", verify=10, k=3)
+    assert {r.id for r in found.results[:3]} == set(world.photos.groups[2])
+    with pytest.raises(UsageError, match="verify=0"):
+        collection.search(name, recipe="separation", verify=0)
 
 
 def test_how_many_photos_stand_out():

@@ -5,7 +5,7 @@ import pytest
 
 from resight.errors import ArrayError, UsageError
 from resight.graph.adjacency import adjacency
-from resight.graph.labels import majority_labels, nearest_of_class
+from resight.graph.labels import majority_labels, nearest_of_class, united_labels, verified_labels
 from resight.graph.traversal import (
     explore,
     explore_exploit,
@@ -161,6 +161,37 @@ def test_training_photos_are_traversed_and_never_returned():
     far = semi_supervised(lists([(3, 0.5)]), lists([], [], [], [], [], [], []), [8], labels, 2.0, 9,
                           training_labels=[8], bridges=[0])  # fmt: skip
     assert far.ids[0].tolist() == [4, 5, 3, -1, -1, -1]
+
+
+def test_what_geometry_proves_votes_too_and_conflicts_keep_both_labels():
+    training = [5, 5, 7, 7, 9]
+    listed = [[2, 0, 3], [4, 0, -1], [-1, -1, -1], [0, 1, -1]]
+    similarity = np.array([[0.2, 0.9, 0.4], [0.3, 0.1, -np.inf], [-np.inf] * 3, [0.5, 0.6, -np.inf]], np.float32)
+    labels, votes = verified_labels(listed, training, similarity)
+    assert labels.tolist() == [7, 9, -1, 5], "of one vote each, the label with the most inliers"
+    np.testing.assert_allclose(votes, [0.4, 0.3, -np.inf, 0.6])
+    both, strengths = united_labels([5, 9, 7, 5], [0.8, 0.2, 0.7, 0.9], labels, votes)
+    assert both.tolist() == [[5, 7], [9, -1], [7, -1], [5, -1]]
+    np.testing.assert_allclose(strengths, [[0.8, 0.4], [0.3, -np.inf], [0.7, -np.inf], [0.9, -np.inf]])
+    assert united_labels([-1], [-np.inf], [3], [0.5])[0].tolist() == [[-1, 3]]
+    near = lists([(0, 0.9), (2, 0.8)])
+    assert nearest_of_class(near, training, [[7, 5]]).tolist() == [[2, 0]]
+    assert verified_labels(np.empty((2, 0), np.int64), training, np.empty((2, 0)))[0].tolist() == [-1, -1]
+    with pytest.raises(ArrayError, match="training photo 5"):
+        verified_labels([[5]], training, [[0.5]])
+
+
+def test_a_photo_of_two_labels_is_reached_by_both_and_a_query_of_two_by_the_best_votes():
+    alone = lists(*[[]] * 5)
+    nowhere = KnnGraph(np.full((3, 1), -1), np.full((3, 1), -np.inf))
+    labels, votes = [[1, -1], [1, 2], [2, -1], [-1, -1], [2, 2]], [[0.5, 0], [0.4, 0.9], [0.7, 0], [0, 0], [0.1, 0.2]]
+    found = semi_supervised(nowhere, alone, [[1, -1], [2, -1], [2, 1]], labels, 0.5, 9, index_votes=votes)
+    assert found.ids.tolist() == [[0, 1, -1, -1, -1], [1, 2, 4, -1, -1], [1, 2, 0, 4, -1]]
+    single = semi_supervised(nowhere, alone, [[2, 2], [3, -1], [3, 1]], labels, 0.5, 9, index_votes=votes)
+    assert single.ids.tolist() == [[1, 2, 4, -1, -1], [-1] * 5, [0, 1, -1, -1, -1]]
+    bridged = semi_supervised(nowhere, lists(*[[]] * 7), [[1, -1], [2, -1], [2, 1]], labels, 0.5, 9, index_votes=votes,
+                              training_labels=[1, 2], bridges=[[0, -1], [1, -1], [1, 0]])  # fmt: skip
+    assert [set(row.tolist()) - {-1} for row in bridged.ids] == [{0, 1}, {1, 2, 4}, {0, 1, 2, 4}]
 
 
 def test_prebuild_text_is_read_back(tmp_path):

@@ -157,7 +157,7 @@ def test_labels_join_what_no_similarity_joins():
     vectors = np.eye(6, dtype=np.float32)[[0, 1, 2, 3]]
     database = VectorDatabase.over(vectors)
     training = label_collection(database, np.eye(6)[[0, 0, 0, 2, 2, 2, 4, 4, 4, 4]], [7, 7, 7, 7, 7, 7, 1, 1, 1, 1])
-    assert training.index_labels.tolist()[0] == 7
+    assert training.index_labels.tolist()[0] == [7]
     edges = adjacency(KnnGraph(np.full((4, 1), -1), np.full((4, 1), -np.inf)))
     stage = SemiSupervised(database, edges, training, 0.5, k=1)
     queries = Queries(vectors=np.eye(6, dtype=np.float32)[:1])

@@ -377,19 +377,38 @@ def test_a_match_needs_its_own_proof(world, verifier):
 
 
 def test_settings_come_from_the_recipe():
-    assert settings_of("classic", {}) == Settings("classic", LocalSettings(), None)
+    assert settings_of("classic", {}) == Settings("classic", (LocalSettings(),), None)
     made = settings_of("classic", {"count": 50, "words": 9, "binary": False, "contrast": 0, "idf": True}).local
-    assert (made.encoder.count, made.words, made.binary, made.contrast, made.idf) == (50, 9, False, 0, True)
-    assert settings_of("classic", {"words": None}).local.words is None
+    assert (made.encoder.count, made.encoding.contrast, made.words(10**6)) == (50, 0, 9)
+    assert (made.indexing.binary, made.indexing.idf) == (False, True)
+    assert settings_of("classic", {"words": None}).local.indexing.words is None
     gem = settings_of("gem", {"backbone": "net.onnx", "scales": [1, 0.5], "p": 4})
-    assert gem == Settings("gem", None, GlobalSettings(backbone="net.onnx", scales=(1.0, 0.5), p=4))
+    assert gem == Settings("gem", (), GlobalSettings(backbone="net.onnx", scales=(1.0, 0.5), p=4))
     both = settings_of("hybrid", {"max_side": 600, "count": 9})
-    assert (both.local.max_side, both.vector.max_side, both.local.count, both.max_side) == (600, 600, 9, 600)
+    assert (both.local.max_side, both.vector.max_side, both.local.encoding.count, both.max_side) == (600, 600, 9, 600)
+
+
+def test_settings_of_several_kinds():
+    made = settings_of("hybrid", {"features": "how, rootsift", "how.count": 7, "count": 5, "vector.p": 4.0})
+    assert [(kind.features, kind.key) for kind in made.kinds] == [("rootsift", ""), ("how", "how")]
+    assert [kind.encoding.count for kind in made.kinds] == [5, 7]
+    assert (made.vector.p, made.further, made.max_side) == (4.0, ("how",), 1024)
+    one = settings_of("how", {"max_side": 300, "words": 9, "scales": [1]})
+    assert (one.local.features, one.local.key, one.max_side, one.local.words(10**6)) == ("how", "", 300, 9)
+    assert one.local.encoding.scales == (1.0,)
+    assert settings_of("how", {}).local.words(520_000) in (1024, 2048)
+    assert settings_of("classic", {"features": "rootsift"}) == settings_of("classic", {})
 
 
 @pytest.mark.parametrize(
     ("recipe", "parameters", "message"),
     [
+        ("classic", {"features": "surf"}, "features='surf' are unknown"),
+        ("classic", {"features": "rootsift,rootsift"}, "each once"),
+        ("classic", {"features": 3}, "features=3"),
+        ("gem", {"features": "rootsift"}, "no option 'features'"),
+        ("hybrid", {"how.count": 3}, "no option 'how.count'"),
+        ("hybrid", {"features": ["how"], "how.count": 0}, "count=0"),
         ("nosuch", {}, "recipe 'nosuch' cannot index photos: choose one of classic"),
         ("classic", {"cuont": 3}, "no option 'cuont'"),
         ("classic", {"count": "3"}, "count='3'"),

@@ -12,7 +12,8 @@ from resight.collection import open_collection
 from resight.errors import UsageError
 from resight.evaluation.evaluate import check_run
 from resight.evaluation.experiment import Run
-from resight.evaluation.feature_recipes import FEATURE_RECIPES, Database
+from resight.evaluation.feature_database import Database
+from resight.evaluation.feature_recipes import FEATURE_RECIPES
 from resight.ranking.propagation import label_collection
 from resight.ranking.vector_database import VectorDatabase
 from resight.recipes.catalogue import RECIPES, pipeline, search_options

@@ -10,7 +10,7 @@ from torch import nn
 
 from resight.errors import CollectionError, UsageError
 from resight.training.checkpoint import Checkpoint
-from resight.training.loop import Epoch, Rules, Task, json_log, train
+from resight.training.loop import Epoch, Gradient, Rules, Task, json_log, train
 
 X = torch.from_numpy(np.random.default_rng(0).normal(size=(48, 6)).astype(np.float32))
 Y = X.sum(dim=1, keepdim=True).tanh()
@@ -216,3 +216,110 @@ def test_a_log_is_one_line_of_json_an_epoch(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert lines[0] == {"number": 1, "loss": 0.5, "validation": None, "seconds": 0.1}
     assert lines[1]["validation"] == 0.75
+
+
+class Kill(Exception):
+    pass
+
+
+class Made(list):
+    """Batches that tell which of them were made."""
+
+    def __init__(self, batches, told):
+        super().__init__(batches)
+        self.told = told
+
+    def __getitem__(self, part):
+        return Made(super().__getitem__(part), self.told)
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            self.told.append(tuple(batch))
+            yield batch
+
+
+@pytest.mark.parametrize("judged", [True, False])
+@pytest.mark.parametrize("last", [2, 4, 5])
+def test_a_training_killed_within_an_epoch_goes_on_with_the_next_batch(tmp_path, judged, last):
+    told, memory = [], {}
+
+    def task(stop=None):
+        made = regression(network(), judged=judged)
+
+        def mined(epoch):
+            if int(made.memory.get("epoch", torch.tensor(0))) != epoch:
+                made.memory["epoch"], made.memory["drawn"] = torch.tensor(epoch), torch.rand(1)
+            memory[epoch] = float(made.memory["drawn"])
+            return Made(batches(epoch), told)
+
+        def loss(rows):
+            if stop is not None and len(told) > stop:
+                raise Kill
+            return made.loss(rows) * float(made.memory["drawn"])
+
+        return Task(made.module, made.optimiser, mined, loss, made.validate, made.rate, made.memory)
+
+    torch.manual_seed(5)
+    whole = train(task(), Rules(3))
+    expected, drawn = list(told), dict(memory)
+    told.clear()
+    checkpoint = Checkpoint(tmp_path / "c.safetensors", "k", minutes=0)
+    torch.manual_seed(5)
+    with pytest.raises(Kill):
+        train(task(stop=last), Rules(3), checkpoint=checkpoint)
+    told.pop()
+    memory.clear()
+    torch.manual_seed(99)
+    again = train(task(), Rules(3), checkpoint=checkpoint)
+    assert told == expected
+    assert memory.items() <= drawn.items()
+    assert again.epochs == whole.epochs
+    assert again.best == whole.best
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], tensor), name
+
+
+def test_a_gradient_of_parts_is_that_of_the_whole():
+    def parts(module):
+        def add(rows):
+            total = 0.0
+            for row in rows:
+                loss = (module(X[row : row + 1]) - Y[row : row + 1]).square().sum() / len(rows)
+                loss.backward()
+                total += float(loss.detach())
+            return total
+
+        return Gradient(add)
+
+    found = []
+    for in_parts in (False, True):
+        module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1))
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.copy_(0.1 * torch.arange(parameter.numel()).reshape(parameter.shape).cos())
+        made = regression(module)
+        loss = parts(module) if in_parts else made.loss
+        found.append(train(Task(module, made.optimiser, batches, loss, made.validate), Rules(3)))
+    for one, other in zip(found[0].epochs, found[1].epochs, strict=True):
+        assert one.validation == pytest.approx(other.validation, rel=1e-4)
+
+
+@pytest.mark.parametrize(("spoilt", "said"), [("loss", "the loss is nan"), ("gradient", "the gradient is NaN")])
+def test_a_batch_that_gives_nan_is_named_and_the_best_state_kept(spoilt, said):
+    module = network(dropout=0.0)
+    made = regression(module)
+
+    def loss(rows):
+        value = made.loss(rows)
+        if 13 in rows and len(told) == 2:
+            return value * math.nan if spoilt == "loss" else value + (X[13].sum() * 0 + module[0].bias * 0).sqrt().sum()
+        return value
+
+    told = []
+    task = Task(module, made.optimiser, batches, loss, made.validate, name=lambda rows: f"rows {sorted(rows)[:1]}")
+    trained = train(task, Rules(9), on_epoch=told.append)
+    assert trained.stopped == "diverged"
+    place = next(place for place, rows in enumerate(batches(3), 1) if 13 in rows)
+    assert trained.fault.startswith(f"in batch {place} of epoch 3, rows [")
+    assert said in trained.fault
+    assert made.validate() == min(epoch.validation for epoch in trained.epochs)

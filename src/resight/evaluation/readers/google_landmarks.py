@@ -34,6 +34,17 @@ def retrieval_reader(usage: str) -> Callable[[Path], Annotation]:
     return read
 
 
+def read_challenge(folder: Path) -> Annotation:
+    """The challenge itself, whose answers are not told: every photo of `test.csv` (or `sample_submission.csv`) asks.
+
+    The folder, or one level below, holds these and `index.csv`, all with a column id. No query has positives, so there
+    is no score: it is for `resight.evaluation.submission`. Raises `UsageError` for missing files.
+    """
+    images = tuple(read_columns(_find(folder, "index.csv", "index_image_to_landmark.csv"), ["id"])["id"])
+    queries = read_columns(_find(folder, "test.csv", "sample_submission.csv"), ["id"])["id"]
+    return _annotation(images, queries, [np.empty(0, np.int64)] * len(queries))
+
+
 def recognition_reader(usage: str) -> Callable[[Path], Annotation]:
     """Reader of the recognition task, made a retrieval task: positives are all images of a query's landmarks.
 

@@ -12,9 +12,14 @@
 
 from __future__ import annotations
 
-from resight.features.checkpoints.checkpoint import Checkpoint, build_trunk, load_weights
-from resight.features.checkpoints.descriptor import RECIPES, load_descriptor
-from resight.features.checkpoints.readers import LAYOUTS, read_checkpoint
+from typing import TYPE_CHECKING
+
+from resight.extras import load_when_asked
+
+if TYPE_CHECKING:
+    from resight.features.checkpoints.checkpoint import Checkpoint, build_trunk, load_weights
+    from resight.features.checkpoints.descriptor import RECIPES, load_descriptor
+    from resight.features.checkpoints.readers import LAYOUTS, read_checkpoint
 
 __all__ = [
     "LAYOUTS",
@@ -25,3 +30,5 @@ __all__ = [
     "load_weights",
     "read_checkpoint",
 ]
+
+__getattr__ = load_when_asked(__name__, __all__, "checkpoint", "descriptor", "readers")

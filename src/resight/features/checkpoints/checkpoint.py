@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from resight.errors import UsageError
+from resight.features.checkpoints.trained import graph_trunk
 from resight.features.fingerprint import file_sha256
 from resight.features.global_descriptor import Linear
 from resight.features.networks.backbone import IMAGENET_MEAN, IMAGENET_STD, Triple
+from resight.features.networks.graph_trunk import GraphTrunk, Step
 from resight.features.networks.resnet import BASIC, BLOCKS, STAGES, ResNet, Stage
 from resight.features.networks.vgg import Vgg16
 from resight.features.whitening import Whitening
@@ -54,6 +56,7 @@ class Checkpoint:
     linear: Linear | None = None
     whitenings: Mapping[str, Whitening] = field(default_factory=dict)
     parts: Mapping[str, State] = field(default_factory=dict)
+    steps: tuple[Step, ...] | None = None
     unknown: tuple[str, ...] = ()
 
     @cached_property
@@ -64,6 +67,8 @@ class Checkpoint:
     @property
     def missing(self) -> tuple[str, ...]:
         """Names that a trunk of this architecture has and the file lacks."""
+        if self.steps is not None:
+            return ()  # such a trunk says itself what it lacks
         expected = trunk_shapes(self.architecture, self.stage, self.width)
         return tuple(name for name in expected if name not in self.trunk and not name.endswith(COUNTER))
 
@@ -104,11 +109,13 @@ def check_trunk(path: Path, checkpoint: Checkpoint, stated: str | None) -> None:
             )
 
 
-def build_trunk(checkpoint: Checkpoint, *, last_stride: int = 2, dilation: int = 1) -> ResNet | Vgg16:
+def build_trunk(checkpoint: Checkpoint, *, last_stride: int = 2, dilation: int = 1) -> ResNet | Vgg16 | GraphTrunk:
     """The network with the weights of `checkpoint`, SOLAR's attention included, in evaluation mode, on the CPU.
 
     Raises `UsageError`, naming the file and the weights, when some are missing or of another shape.
     """
+    if checkpoint.steps is not None:
+        return graph_trunk(checkpoint.steps, checkpoint.trunk, checkpoint.path).eval()
     if checkpoint.missing:
         raise UsageError(f"{checkpoint.path} lacks {some(checkpoint.missing)} of a {checkpoint.architecture}")
     blocks = {name: state for name, state in checkpoint.parts.items() if name.startswith("attention.")}
@@ -125,6 +132,15 @@ def build_trunk(checkpoint: Checkpoint, *, last_stride: int = 2, dilation: int =
         weights |= {f"{block}.{name}": tensor.clone() for name, tensor in state.items()}
     load_weights(trunk, weights, checkpoint.path, assign=True)
     return trunk.eval()
+
+
+def without_last_stage(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint cut after its fourth stage (C4), as trunks of local features are; others stay as they are."""
+    if checkpoint.stage != "C5" or checkpoint.steps is not None or checkpoint.architecture in ("resnet18", "vgg16"):
+        return checkpoint
+    kept = {name: tensor for name, tensor in checkpoint.trunk.items() if not name.startswith("layer4.")}
+    parts = {name: part for name, part in checkpoint.parts.items() if name != "attention.layer4"}
+    return replace(checkpoint, trunk=kept, stage="C4", parts=parts)
 
 
 def load_weights(module: nn.Module, weights: State, path: Path, *, assign: bool = False) -> tuple[str, ...]:

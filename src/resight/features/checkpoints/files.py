@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from resight.errors import UsageError
+from resight.features.checkpoints.trained import DESCRIPTION, FORMAT, described
 from resight.regular_files import open_regular
 
 TORCH_STARTS = (b"PK", b"\x80\x02")  # a zip archive; a pickle, before torch 1.6
@@ -117,11 +118,16 @@ def _read_torch(path: Path) -> Any:
         raise UsageError(f"{path} is damaged: {_reason(error)}") from error
 
 
-def _read_safetensors(path: Path, start: bytes) -> dict[str, Tensor]:
+def _read_safetensors(path: Path, start: bytes) -> dict[str, Any]:
     if len(start) < 9 or start[8:9] != b"{":
         raise UsageError(f"{path} is no weights file: give one of torch (.pth, .pt, .pyth) or safetensors")
     try:
-        return safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        weights: dict[str, Any] = safetensors.torch.load_file(path)
+        if metadata.get("format") != FORMAT:
+            return weights
+        return {"state_dict": weights, DESCRIPTION: described(metadata.get(DESCRIPTION, ""), path)}
     except SafetensorError as error:
         raise UsageError(f"{path} is damaged: {error}") from error
 

@@ -14,6 +14,7 @@ from resight.errors import UsageError
 from resight.features.checkpoints.checkpoint import Checkpoint, Pooling, check_trunk, identify, trunk_shapes
 from resight.features.checkpoints.files import read_file, state_of
 from resight.features.checkpoints.names import of_pycls, of_sequence, of_solar, renamed, take
+from resight.features.checkpoints.trained import DESCRIPTION, GRAPH, graph_trunk, steps_in
 from resight.features.checkpoints.values import (
     gem_exponent,
     known_pooling,
@@ -182,6 +183,35 @@ def read_pycls(source: Source) -> Checkpoint:
     )
 
 
+def read_trained(source: Source) -> Checkpoint:
+    """Networks trained by resight (`resight.features.checkpoints.trained`): trunk/*, parts/PART/*, linear/*, pool/p."""
+    facts, state = source.content[DESCRIPTION], source.state
+    trunk, layer = take(state, "trunk/"), take(state, "linear/")
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in take(state, "parts/").items():
+        part, _, rest = name.partition("/")
+        parts.setdefault(part, {})[rest] = tensor
+    found: dict[str, Any] = {
+        "layout": str(facts["layout"]),
+        "mean": triple(source.path, "mean", facts.get("mean"), IMAGENET_MEAN),
+        "std": triple(source.path, "std", facts.get("std"), IMAGENET_STD),
+        "pooling": known_pooling(source.path, "pooling", facts.get("pooling", "gem"), POOLINGS),
+        "regional": bool(facts.get("regional", False)),
+        "p": gem_exponent(source.path, take(state, "pool/").get("p")),
+        "linear": linear_layer(source.path, layer, bool(facts.get("normalise", True))),
+        "parts": parts,
+    }
+    steps = steps_in(facts, source.path)
+    if steps is None:
+        return _finish(source, (trunk, []), **found)
+    unknown = tuple(sorted(state))
+    made = Checkpoint(
+        path=source.path, trunk=trunk, architecture=GRAPH, stage="C5", width=0, steps=steps, unknown=unknown, **found
+    )
+    _ = graph_trunk(steps, trunk, source.path)
+    return made
+
+
 def read_torchvision(source: Source) -> Checkpoint:
     """Classifiers of torchvision, and those of timm, whose plain ResNets have the same names."""
     for classifier in ("fc.", "classifier."):
@@ -192,6 +222,8 @@ def read_torchvision(source: Source) -> Checkpoint:
 def reader_of(source: Source) -> Reader:
     """The reader of a file, by the names in it. Raises `UsageError` when no layout has them."""
     names, meta = source.state, source.meta
+    if isinstance(source.content.get(DESCRIPTION), dict):
+        return read_trained
     if isinstance(source.content.get("model_options"), dict):
         return read_dir
     if any(name.startswith("features.conv5_x.") for name in names):

@@ -6,10 +6,15 @@ Cao, Araujo and Sim, "Unifying deep local and global features for image search",
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from resight.errors import ArrayError, UsageError
+from resight.features.local.loading import fill
+from resight.types import Float32
 
 
 class LocalAttention(nn.Module):
@@ -38,3 +43,28 @@ class LocalAttention(nn.Module):
         hidden: Tensor = self.bn(self.conv1(features))
         scores: Tensor = functional.softplus(self.conv2(hidden.relu()))
         return scores[:, 0], functional.normalize(hidden, dim=1) * scores
+
+
+def looking(
+    state: Mapping[str, Tensor], path: str, channels: int, hidden: bool
+) -> tuple[Callable[[Float32], tuple[Float32, Float32]], int]:
+    """What looks at maps (N, `channels`, h, w) with the attention of a file: scores (N, h, w) and L2-normalised maps
+    (N, C, h, w), of the `hidden` features that the attention is trained with, else the maps themselves; and C.
+
+    Raises `UsageError` when the file holds another network, or one for other channels.
+    """
+    first = state.get("conv1.weight")
+    width = channels if first is None or first.ndim != 4 else first.shape[1]
+    if width != channels:
+        raise UsageError(f"{path} has an attention for maps of {width} channels, and this network gives {channels}")
+    size = 512 if first is None else len(first)
+    own = {name: tensor for name, tensor in state.items() if not name.startswith(("autoencoder.", "decoder."))}
+    network, device = fill(lambda: LocalAttention(channels, size), path, own, "DELG's attention")
+
+    @torch.inference_mode()
+    def look(maps: Float32) -> tuple[Float32, Float32]:
+        scores, features = network(torch.from_numpy(maps).to(device))
+        found = features / scores[:, None].clamp_min(1e-12) if hidden else features.new_tensor(maps)
+        return scores.cpu().numpy(), functional.normalize(found, dim=1).cpu().numpy()
+
+    return look, size if hidden else channels

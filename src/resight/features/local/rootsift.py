@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from resight.errors import ArrayError, UsageError
+from resight.errors import ArrayError, ImageError, UsageError
 from resight.features.fingerprint import fingerprint
+from resight.features.local.each import each
 from resight.features.local.packed import empty_features
 from resight.images.transform import resize_to
-from resight.types import Float32, LocalFeatures
+from resight.types import Float32, LocalFeatures, Traits
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,19 @@ class RootSift:
     def fingerprint(self) -> str:
         """SHA-256, hexadecimal, of the name and the parameters: equal ones extract equal features."""
         return fingerprint(["rootsift", asdict(self)])
+
+    @property
+    def traits(self) -> Traits:
+        """Key points to the pixel, with angle and scale; unit descriptors."""
+        return Traits()
+
+    def open(self) -> RootSift:
+        """The encoder of these settings: itself."""
+        return self
+
+    def describe(self, images: Sequence[NDArray[np.uint8]], /) -> list[LocalFeatures | ImageError]:
+        """The features of each of `images`, one after the other."""
+        return each(self, images)
 
     def __call__(self, pixels: NDArray[np.uint8], /) -> LocalFeatures:
         """Features of `pixels` (H, W, 3) uint8 RGB, in its own pixel coordinates, strongest first."""

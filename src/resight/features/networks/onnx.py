@@ -11,6 +11,7 @@ import numpy as np
 
 from resight.arrays import Float32
 from resight.errors import UsageError
+from resight.extras import needed
 from resight.features.fingerprint import file_sha256
 from resight.features.networks.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Output, Triple
 from resight.regular_files import check_regular
@@ -18,15 +19,17 @@ from resight.regular_files import check_regular
 PROBE = 128  # pixels of the square that a network of free input size is asked about itself with
 
 
-def open_onnx(path: str | os.PathLike[str], mean: Triple = IMAGENET_MEAN, std: Triple = IMAGENET_STD) -> Backbone:
+def open_onnx(
+    path: str | os.PathLike[str], mean: Triple = IMAGENET_MEAN, std: Triple = IMAGENET_STD, *, threads: int = 0
+) -> Backbone:
     """Open an ONNX network whose first input is images (N, 3, H, W) float32; its first output is used.
 
     Whether that is maps, vectors or tokens, and the stride, is found by a trial on a blank image. One thread per image
-    would leave processors idle, so all of them work on each batch. Raises `UsageError` when onnxruntime is missing, the
-    file is damaged, or the network takes or gives something else.
+    would leave processors idle, so `threads` of them work on each batch, 0 for all. Raises `UsageError` when
+    onnxruntime is missing, the file is damaged, or the network takes or gives something else.
     """
     place = Path(path)
-    session = _session(place)
+    session = _session(place, threads)
     images, names = session.get_inputs()[0], [output.name for output in session.get_outputs()[:1]]
     if images.type != "tensor(float)" or len(images.shape) != 4 or images.shape[1] not in (3, "3"):
         kind = f"{images.type} of shape {images.shape}"
@@ -58,12 +61,11 @@ def open_onnx(path: str | os.PathLike[str], mean: Triple = IMAGENET_MEAN, std: T
     )
 
 
-def _session(path: Path) -> Any:
-    try:
+def _session(path: Path, threads: int) -> Any:
+    with needed(os.fspath(path)):
         import onnxruntime
-    except ImportError as error:
-        raise UsageError(f"{path} needs onnxruntime: pip install 'resight[onnx]'") from error
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors come as exceptions; warnings about the graph are of no use to the caller
     try:
         check_regular(path)

@@ -15,8 +15,12 @@ from resight.features.networks.onnx import open_onnx
 from resight.features.networks.transformers import open_transformers
 
 
-def open_backbone(path: str | os.PathLike[str], mean: Triple = IMAGENET_MEAN, std: Triple = IMAGENET_STD) -> Backbone:
+def open_backbone(
+    path: str | os.PathLike[str], mean: Triple = IMAGENET_MEAN, std: Triple = IMAGENET_STD, *, threads: int = 0
+) -> Backbone:
     """Open an ONNX file, or the folder of a Hugging Face model, whose own `mean` and `std` then count.
+
+    `threads`: of onnxruntime, 0 for one per processor.
 
     Raises `UsageError` when nothing is there, it is of neither kind, or the extra that reads it is not installed.
     """
@@ -27,4 +31,4 @@ def open_backbone(path: str | os.PathLike[str], mean: Triple = IMAGENET_MEAN, st
         return open_transformers(place)
     if place.suffix.lower() != ".onnx":
         raise UsageError(f"{place} is no ONNX file: weights of torch are given with --weights, for a recipe they fit")
-    return open_onnx(place, mean, std)
+    return open_onnx(place, mean, std, threads=threads)

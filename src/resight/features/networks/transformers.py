@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from resight.errors import UsageError
+from resight.extras import needed
 from resight.features.fingerprint import file_sha256, fingerprint
 from resight.features.networks.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Triple
 from resight.regular_files import check_regular, read_regular
@@ -58,11 +59,9 @@ def open_transformers(folder: Path) -> Backbone:
 
 
 def _load(folder: Path) -> tuple[Any, Any]:
-    try:
+    with needed(str(folder)):
         import torch
         import transformers
-    except ImportError as error:
-        raise UsageError(f"{folder} needs transformers: pip install 'resight[transformers]'") from error
     options = {"local_files_only": True, "trust_remote_code": False}
     try:
         for file in (*folder.glob("*.json"), *folder.glob("*.safetensors")):

@@ -1,0 +1,218 @@
+// The search view: what is asked on the left, what was found on the right.
+
+import { ApiError, aborted } from "./api.js";
+import { announce, button, download, h } from "./dom.js";
+import { watchFiles } from "./files.js";
+import { asker } from "./ask.js";
+import { EMPTY, current, go } from "./route.js";
+import { csv, drawResults, ghosts, classOf } from "./results.js";
+import { failure } from "./states.js";
+import { stream } from "./stream.js";
+import { startScreen } from "./start.js";
+import { collection } from "./session.js";
+import { count, decimal, t } from "./strings.js";
+
+/** @typedef {import("./route.js").Route} Route */
+/** @typedef {import("./stream.js").Found} Found */
+
+const BUSY_TRIES = 3;
+
+/** Everything of a route that changes what is found. @param {Route} route */
+const question = ({ photo, query, boxes, recipe, options, where }) => JSON.stringify([photo, query, boxes, recipe, options, where]);
+
+/** @param {HTMLElement} root @returns {import("./main.js").View} */
+export function mount(root) {
+  const verdict = h("div", { class: "verdict" });
+  const list = h("div", { class: "found" });
+  const foot = h("div", { class: "foot" });
+  const ask = asker((file) => void take(file), forget);
+  const unwatch = watchFiles(root, (file) => void take(file));
+  /** @type {AbortController | null} */
+  let running = null;
+  let asked = "";
+  /** @type {Found | null} */
+  let found = null;
+  let waited = 0;
+
+  /** @param {Route} route */
+  function update(route) {
+    if (!route.photo && !route.query) return start();
+    lay();
+    if (question(route) !== asked) {
+      ask.show(route);
+      void search(null);
+    } else if (found) draw(found);
+    void showProof(route);
+  }
+
+  function start() {
+    stop();
+    asked = "";
+    found = null;
+    root.replaceChildren(startScreen((file) => void take(file)));
+  }
+
+  function lay() {
+    if (!root.querySelector(".asking")) root.replaceChildren(h("div", { class: "asking" }, ask.element, h("div", {}, verdict, list, foot)));
+  }
+
+  function stop() {
+    running?.abort();
+    running = null;
+  }
+
+  /** @param {File} file */
+  async function take(file) {
+    const shown = performance.now();
+    performance.mark("resight-dropped", { startTime: shown });
+    lay();
+    if (!(await ask.preview(file))) return;
+    await search(file);
+  }
+
+  function forget() {
+    go({ ...EMPTY, collection: current().collection });
+  }
+
+  /** @param {File | null} file */
+  async function search(file) {
+    stop();
+    const control = (running = new AbortController());
+    const route = current();
+    asked = file ? "" : question(route);
+    found = null;
+    begin(control);
+    try {
+      for await (const now of stream(route, file, control.signal)) {
+        if (file && now.token && !asked) named(route, now.token, file);
+        if (!found) performance.mark("resight-first-result");
+        found = now;
+        draw(now);
+      }
+      finish();
+    } catch (error) {
+      if (!aborted(error)) fail(error, file);
+    } finally {
+      if (running === control) running = null;
+    }
+  }
+
+  /** An uploaded photo has a name now, so the address can say what is shown. @param {Route} route @param {string} token @param {File} file */
+  function named(route, token, file) {
+    const next = { ...route, photo: "", query: token, boxes: [], result: "" };
+    ask.remember(token, file);
+    asked = question(next);
+    go(next, { quiet: true });
+  }
+
+  /** @param {AbortController} control */
+  function begin(control) {
+    const cancel = button("close", t("cancel"), () => (control.abort(), stopped()));
+    verdict.className = "verdict";
+    verdict.replaceChildren(h("span", { class: "spinner", "aria-hidden": "true" }), h("h1", {}, t("search.running")), h("div", { class: "tools" }, cancel));
+    if (!list.querySelector(".card:not(.ghost)")) list.replaceChildren(ghosts());
+    list.setAttribute("aria-busy", "true");
+    foot.replaceChildren();
+  }
+
+  function stopped() {
+    verdict.replaceChildren(h("h1", {}, t("search.cancelled")), h("div", { class: "tools" }, button("search", t("state.again"), () => void search(null))));
+    if (list.querySelector(".ghost")) list.replaceChildren();
+    list.removeAttribute("aria-busy");
+  }
+
+  function finish() {
+    waited = 0;
+    if (!found) return;
+    list.removeAttribute("aria-busy");
+    announce(title(found));
+  }
+
+  /** @param {unknown} error @param {File | null} file */
+  function fail(error, file) {
+    list.removeAttribute("aria-busy");
+    if (error instanceof ApiError && [429, 503].includes(error.status) && waited < BUSY_TRIES) {
+      waited += 1;
+      setTimeout(() => void search(file), 1000 * (error.wait || 1));
+      verdict.replaceChildren(h("span", { class: "spinner", "aria-hidden": "true" }), h("h1", {}, t("error.busy")), h("p", {}, t("error.busy.text", { seconds: error.wait || 1 })));
+      return;
+    }
+    verdict.className = "verdict";
+    verdict.replaceChildren(h("h1", {}, t("search.failed")));
+    list.replaceChildren(failure(error, () => void search(file)));
+  }
+
+  /** @param {Found} now */
+  function draw(now) {
+    const route = current();
+    drawVerdict(now, route);
+    if (now.results.length) drawResults(list, now.results, route.only);
+    else list.replaceChildren();
+    foot.replaceChildren(...(now.next && now.done ? [button("plus", t("search.more"), () => void more(now))] : []), ...(now.done && now.results.length ? [meaning()] : []));
+  }
+
+  /** @param {Found} now @param {Route} route */
+  function drawVerdict(now, route) {
+    const sure = now.results.some((result) => result.match === "proven");
+    verdict.className = `verdict ${sure ? "sure" : now.done && judged() ? "unsure" : ""}`;
+    const only = h("button", { type: "button", "aria-pressed": String(Boolean(route.only)), onclick: () => go({ ...route, only: route.only ? "" : "match" }, { replace: true }) }, t("search.only"));
+    const tools = h(
+      "div", { class: "tools" }, sure && only,
+      button("link", t("search.copy"), () => void copy(), { bare: true }),
+      button("download", t("search.csv"), () => download(`${collection().name}.csv`, "text/csv", csv(now.results)), { bare: true }),
+    );
+    const facts = now.done ? t("search.facts", { ms: Math.round(now.took), recipe: now.recipe, photos: collection().photos }) : "";
+    verdict.replaceChildren(...(now.done ? [] : [h("span", { class: "spinner", "aria-hidden": "true" })]), h("h1", {}, title(now)), tools, h("p", {}, [facts, now.pending ? t("search.pending", { n: now.pending }) : ""].filter(Boolean).join(". ")));
+  }
+
+  async function copy() {
+    await navigator.clipboard?.writeText(location.href);
+    announce(t("search.copied"));
+  }
+
+  /** @param {Found} now */
+  async function more(now) {
+    const control = (running = new AbortController());
+    foot.replaceChildren(h("span", { class: "spinner", "aria-hidden": "true" }));
+    try {
+      for await (const next of stream(current(), null, control.signal, now.next)) {
+        if (!next.done) continue; // the ranking before the proof begins at the first result again
+        const known = new Set(now.results.map((result) => result.key));
+        found = { ...next, results: [...now.results, ...next.results.filter((result) => !known.has(result.key))] };
+        draw(found);
+      }
+    } catch (error) {
+      if (!aborted(error)) foot.replaceChildren(failure(error, () => void more(now)));
+    }
+  }
+
+  /** @param {Route} route */
+  async function showProof(route) {
+    const { openProof, closeProof } = await import("./proof.js");
+    if (!route.result) closeProof();
+    else if (current().result === route.result) await openProof(route, () => found?.results ?? []);
+  }
+
+  return { update, leave: () => (stop(), unwatch(), void import("./proof.js").then(({ closeProof }) => closeProof())) };
+}
+
+/** Whether a match can be told from what is merely similar. */
+const judged = () => collection().proof || collection().threshold !== null;
+
+/** What score, inliers and the three classes say. */
+function meaning() {
+  const { proof, threshold } = collection();
+  const kind = threshold === null ? (proof ? "proof" : "none") : proof ? "both" : "score";
+  const rule = t(`search.rule.${kind}`, { score: decimal(threshold ?? 0) });
+  const lines = ["score", "inliers", "match"].map((name) => h("p", {}, t(`search.meaning.${name}`, { rule })));
+  return h("details", { class: "fold meaning" }, h("summary", {}, t("search.meaning")), h("div", { class: "body soft" }, lines));
+}
+
+/** @param {Found} now */
+function title(now) {
+  const matches = now.results.filter((result) => classOf(result) === "proven").length;
+  if (matches) return count("matches", matches);
+  if (!now.done) return t("search.checking");
+  if (!now.results.length) return t("search.nothing");
+  return judged() ? t("search.unsure") : count("results", now.results.length);
+}

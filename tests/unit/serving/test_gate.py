@@ -1,0 +1,75 @@
+"""Who may compute, and who waits."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra serve is not installed")
+
+from resight.serving.gate import Gate
+from resight.serving.problems import Refused
+
+
+def test_a_client_with_one_request_does_not_wait_for_all_of_another():
+    async def run():
+        gate, order = Gate(1, 100, 100), []
+        held = await gate.acquire("x")
+
+        async def ask(client):
+            async with gate.enter(client):
+                order.append(client)
+
+        tasks = [asyncio.create_task(ask("many")) for _ in range(5)]
+        await asyncio.sleep(0)
+        tasks += [asyncio.create_task(ask("one")), asyncio.create_task(ask("two"))]
+        await asyncio.sleep(0)
+        gate.release(held)
+        await asyncio.gather(*tasks)
+        return order, gate
+
+    order, gate = asyncio.run(run())
+    assert order == ["many", "one", "two", "many", "many", "many", "many"]
+    assert (gate.busy, gate.queued) == (0, 0)
+
+
+@pytest.mark.parametrize(("waiting", "each", "said"), [(2, 9, "2 requests"), (9, 2, "2 of them yours")])
+def test_too_many_are_refused_and_told_when_to_come_back(waiting, each, said):
+    async def run():
+        gate = Gate(1, waiting, each)
+        held = await gate.acquire("x")
+        tasks = [asyncio.create_task(gate.acquire("a")) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Refused) as refused:
+            await gate.acquire("a")
+        gate.release(held)
+        gate.release(await tasks[0])
+        gate.release(await tasks[1])
+        return refused.value, gate
+
+    error, gate = asyncio.run(run())
+    assert error.status_code == 429
+    assert int(error.headers["Retry-After"]) >= 1
+    assert said in error.detail
+    assert gate.busy == 0
+
+
+def test_clients_that_leave_while_they_wait_give_their_turn_to_others():
+    async def run():
+        gate = Gate(1, 9, 9)
+        held = await gate.acquire("x")
+        leaving = [asyncio.create_task(gate.acquire("a")) for _ in range(3)]
+        staying = asyncio.create_task(gate.acquire("b"))
+        await asyncio.sleep(0)
+        leaving[0].cancel()
+        await asyncio.sleep(0)
+        gate.release(held)  # the place is given to one who leaves in the same moment
+        leaving[1].cancel()
+        leaving[2].cancel()
+        gate.release(await asyncio.wait_for(staying, 5))
+        await asyncio.gather(*leaving, return_exceptions=True)
+        return gate
+
+    gate = asyncio.run(run())
+    assert (gate.busy, gate.queued) == (0, 0)
