@@ -94,6 +94,15 @@ def test_an_upload_is_kept_and_pages_of_its_results_join(service, photo):
     assert service.post(f"{AT}/search", form=[("query", "guessed")]).status == 404
 
 
+def test_an_upload_can_be_seen_again_by_who_has_its_token(service, photo):
+    token = service.post(f"{AT}/search", form=[("file", ("x", photo)), ("top", 1)]).json["query"]["token"]
+    assert service.get(f"{AT}/queries/{token}").json["width"] == 320
+    small = service.get(f"{AT}/queries/{token}/thumbnail?size=160")
+    assert max(Image.open(io.BytesIO(small.body)).size) == 160
+    for path in (f"{AT}/queries/guessed", f"{AT}/queries/guessed/thumbnail"):
+        assert "upload the photo again" in service.get(path).detail
+
+
 def test_two_boxes_find_the_things_in_both(service, tmp_path):
     left, right = view(picture(1), 5), view(picture(4), 6)
     both = save(tmp_path / "both.png", np.hstack([left, right]))
