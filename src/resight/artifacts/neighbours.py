@@ -55,7 +55,7 @@ def build_graphs(
     if k < 1 or min(k, photos) * photos > MOST_EDGES:
         raise UsageError(f"k={k} for {photos} photos: give at least 1, and at most {MOST_EDGES} edges in all")
     if verified and verifier is None:
-        raise UsageError("a verified graph needs local features: index the photos with recipe classic or hybrid")
+        raise UsageError("a verified graph needs local features: index the photos with a recipe that keeps some")
     k = min(k, max(photos - 1, 1))
     progress("building the graph", 0, 1)
     graph = build_knn_graph(descriptors.matrix, k)

@@ -85,7 +85,7 @@ def fusion(
         console.print_json({**asdict(learned), "weight": learned.weight})
         return
     first, *others = learned.weights
-    counts = ", ".join(f"one of {console.part(key)} {learned.weights[key]:.2f}" for key in others)
+    counts = ", ".join(f"one of {console.part(key)} counts {learned.weights[key]:.2f}" for key in others)
     console.say(
         f"{name}: beside one standard deviation of {console.part(first)}, {counts} (from {learned.queries} queries "
         f"with {learned.matches} matches: {learned.source})"

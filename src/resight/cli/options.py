@@ -79,10 +79,11 @@ Neighbours = Annotated[int, typer.Option("--k", metavar="N", help="Number of nei
 Backbone = Annotated[
     Path | None,
     typer.Option(
-        metavar="PLACE", help="Network of the global descriptor: an ONNX file, or the folder of a Hugging Face model."
+        metavar="PLACE",
+        help="Network of the features: an ONNX file; of a global descriptor, a Hugging Face folder, too.",
     ),
 ]
-Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="Published checkpoint of the global descriptor.")]
+Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="Published checkpoint of the features.")]
 Cache = Annotated[
     Path | None,
     typer.Option(

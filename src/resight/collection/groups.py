@@ -42,7 +42,10 @@ def proven_groups(collection: Collection, *, progress: Progress = silent) -> lis
     """
     snapshot = collection.snapshot
     if snapshot.settings.local is None:
-        raise UsageError(f"{collection.path} keeps no local features, which prove what shows one thing: use classic")
+        raise UsageError(
+            f"{collection.path} keeps no local features, which prove what shows one thing: index the photos with "
+            "a recipe that has some"
+        )
     rows = np.fromiter(snapshot.ids.values(), np.int64, len(snapshot.ids))
     names = dict(zip(rows.tolist(), snapshot.ids, strict=True))
     best: dict[int, int] = {}

@@ -28,7 +28,8 @@ def label(collection: Collection, path: Path, *, progress: Progress = silent) ->
     network = collection.snapshot.network
     if network is None:
         raise UsageError(
-            f"{collection.path} has no network by which labels are followed: index the photos with recipe gem or hybrid"
+            f"{collection.path} has no network by which labels are followed: index the photos with a recipe that "
+            "keeps a vector"
         )
     photos, names = read_labels(path)
     found = extract(network, photos, progress=progress)

@@ -110,7 +110,7 @@ def _verified(collection: Collection, writer: Writer, descriptors: Descriptors, 
     """
     verifier = collection.snapshot.verifier
     if verifier is None:
-        raise UsageError(f"{collection.path} keeps no local features to verify: index it with recipe classic or hybrid")
+        raise UsageError(f"{collection.path} keeps no local features to verify: index with a recipe that has some")
     known = load_neighbours(collection.path, files.VERIFIED_GRAPH, descriptors)
     if known is None:
         graph = build_knn_graph(descriptors.matrix, min(MOST_NEIGHBOURS, len(descriptors.rows) - 1))

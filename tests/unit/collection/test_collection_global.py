@@ -223,7 +223,7 @@ def test_the_weight_of_the_descriptor_is_learned(both, gem, tmp_path):
     FUSION.path(collection.path).write_text('{"weight": -1}')
     with pytest.raises(CollectionError, match="resight fit fusion"):
         open_collection(collection.path).pipeline()
-    with pytest.raises(UsageError, match="does not keep both"):
+    with pytest.raises(UsageError, match="nothing to weigh"):
         fit_fusion(open_collection(gem))
 
 

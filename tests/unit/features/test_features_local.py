@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import importlib.util
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from photo_factory import picture
+from photo_factory import make_photos, picture
+from resight.collection import create_collection
 from resight.errors import ArrayError, UsageError
-from resight.features.local.encoders import ENCODERS, open_encoder
+from resight.features.local.encoders import ENCODERS, Kind, open_encoder
 from resight.features.local.rootsift import RootSift, root
 from resight.types import Encoder
 
@@ -116,3 +121,24 @@ def test_encoders_open_by_name():
     assert open_encoder("rootsift", count=5) == RootSift(5)
     with pytest.raises(UsageError, match=r"features='surf' are unknown: choose one of rootsift"):
         open_encoder("surf")
+
+
+def test_the_example_of_contributing_works(tmp_path, monkeypatch):
+    """The diff that adds a local feature, as it is printed, extracts features and searches."""
+    text = (Path(__file__).parents[3] / "CONTRIBUTING.md").read_text()
+    (diff,) = [part for part in text.split("```") if part.startswith("diff\n+# features/local/corners.py")]
+    source = "\n".join(line[1:] for line in diff.splitlines()[1:])
+    spec = importlib.util.spec_from_loader("resight.features.local.corners", loader=None)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    exec(compile(source, "corners.py", "exec"), module.__dict__)
+    monkeypatch.setitem(ENCODERS, "corners", Kind("corners", "Corners"))
+    encoder = open_encoder("corners", count=40)
+    assert isinstance(encoder, Encoder)
+    assert encoder(picture(3)).descriptors.shape == (40, 64)
+    photos = make_photos(tmp_path / "photos", objects=4)
+    collection = create_collection(tmp_path / "c.resight", "classic", {"features": "corners", "words": 16})
+    collection.add([photos.folder])
+    (first, second, *_), *_ = photos.groups
+    assert len(collection.search(first).results) == sum(map(len, photos.groups)) - 1
+    assert collection.explain(first, second).evidence
