@@ -24,7 +24,7 @@ from resight.images.decode import decode
 from resight.images.loader import map_ordered
 from resight.images.transform import decode_crop
 from resight.progress import Progress
-from resight.recipes.catalogue import INDEXING, check_recipe, search_options, setting_names, settings_of
+from resight.recipes.catalogue import INDEXING, check_recipe, names_model, search_options, setting_names, settings_of
 from resight.recipes.options import check_values
 from resight.types import Float32, Int64, Queries
 
@@ -57,7 +57,7 @@ def check_photo_recipe(recipe: str, settings: Mapping[str, Any]) -> None:
     if recipe not in INDEXING:
         check_values(f"recipe {recipe}", settings, {}, {})
         return
-    indexing, searching = _split(recipe, settings)
+    indexing, searching = split_settings(recipe, settings)
     settings_of(recipe, indexing)
     check_recipe(recipe, searching)
 
@@ -105,7 +105,7 @@ def prepare_photos(run: Run, photos: Photos, cache: Path, progress: Progress) ->
 
 
 def _prepare_collection(run: Run, photos: Photos, cache: Path, progress: Progress) -> Prepared:
-    indexing, searching = _split(run.recipe, run.settings)
+    indexing, searching = split_settings(run.recipe, run.settings)
     collection = cached_collection(cache, photos.benchmark, photos.images, run.recipe, indexing, progress)
     rows, unreadable = _rows(collection, photos)
     task = Task(photos.benchmark, _queries(collection, photos, rows), rows)
@@ -182,11 +182,12 @@ def _queries(collection: Collection, photos: Photos, rows: Int64) -> Iterator[Qu
             yield replace(collection.query(path, query.box), row=row).queries()
 
 
-def _split(recipe: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_settings(recipe: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of a recipe: those that a collection is made with, and those of a search."""
     options = search_options(recipe)
     made_with = setting_names(recipe, settings)
-    searching = {name: value for name, value in settings.items() if name in options}
+    files = {name for name in made_with if names_model(name)}  # `weights` of a network, not of the parts of a sum
+    searching = {name: value for name, value in settings.items() if name in options and name not in files}
     return {name: value for name, value in settings.items() if name not in searching or name in made_with}, searching
 
 
