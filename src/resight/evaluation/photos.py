@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from resight.recipes.catalogue import (
     check_recipe,
     find_recipe,
     indexed_with,
+    names_model,
     search_options,
     setting_names,
     settings_of,
@@ -70,7 +71,7 @@ def check_photo_recipe(run: Run) -> None:
     if run.index is not None and (run.recipe not in RECIPES or RECIPES[run.recipe].indexes):
         raise UsageError(f"recipe {run.recipe} describes photos itself: leave out --index {run.index}")
     if run.recipe in RECIPES:
-        indexing, searching = _split(run)
+        indexing, searching = split_settings(_indexed_with(run), run.recipe, run.settings)
         settings_of(_indexed_with(run), indexing)
         check_recipe(run.recipe, searching)
 
@@ -118,7 +119,7 @@ def prepare_photos(run: Run, photos: Photos, cache: Path, progress: Progress) ->
 
 
 def _prepare_collection(run: Run, photos: Photos, cache: Path, progress: Progress) -> Prepared:
-    indexing, searching = _split(run)
+    indexing, searching = split_settings(_indexed_with(run), run.recipe, run.settings)
     collection = cached_collection(cache, photos.benchmark, photos.images, _indexed_with(run), indexing, progress)
     rows, unreadable = _rows(collection, photos)
     task = Task(photos.benchmark, _queries(collection, photos, rows), rows)
@@ -208,13 +209,13 @@ def _queries(collection: Collection, photos: Photos, rows: Int64) -> Iterator[Qu
             yield replace(collection.query(path, query.box), row=row).queries()
 
 
-def _split(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings of a run: those that a collection is made with, and those of a search."""
-    options = search_options(run.recipe)
-    made_with = setting_names(_indexed_with(run), run.settings)
-    searching = {name: value for name, value in run.settings.items() if name in options}
-    made = {name: value for name, value in run.settings.items() if name not in searching or name in made_with}
-    return made, searching
+def split_settings(indexed: str, recipe: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of a run: those that its collection is made with, by recipe `indexed`, and those of a search by
+    `recipe`."""
+    options, made_with = search_options(recipe), setting_names(indexed, settings)
+    files = {name for name in made_with if names_model(name)}  # `weights` of a network, not of the parts of a sum
+    searching = {name: value for name, value in settings.items() if name in options and name not in files}
+    return {name: value for name, value in settings.items() if name not in searching or name in made_with}, searching
 
 
 def _unreadable_note(benchmark: Benchmark, rows: Int64) -> tuple[str, ...]:

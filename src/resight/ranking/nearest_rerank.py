@@ -28,7 +28,7 @@ class NearestRerank(Composable):
     """Order the first `top` results of every query by their inliers, equal ones as they came, before all others.
 
     `features`: source of a photo's features. `distance`: of a query's feature to its nearest neighbour in the photo,
-    beyond which they do not match; there is no ratio test. `threshold`: pixels by which an inlier may be off. Scores
+    beyond which they do not match; there is no ratio test. `tolerance`: pixels by which an inlier may be off. Scores
     become 1 and the inliers, with a fraction for the order in which they came; those of the others fall below 1.
     Online: a query needs the features of `top` photos. Raises `UsageError` on values out of range.
     """
@@ -36,12 +36,12 @@ class NearestRerank(Composable):
     features: FeatureSource
     top: int = VERIFIED
     distance: float = 0.9
-    threshold: float = 20.0
+    tolerance: float = 20.0
 
     def __post_init__(self) -> None:
-        if self.top < 1 or not self.distance > 0 or not self.threshold > 0:
+        if self.top < 1 or not self.distance > 0 or not self.tolerance > 0:
             raise UsageError(
-                f"top={self.top} must be at least 1, distance={self.distance} and threshold={self.threshold} positive"
+                f"top={self.top} must be at least 1, distance={self.distance} and tolerance={self.tolerance} positive"
             )
 
     def __call__(self, queries: Queries, ranking: Ranking | None = None) -> Ranking:
@@ -64,7 +64,7 @@ class NearestRerank(Composable):
         pairs = correspond(query, candidate, ratio=None, mutual=False, one_to_one=False, max_distance=self.distance)
         if len(pairs) < LEAST:
             pairs = type(pairs)(pairs.pairs[:0], pairs.distance[:0])
-        return verify_correspondences(query, candidate, pairs, threshold=self.threshold, use_frames=False)
+        return verify_correspondences(query, candidate, pairs, threshold=self.tolerance, use_frames=False)
 
     def explain(self, queries: Queries, query: int, row: int, before: Ranking | None = None) -> tuple[Evidence, ...]:
         """The inliers and the transform between the query and result `row`."""

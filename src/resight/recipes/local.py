@@ -71,16 +71,16 @@ def reranked(
     *,
     verify: int = VERIFIED,
     distance: float = 0.9,
-    threshold: float = 20.0,
+    tolerance: float = 20.0,
 ) -> Pipeline:
     """As DELG's authors search: nearest neighbours of the global descriptor, the first `verify` of them ordered by the
     inliers of an affine transform between local features. `distance`: of descriptors, beyond which features do not
-    match; `threshold`: pixels by which an inlier may be off. `allowed`: rows that may be returned.
+    match; `tolerance`: pixels by which an inlier may be off. `allowed`: rows that may be returned.
     """
     check_verify(verify)
     search = GlobalSearch(need_database(resources).index, resources.vector_confidence, allowed)
     features = need_kind(resources, "").features
-    return search >> NearestRerank(features, verify, distance, threshold)
+    return search >> NearestRerank(features, verify, distance, tolerance)
 
 
 def hybrid(

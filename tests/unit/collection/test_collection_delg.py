@@ -15,7 +15,7 @@ def test_delg_reranked(tmp_path):
     collection = create_collection(tmp_path / "c.resight", "delg-reranked", options)
     collection.add([photos.folder])
     name = photos.groups[0][0]
-    answer = collection.search(name, threshold=8.0)
+    answer = collection.search(name, tolerance=8.0)
     assert len(answer.results) == len(collection.ids) - 1
     assert all(result.score >= 1 for result in answer.results)
     plain = collection.search(name, verify=2)  # the photo itself is the first

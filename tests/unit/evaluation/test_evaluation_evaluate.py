@@ -16,7 +16,7 @@ from resight.evaluation.evaluate import check_run, evaluate, evaluate_once, expe
 from resight.evaluation.experiment import Run
 from resight.evaluation.feature_cache import cache_folder
 from resight.evaluation.page import evaluation_page
-from resight.evaluation.photos import PHOTO_RECIPES, shown_files
+from resight.evaluation.photos import PHOTO_RECIPES, shown_files, split_settings
 from resight.evaluation.results import evaluation_json
 from resight.recipes.catalogue import RECIPES, indexed_with
 
@@ -256,3 +256,11 @@ def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
     assert cache_folder() == tmp_path
     monkeypatch.delenv("RESIGHT_CACHE")
     assert cache_folder().name == "resight"
+
+
+def test_a_file_of_weights_belongs_to_the_features_not_to_the_search() -> None:
+    settings = {"features": "aliked", "weights": "aliked.pth", "verify": 3, "words": 8}
+    indexing, searching = split_settings("classic", "classic", settings)
+    assert indexing == {"features": "aliked", "weights": "aliked.pth", "words": 8}
+    assert searching == {"verify": 3}
+    assert split_settings("classic", "classic", {"weights": "rootsift=1"}) == ({}, {"weights": "rootsift=1"})

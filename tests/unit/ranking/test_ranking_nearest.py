@@ -66,6 +66,6 @@ def test_the_distance_bounds_matches(world):
 
 
 def test_settings_out_of_range():
-    for options in ({"top": 0}, {"distance": 0.0}, {"threshold": -1.0}):
+    for options in ({"top": 0}, {"distance": 0.0}, {"tolerance": -1.0}):
         with pytest.raises(UsageError, match=next(iter(options))):
             NearestRerank(list, **options)
