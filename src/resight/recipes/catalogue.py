@@ -16,7 +16,7 @@ from resight.features.global_descriptor import GlobalDescriptor
 from resight.features.local.encoders import MODEL_FILES, find_kind, kind_key
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.search import Describe
-from resight.recipes import graph, learned, regions
+from resight.recipes import graph, learned, regions, verified
 from resight.recipes.local import classic, found_and_proven, hybrid, reranked, usual_weights
 from resight.recipes.options import check_options, check_values, options_of
 from resight.recipes.resources import Resources
@@ -115,6 +115,8 @@ RECIPES: Mapping[str, Recipe] = {
     "manifold-embedding": _of_descriptors(graph.manifold_embedding),
     "k-reciprocal": _of_descriptors(graph.k_reciprocal),
     "super-global": _of_descriptors(graph.super_global),
+    "alpha-expansion-verified": _of_descriptors(verified.alpha_expansion_verified, "verifier"),
+    "verified-diffusion": _of_descriptors(verified.verified_diffusion, "index", "verifier", "graph"),
     "deep-spatial": _of_descriptors(regions.deep_spatial, "regions"),
     "deep-spatial-diffusion": _of_descriptors(regions.deep_spatial_diffusion, "regions", "graph"),
     "landmark2019": _of_descriptors(graph.landmark2019, "verifier", "verified_graph", "graph"),

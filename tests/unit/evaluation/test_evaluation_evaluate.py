@@ -192,6 +192,8 @@ GRAPH = {
     "super-global": {"k": 1},
     "manifold-embedding": {"k": 2, "components": 4},
     "deep-spatial": {"verify": 3},
+    "alpha-expansion-verified": {"n": 1, "verify": 4},
+    "verified-diffusion": {"verify": 4, "k": 2, "seeds": 1, "alpha": 0.5},
     "deep-spatial-diffusion": {"verify": 3, "k": 2, "seeds": 1, "alpha": 0.5},
 }
 
@@ -206,7 +208,8 @@ def test_graph_recipes_build_their_graph_from_the_photos(
     settings |= {**SMALL, "whiten": "none", "scales": [1.0]} if local else {}
     run = Run("folders", str(photos), recipe, settings, index="hybrid" if local else None)
     found = evaluate(run, cache=cache)
-    stages = {"landmark2019": 4, "manifold-embedding": 1}.get(recipe, 2)
+    three = {"alpha-expansion-verified": 3, "verified-diffusion": 3}
+    stages = {"landmark2019": 4, "manifold-embedding": 1, **three}.get(recipe, 2)
     assert len(found.results) == stages
     assert found.final.scores["plain"].map > 0.4
     assert f"--recipe {recipe}" in found.run.command
