@@ -38,6 +38,14 @@ from resight.store.stamp import Stamp
 from resight.store.tables import Tables
 from resight.types import Encoder, Float32, Int64, KnnGraph, LocalFeatures, Queries
 
+_FILES = {
+    "graph": files.GRAPH,
+    "verified_graph": files.VERIFIED_GRAPH,
+    "offline": files.OFFLINE,
+    "training": files.LABELS,
+    "separation": files.SEPARATION,
+    "similarity": files.SIMILARITY,
+}
 DESCRIPTOR, LOCAL = "descriptor", "local"  # names of the network and the encoder in the stamp's models
 
 
@@ -173,6 +181,14 @@ class Snapshot:
     def similarity(self) -> PairScorer | None:
         """The learned similarity."""
         return None if self.descriptors is None else load_learned_similarity(self.path, self.descriptors)
+
+    def holds(self, part: str) -> bool:
+        """Whether the part of this name of `Resources` is there; looks for its file, and loads nothing."""
+        if part in ("index", "verifier"):
+            return self.settings.local is not None
+        if part == "database":
+            return self.settings.vector is not None or files.VLAD.exists(self.path)
+        return _FILES[part].exists(self.path)
 
     # How far the artifacts are behind the tables
 

@@ -27,7 +27,8 @@ class Recipe:
     """`build`: resources, allowed rows and options to a pipeline. `local` and `vector`: default settings of the
     features that photos are indexed with; both None for a recipe that searches what others indexed. `backbone`: any
     network will do. `published`: the name of a trained network whose weights can be given. `descriptors`: it searches
-    by global descriptors. `others`: it needs more than these, so that a file of descriptors is not enough.
+    by global descriptors. `others`: it needs more than these, so that a file of descriptors is not enough. `needs`:
+    what of `resight.recipes.resources.Resources` it cannot do without.
     """
 
     build: Callable[..., Pipeline]
@@ -37,6 +38,7 @@ class Recipe:
     published: bool = False
     descriptors: bool = True
     others: bool = True
+    needs: tuple[str, ...] = ("database",)
 
     @property
     def indexes(self) -> bool:
@@ -44,33 +46,38 @@ class Recipe:
         return self.local is not None or self.vector is not None
 
 
-def _of_descriptors(build: Callable[..., Pipeline], *, others: bool = False) -> Recipe:
-    return Recipe(build, others=others)
+def _of_descriptors(build: Callable[..., Pipeline], *needs: str, others: bool = False) -> Recipe:
+    return Recipe(build, others=others, needs=("database", *needs))
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "classic": Recipe(classic, local=LocalSettings(), descriptors=False),
+    "classic": Recipe(classic, local=LocalSettings(), descriptors=False, needs=("index", "verifier")),
     "gem": Recipe(vectors, vector=GlobalSettings(), published=True),
     "rmac": Recipe(vectors, vector=GlobalSettings(pool="rmac"), published=True),
     "ap-gem": Recipe(vectors, vector=GlobalSettings(), backbone=False, published=True),
     "solar": Recipe(vectors, vector=GlobalSettings(), backbone=False, published=True),
     "delg": Recipe(vectors, vector=GlobalSettings(), backbone=False, published=True),
     "frozen": Recipe(vectors, vector=GlobalSettings(pool="class-token")),
-    "hybrid": Recipe(hybrid, LocalSettings(), GlobalSettings(scales=(1.0, math.sqrt(2)), whiten="zca")),
+    "hybrid": Recipe(
+        hybrid,
+        LocalSettings(),
+        GlobalSettings(scales=(1.0, math.sqrt(2)), whiten="zca"),
+        needs=("index", "verifier", "database"),
+    ),
     "alpha-expansion": _of_descriptors(graph.alpha_expansion),
-    "verified-expansion": _of_descriptors(graph.verified_expansion, others=True),
-    "explore-exploit": _of_descriptors(graph.explore_exploit),
-    "semi-supervised": _of_descriptors(graph.semi_supervised, others=True),
-    "diffusion": _of_descriptors(graph.diffusion),
-    "offline-diffusion": _of_descriptors(graph.offline_diffusion),
-    "spectral-ranking": _of_descriptors(graph.spectral_ranking),
-    "hybrid-diffusion": _of_descriptors(graph.hybrid_diffusion),
+    "verified-expansion": _of_descriptors(graph.verified_expansion, "verifier", others=True),
+    "explore-exploit": _of_descriptors(graph.explore_exploit, "graph"),
+    "semi-supervised": _of_descriptors(graph.semi_supervised, "training", "graph", others=True),
+    "diffusion": _of_descriptors(graph.diffusion, "graph"),
+    "offline-diffusion": _of_descriptors(graph.offline_diffusion, "offline"),
+    "spectral-ranking": _of_descriptors(graph.spectral_ranking, "graph"),
+    "hybrid-diffusion": _of_descriptors(graph.hybrid_diffusion, "graph"),
     "manifold-embedding": _of_descriptors(graph.manifold_embedding),
     "k-reciprocal": _of_descriptors(graph.k_reciprocal),
     "super-global": _of_descriptors(graph.super_global),
-    "landmark2019": _of_descriptors(graph.landmark2019, others=True),
-    "separation": _of_descriptors(learned.separation, others=True),
-    "deep-similarity": _of_descriptors(learned.deep_similarity, others=True),
+    "landmark2019": _of_descriptors(graph.landmark2019, "verifier", "verified_graph", "graph", others=True),
+    "separation": _of_descriptors(learned.separation, "separation", others=True),
+    "deep-similarity": _of_descriptors(learned.deep_similarity, "similarity", others=True),
 }
 INDEXING = tuple(name for name, recipe in RECIPES.items() if recipe.indexes)
 DEFAULT = INDEXING[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,13 +41,17 @@ def photo_name(state: State, row: int) -> models.PhotoName:
     return models.PhotoName(key=key_of(id_), id=id_)
 
 
-def search_answer(state: State, asked: Asked, answer: own.Answer, recipe: str, after: int) -> dict[str, Any]:
-    """The fields of `models.SearchAnswer` but `next`; `after`: results that earlier pages had."""
+def search_answer(
+    state: State, asked: Asked, answer: own.Answer, recipe: str, after: int, origins: Mapping[int, Asked]
+) -> dict[str, Any]:
+    """The fields of `models.SearchAnswer` but `next`; `after`: results that earlier pages had; `origins`: the queries
+    that found what `asked` did not, by row.
+    """
     return {
         "query": asked.info,
         "recipe": recipe,
         "collection_version": state.version,
-        "results": [result_model(state, asked, result) for result in answer.results[after:]],
+        "results": [result_model(state, origins.get(r.row, asked), r) for r in answer.results[after:]],
         "confident": answer.confident,
         "pending": answer.pending,
         "took_ms": round(1000 * sum(answer.seconds), 1),

@@ -6,36 +6,20 @@ import json
 import os
 import secrets
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, TypeVar
 
-from resight.errors import ResightError, UsageError
+from resight.errors import UsageError
 from resight.progress import Progress, silent
+from resight.serving.asking import Asking, Part, ServiceError, ServiceRefused
 from resight.serving.photo_keys import key_of
 from resight.types import Box
 
 T = TypeVar("T")
 POLL_SECONDS = 0.3
-USAGE = (400, 404, 413, 415, 422)
-Part = tuple[str, str | tuple[str, bytes]]
-
-
-class ServiceError(ResightError):
-    """A service refused a request or could not be reached. `status`: the HTTP status, 0 where there was no answer."""
-
-    def __init__(self, message: str, status: int = 0) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class ServiceRefused(ServiceError, UsageError):
-    """The request asked for something that cannot be."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +118,7 @@ class RemoteCollection:
 
     def __init__(self, url: str, name: str, key: str | None = None, timeout: float = 120.0) -> None:
         self.name = name
-        self._asking = _Asking(url.rstrip("/"), key, timeout)
+        self._asking = Asking(url.rstrip("/"), key, timeout)
         self._at = f"/v1/collections/{urllib.parse.quote(name, safe='')}"
 
     def info(self) -> RemoteInfo:
@@ -253,64 +237,13 @@ def connect(url: str, key: str | None = None, collection: str | None = None) -> 
 
     Raises `ServiceError` when the service cannot be reached or refuses the key, `UsageError` for an unknown name.
     """
-    asking = _Asking(url.rstrip("/"), key, 120.0)
+    asking = Asking(url.rstrip("/"), key, 120.0)
     names = [one["name"] for one in asking.json("GET", "/v1/collections")]
     if collection is None and len(names) == 1:
         return RemoteCollection(url, names[0], key)
     if collection is None or collection not in names:
         raise UsageError(f"{url} serves {', '.join(names)}: give the name of one of them as collection")
     return RemoteCollection(url, collection, key)
-
-
-@dataclass(frozen=True)
-class _Asking:
-    """Requests to a service, and its answers."""
-
-    url: str
-    key: str | None
-    timeout: float
-
-    def json(self, method: str, path: str, query: Any = None, **how: Any) -> Any:
-        return json.loads(self.bytes(method, path, query, **how))
-
-    def bytes(
-        self,
-        method: str,
-        path: str,
-        query: Any = None,
-        *,
-        form: Sequence[Part] | None = None,
-        body: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> bytes:
-        sent, content = dict(headers or {}), None
-        if self.key is not None:
-            sent["Authorization"] = f"Bearer {self.key}"
-        if form is not None:
-            content, sent["Content-Type"] = _multipart(form)
-        if body is not None:
-            content, sent["Content-Type"] = json.dumps(body).encode(), "application/json"
-        asked = f"?{urllib.parse.urlencode(query)}" if query else ""
-        request = urllib.request.Request(f"{self.url}{path}{asked}", content, sent, method=method)
-        if request.type not in ("http", "https"):
-            raise UsageError(f"{self.url} is not the address of a service: it begins with http:// or https://")
-        try:
-            response: HTTPResponse
-            with urllib.request.urlopen(request, timeout=self.timeout) as response:
-                return response.read()
-        except urllib.error.HTTPError as error:
-            raise _refusal(error) from error
-        except (OSError, HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
-            raise ServiceError(f"the service at {self.url} cannot be reached: {reason}") from error
-
-
-def _refusal(error: urllib.error.HTTPError) -> ServiceError:
-    try:
-        detail = str(json.loads(error.read())["detail"])
-    except (ValueError, KeyError, TypeError, OSError, HTTPException):
-        detail = f"the service answered {error.code} {error.reason}"
-    return (ServiceRefused if error.code in USAGE else ServiceError)(detail, error.code)
 
 
 def _query(image: str | os.PathLike[str] | bytes) -> list[Part]:
@@ -330,16 +263,6 @@ def _form(box: Box | None, recipe: str | None, options: Mapping[str, Any]) -> li
     if options:
         form.append(("options", json.dumps(options)))
     return form
-
-
-def _multipart(form: Sequence[Part]) -> tuple[bytes, str]:
-    boundary = secrets.token_hex(16)
-    parts = []
-    for name, value in form:
-        file = f'; filename="{urllib.parse.quote(value[0])}"' if isinstance(value, tuple) else ""
-        content = value[1] if isinstance(value, tuple) else value.encode()
-        parts.append(f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + content)
-    return b"\r\n".join([*parts, f"--{boundary}--\r\n".encode()]), f"multipart/form-data; boundary={boundary}"
 
 
 def _made(kind: type[T], given: Mapping[str, Any]) -> T:

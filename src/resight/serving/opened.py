@@ -47,12 +47,8 @@ class State:
     @cached_property
     def recipes(self) -> dict[str, dict[str, Any]]:
         """The recipes that this collection can be searched with, and the defaults of their options."""
-        found = {}
-        for name in RECIPES:
-            with suppress(ResightError):
-                self.collection.snapshot.pipeline(None, name, {})
-                found[name] = dict(search_options(name))
-        return found
+        holds = self.collection.snapshot.holds
+        return {name: dict(search_options(name)) for name, one in RECIPES.items() if all(map(holds, one.needs))}
 
 
 class Served:

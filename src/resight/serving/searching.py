@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from resight.collection.answer import Answer
+from resight.collection.answer import Answer, MatchRule, Query, Result
 from resight.collection.steps import Proved, Ranked, search_in_steps
 from resight.errors import UsageError
+from resight.ranking.pipeline import Pipeline
 from resight.recipes.catalogue import check_recipe
 from resight.serving import models
 from resight.serving.answers import proved_models, ranked_models, search_answer
 from resight.serving.opened import State
 from resight.serving.photo_list import Filter, cursor_of, read_cursor
-from resight.serving.querying import Asked, Source, ask, read_object
+from resight.serving.querying import Asked, Source, ask, place_of, read_object
 from resight.types import Int64
 
 MOST_RESULTS = 2000  # that can be paged through
+MOST_EXAMPLES = 4
 BATCH = 20  # candidates that geometry looks at between two events, and between two looks whether the client is there
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched for and how; `after`: results that earlier pages had."""
+    """What is searched for and how. `also`: further photos that show it; `without`: photos that do not, and what they
+    show is left out. `after`: results that earlier pages had.
+    """
 
     source: Source
+    also: tuple[Source, ...]
+    without: tuple[Source, ...]
     recipe: str | None
     options: Mapping[str, Any]
     where: Filter
@@ -53,6 +59,8 @@ def read_search(
     state: State,
     source: Source,
     *,
+    also: Sequence[str] | None,
+    without: Sequence[str] | None,
     recipe: str | None,
     options: str | None,
     where: str | None,
@@ -64,7 +72,10 @@ def read_search(
     recipe = recipe or None
     chosen = read_object("options", options)
     check_recipe(recipe or state.collection.snapshot.stamp.recipe, chosen)
-    return Search(source, recipe, chosen, read_where(where), min(top, max(MOST_RESULTS - after, 1)), after)
+    examples, others = _examples(state, also), _examples(state, without)
+    return Search(
+        source, examples, others, recipe, chosen, read_where(where), min(top, max(MOST_RESULTS - after, 1)), after
+    )
 
 
 def read_where(text: str | None) -> Filter:
@@ -111,7 +122,54 @@ def run(state: State, search: Search, check: Callable[[], None]) -> Iterator[Eve
             if results:
                 yield _event("proof", {"results": results, "done": step.done, "of": step.of})
         else:
-            yield _answer(state, asked, step, recipe, search)
+            origins: dict[int, Asked] = {}
+            for example in (*search.also, *search.without):
+                check()
+                other = ask(state, example)
+                found = _found(state, rule, pipeline, other.query, wanted + 1, search.options)
+                step = _without(step, found) if example in search.without else _with(step, found, other, origins)
+            yield _answer(state, asked, step, recipe, search, origins)
+
+
+def _examples(state: State, keys: Sequence[str] | None) -> tuple[Source, ...]:
+    if keys is not None and len(keys) > MOST_EXAMPLES:
+        raise UsageError(f"{len(keys)} examples were given: at most {MOST_EXAMPLES} of a kind are searched for")
+    return tuple(_known(state, key) for key in keys or ())
+
+
+def _known(state: State, key: str) -> Source:
+    place_of(state, key)  # raises where there is no such photo
+    return Source(None, key)
+
+
+def _found(
+    state: State, rule: MatchRule, pipeline: Pipeline, query: Query, top: int, options: Mapping[str, Any]
+) -> Answer:
+    *_, answer = search_in_steps(
+        state.collection.snapshot, rule, pipeline, query, top=top, verify=options.get("verify"), batch=BATCH
+    )
+    assert isinstance(answer, Answer)
+    return answer
+
+
+def _with(answer: Answer, example: Answer, asked: Asked, origins: dict[int, Asked]) -> Answer:
+    """`answer` with what an example finds, each photo with its better score; `origins` notes by which query."""
+    best = {result.row: result for result in answer.results}
+    for result in example.results:
+        better = result.row not in best or result.score > best[result.row].score
+        if better and result.row != answer.query.row:
+            best[result.row], origins[result.row] = result, asked
+    return _ranked(answer, sorted(best.values(), key=lambda result: (-result.score, result.row)))
+
+
+def _without(answer: Answer, example: Answer) -> Answer:
+    """`answer` without an example and what matches it."""
+    wrong = {result.row for result in example.results if result.match} | {example.query.row}
+    return _ranked(answer, [result for result in answer.results if result.row not in wrong])
+
+
+def _ranked(answer: Answer, results: Sequence[Result]) -> Answer:
+    return replace(answer, results=tuple(replace(result, rank=rank) for rank, result in enumerate(results, 1)))
 
 
 def _untold(step: Proved, told: set[int]) -> Proved:
@@ -121,12 +179,14 @@ def _untold(step: Proved, told: set[int]) -> Proved:
     return replace(step, rows=step.rows[new], scores=step.scores[new])
 
 
-def _answer(state: State, asked: Asked, answer: Answer, recipe: str, search: Search) -> models.SearchAnswer:
+def _answer(
+    state: State, asked: Asked, answer: Answer, recipe: str, search: Search, origins: Mapping[int, Asked]
+) -> models.SearchAnswer:
     """The page of results that was asked for, of an answer with one more so that it is known whether there are more."""
     wanted = search.after + search.top
     more = len(answer.results) > wanted and wanted < MOST_RESULTS
     shown = replace(answer, results=answer.results[:wanted])
-    fields = search_answer(state, asked, shown, recipe, search.after)
+    fields = search_answer(state, asked, shown, recipe, search.after, origins)
     return models.SearchAnswer(**fields, next=cursor_of(wanted) if more else None)
 
 

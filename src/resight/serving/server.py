@@ -45,10 +45,9 @@ async def _serve(
     paths: Sequence[str | Path], settings: ServeSettings, bound: socket.socket, ready: Callable[[str], object]
 ) -> None:
     service = Service(paths, settings)
-    server = Server(_config(service), service)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    ready(f"http://{host}:{bound.getsockname()[1]}/")
-    await server.serve(sockets=[bound])
+    url = f"http://{host}:{bound.getsockname()[1]}/"
+    await Server(_config(service), service, lambda: ready(url)).serve(sockets=[bound])
 
 
 def _bound(settings: ServeSettings) -> socket.socket:
@@ -68,11 +67,18 @@ def _bound(settings: ServeSettings) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """Tells the service that it is about to stop, so that streams end."""
+    """Says when it listens, and tells the service that it is about to stop, so that streams end."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, ready: Callable[[], object]) -> None:
         super().__init__(config)
         self.service = service
+        self.ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        if self.started:
+            self.ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """On SIGINT and SIGTERM."""

@@ -17,7 +17,8 @@ from photo_factory import make_photos, picture, save, spoil, view
 from resight.collection import open_collection
 from resight.collection.check import check_collection
 from resight.errors import UsageError
-from resight.serving.client import ServiceRefused, connect
+from resight.serving.asking import ServiceRefused
+from resight.serving.client import connect
 from resight.serving.photo_keys import key_of
 from service_process import events, serving
 

@@ -94,12 +94,37 @@ def test_an_upload_is_kept_and_pages_of_its_results_join(service, photo):
     assert service.post(f"{AT}/search", form=[("query", "guessed")]).status == 404
 
 
+def test_an_upload_can_be_seen_again_by_who_has_its_token(service, photo):
+    token = service.post(f"{AT}/search", form=[("file", ("x", photo)), ("top", 1)]).json["query"]["token"]
+    assert service.get(f"{AT}/queries/{token}").json["width"] == 320
+    small = service.get(f"{AT}/queries/{token}/thumbnail?size=160")
+    assert max(Image.open(io.BytesIO(small.body)).size) == 160
+    for path in (f"{AT}/queries/guessed", f"{AT}/queries/guessed/thumbnail"):
+        assert "upload the photo again" in service.get(path).detail
+
+
 def test_two_boxes_find_the_things_in_both(service, tmp_path):
     left, right = view(picture(1), 5), view(picture(4), 6)
     both = save(tmp_path / "both.png", np.hstack([left, right]))
     boxes = [("box", "0,0,320,240"), ("box", "320,0,640,240")]
     found = names(service.post(f"{AT}/search", form=[("file", ("b", both.read_bytes())), *boxes, ("top", 8)]))
     assert {"001-0.jpg", "004-0.jpg"} <= set(found)
+
+
+def test_examples_add_what_they_show_and_take_away_what_they_must_not(service):
+    ask = [("photo", key_of("001-1.jpg")), ("top", 4)]
+    both = service.post(f"{AT}/search", form=[*ask, ("also", key_of("004-1.jpg"))]).json
+    found = {result["id"]: result["match"] for result in both["results"]}
+    assert set(found) == {"001-0.jpg", "001-2.jpg", "004-0.jpg", "004-2.jpg"}
+    assert set(found.values()) == {"proven"}
+    assert [result["rank"] for result in both["results"]] == [1, 2, 3, 4]
+    less = names(
+        service.post(f"{AT}/search", form=[*ask, ("also", key_of("004-1.jpg")), ("without", key_of("001-0.jpg"))])
+    )
+    assert not {"001-0.jpg", "001-2.jpg"} & set(less)
+    assert {"004-0.jpg", "004-2.jpg"} <= set(less)
+    assert service.post(f"{AT}/search", form=[*ask, ("also", "none")]).status == 404
+    assert service.post(f"{AT}/search", form=[*ask, *[("without", key_of("004-1.jpg"))] * 5]).status == 400
 
 
 def test_where_leaves_only_photos_that_fit(service, photo):

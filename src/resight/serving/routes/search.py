@@ -41,6 +41,10 @@ async def search_photos(
     file: Annotated[UploadFile | None, File(description="The photo to search with.")] = None,
     photo: Annotated[Key, Form(description="Or the key of a photo of the collection.")] = None,
     query: Annotated[Token, Form(description="Or the token of an earlier upload.")] = None,
+    also: Annotated[list[str] | None, Form(description="Keys of photos that show it, too; at most 4.")] = None,
+    without: Annotated[
+        list[str] | None, Form(description="Keys of photos that show something else: their matches are left out.")
+    ] = None,
     box: Annotated[list[str] | None, Form(description="A part of it, `x0,y0,x1,y1` in pixels; repeatable.")] = None,
     recipe: Annotated[str | None, Form(max_length=100)] = None,
     options: Annotated[Text, Form(description="Options of the recipe, as JSON.")] = None,
@@ -53,7 +57,17 @@ async def search_photos(
     """
     served = service.find(name)
     source = await source_of(service, served.state, client, file, photo, query, box)
-    search = read_search(served.state, source, recipe=recipe, options=options, where=where, top=top, cursor=cursor)
+    search = read_search(
+        served.state,
+        source,
+        also=also,
+        without=without,
+        recipe=recipe,
+        options=options,
+        where=where,
+        top=top,
+        cursor=cursor,
+    )
     if STREAM in request.headers.get("accept", ""):
         return await _streamed(request, service, served.state, client, search)
     answer = await service.compute(request, client.name, lambda check: _last(served.state, search, check))
