@@ -172,3 +172,15 @@ def test_key_is_asked_for_and_used_for_pictures_too(keyed, visiting, size):
     visit.page.get_by_role("button", name="Forget the key").click()
     visit.page.get_by_role("dialog", name="This server asks for a key").wait_for()
     visit.problems.clear()  # the browser itself notes each 401
+
+
+def test_search_without_scripts(visiting, server, world):
+    visit = visiting(server, java_script_enabled=False)
+    visit.open()
+    visit.page.get_by_label("Photo").set_input_files(world.photos.folder / "001-1.jpg")
+    visit.shot("plain-form")
+    visit.page.get_by_role("button", name="Search").click()
+    visit.page.get_by_role("heading", name="3 matches").wait_for()
+    names = visit.page.locator(".card.proven img").evaluate_all("images => images.map(image => image.alt)")
+    assert sorted(names) == sorted(world.photos.groups[1])
+    visit.shot("plain-results")

@@ -202,9 +202,12 @@ def test_search_with_a_photo_of_the_collection_and_matches_only(visit):
     assert len(names) >= 2
     visit.page.get_by_role("button", name="Matches only").click()
     assert visit.page.locator(".card").count() == visit.page.locator(".card.proven").count() == len(names)
+    query = visit.page.locator(".known .name").inner_text().split(" ")[0]
     visit.page.locator(".card.proven").nth(1).get_by_role("link", name=re.compile("^Search with")).click()
-    assert sorted(matches(visit)) == sorted(names)
+    visit.page.locator(".known .name", has_text=names[1]).wait_for()
+    assert sorted([*matches(visit), names[1]]) == sorted([*names, query])
     visit.page.go_back()
+    visit.page.locator(".known .name", has_text=query).wait_for()
     assert matches(visit) == names
 
 

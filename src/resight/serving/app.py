@@ -23,13 +23,14 @@ from resight.serving.routes import (
     neighbours,
     page,
     photos,
+    plain,
     queries,
     search,
 )
 from resight.serving.service import Service
 from resight.version import __version__
 
-_MODULES = (health, collections, photos, search, queries, explain, duplicates, neighbours, jobs, page)
+_MODULES = (health, collections, photos, search, queries, explain, duplicates, neighbours, jobs, page, plain)
 ROUTERS: tuple[APIRouter, ...] = tuple(module.router for module in _MODULES)
 DESCRIPTION = "Find every photograph of the same thing, with proof."
 OPEN = ("/v1/version", "/metrics")  # a key tells or opens more, and none is needed everywhere

@@ -64,10 +64,13 @@ export class BoxEditor extends HTMLElement {
     this.classList.toggle("draws", on);
   }
 
-  /** @param {Box[]} boxes */
+  /** Show these boxes; those that are shown already keep their elements, and with them the focus. @param {Box[]} boxes */
   set(boxes) {
-    this.boxes = boxes.map((box) => inside(box, this.width, this.height));
-    this.render();
+    const next = boxes.map((box) => inside(box, this.width, this.height));
+    const same = this.layer.children.length === next.length && next.join(" ") === this.boxes.join(" ");
+    this.boxes = next;
+    if (same) this.place();
+    else this.render();
   }
 
   /** Add a box in the middle and give it the focus: how one is made without a pointer. */

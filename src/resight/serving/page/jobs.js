@@ -2,7 +2,7 @@
 
 import { aborted, events, json, request } from "./api.js";
 import { announce, button, h, icon, loadStyle } from "./dom.js";
-import { collection, here, may } from "./session.js";
+import { collection, here, may, openSession } from "./session.js";
 import { empty, failure, loading } from "./states.js";
 import { date, decimal, t } from "./strings.js";
 
@@ -74,6 +74,7 @@ export function mount(root) {
           last = number || last;
           if (!data.state) continue;
           ended = ENDED.includes(data.state);
+          if (ended) await openSession(); // the collection may hold other photos now
           show(data);
         }
       } catch (error) {

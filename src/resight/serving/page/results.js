@@ -9,10 +9,13 @@ import { count, decimal, t } from "./strings.js";
 /** @typedef {import("./types.js").Result} Result */
 /** @typedef {import("./types.js").Photo} Photo */
 
-export const CLASSES = ["proven", "possible", "pending", "none"];
+export const CLASSES = ["proven", "possible", "pending", "similar", "none"];
+
+/** Whether a match can be told from what is merely similar. */
+export const judged = () => collection().proof || collection().threshold !== null;
 
 /** The class of a result; what geometry has not looked at yet is pending. @param {Result} result */
-export const classOf = (result) => result.match ?? "pending";
+export const classOf = (result) => (result.match === "none" && !judged() ? "similar" : (result.match ?? "pending"));
 
 /** Width over height for a justified row; extremes are cropped. @param {{ width: number, height: number }} photo */
 export const aspect = ({ width, height }) => Math.min(Math.max(width / height || 1, 0.7), 2.1).toFixed(3);
@@ -28,8 +31,11 @@ export function frame(photo, to, label, alt = "") {
   return h("a", { class: "frame", href: to, "aria-label": label }, picture(thumbnail(collection().name, photo, 320), alt));
 }
 
-/** One result as a card; the frame of an earlier card is kept, so that its picture does not flicker. @param {Result} result @param {Element} [kept] */
-export function card(result, kept) {
+/**
+ * One result as a card; the frame of an earlier card is kept, so that its picture does not flicker.
+ * @param {Result} result @param {Element} [kept] @param {Result[]} [copies] other results that are the same file
+ */
+export function card(result, kept, copies = []) {
   const kind = classOf(result);
   const route = current();
   const name = shortName(result.id);
@@ -38,7 +44,8 @@ export function card(result, kept) {
     "a", { class: "button bare", href: href({ collection: route.collection, photo: result.key, recipe: route.recipe, options: route.options, where: route.where }), "aria-label": t("result.use", { name }), title: t("result.use.title") },
     icon("search"),
   );
-  const words = h("div", { class: "words" }, badge(kind), h("span", { class: "number" }, facts.map((fact, i) => [i ? " · " : "", h("span", { class: "fact" }, fact)])), h("span", { class: "name", title: result.id }, name));
+  const words = h("div", { class: "words" }, badge(kind), h("span", { class: "number" }, facts.map((fact, i) => [i ? " · " : "", h("span", { class: "fact" }, fact)])), h("span", { class: "name", title: result.id }, name),
+    copies.length > 0 && h("details", { class: "copies" }, h("summary", {}, count("copies", copies.length)), h("ul", {}, copies.map(({ id }) => h("li", {}, id)))));
   return h(
     "li", { class: `card ${kind}`, style: { "--aspect": aspect(result) }, data: { key: result.key } },
     framed(kept, result, href({ ...route, result: result.key }), t("result.open", { name, match: t(`match.${kind}`), facts: facts.join(", ") })),
@@ -63,17 +70,25 @@ export function drawResults(root, results, only) {
   const focus = /** @type {HTMLElement | null} */ (document.activeElement?.closest?.("[data-key]"))?.dataset.key;
   const kept = new Map([...root.querySelectorAll("[data-key]")].map((one) => [/** @type {HTMLElement} */ (one).dataset.key, one.querySelector(".frame") ?? undefined]));
   const shown = CLASSES.filter((name) => !only || name === "proven");
-  const sections = shown.map((name) => section(name, results.filter((result) => classOf(result) === name).map((result) => card(result, kept.get(result.key)))));
+  const sections = shown.map((name) => section(name, folded(results.filter((result) => classOf(result) === name)).map(([first, ...copies]) => card(first, kept.get(first.key), copies))));
   root.replaceChildren(...sections.filter((one) => one !== null));
   if (focus && root.isConnected) /** @type {HTMLElement | null} */ (root.querySelector(`[data-key="${focus}"] a`))?.focus({ preventScroll: true });
   glide(root, before);
+}
+
+/** Results of the same file together, each where its best one stands. @param {Result[]} results @returns {Result[][]} */
+function folded(results) {
+  /** @type {Map<string, Result[]>} */
+  const files = new Map();
+  for (const result of results) files.set(result.version, [...(files.get(result.version) ?? []), result]);
+  return [...files.values()];
 }
 
 /** @param {string} name @param {HTMLElement[]} cards */
 function section(name, cards) {
   if (!cards.length) return null;
   const heading = h("h2", { id: `class-${name}` }, t(`class.${name}`), h("span", { class: "count number" }, String(cards.length)));
-  return h("section", { class: "class", "aria-labelledby": `class-${name}` }, heading, h("ul", { class: name === "none" ? "grid small" : "grid" }, cards));
+  return h("section", { class: "class", "aria-labelledby": `class-${name}` }, heading, h("ul", { class: ["none", "similar"].includes(name) ? "grid small" : "grid" }, cards));
 }
 
 /** @param {HTMLElement} root @returns {Map<string, DOMRect>} */

@@ -5,7 +5,7 @@ import { announce, button, download, h } from "./dom.js";
 import { dropZone, watchFiles } from "./files.js";
 import { asker } from "./ask.js";
 import { EMPTY, current, go } from "./route.js";
-import { csv, drawResults, ghosts, classOf } from "./results.js";
+import { classOf, csv, drawResults, ghosts, judged } from "./results.js";
 import { failure } from "./states.js";
 import { stream } from "./stream.js";
 import { startScreen } from "./start.js";
@@ -200,9 +200,6 @@ export function mount(root) {
 
   return { update, leave: () => (stop(), unwatch(), void import("./proof.js").then(({ closeProof }) => closeProof())) };
 }
-
-/** Whether a match can be told from what is merely similar. */
-const judged = () => collection().proof || collection().threshold !== null;
 
 /** What score, inliers and the three classes say. */
 function meaning() {

@@ -58,7 +58,9 @@ Encodings = Annotated[str, Header(alias="Accept-Encoding")]
 @router.get("/")
 async def index(known: Known = None, encodings: Encodings = "") -> Response:
     """The page itself."""
-    return _file("index.html", known, encodings)
+    response = _file("index.html", known, encodings)
+    response.headers["Referrer-Policy"] = "same-origin"  # or a browser hides the origin of the form without scripts
+    return response
 
 
 @router.get("/page/{file}")
