@@ -11,20 +11,23 @@ from contextlib import asynccontextmanager
 
 from resight.serving.problems import Refused
 
+PATIENCE = 20.0  # seconds: whoever would wait longer comes back later
 MEMORY = 0.9  # of the mean duration that is kept with every further one
 
 
 class Gate:
-    """At most `places` at work; at most `waiting` wait, and `waiting_each` of one client.
+    """At most `places` at work; at most `waiting` wait, and `waiting_each` of one client, and nobody who would wait
+    longer than `patience` seconds by what computations took of late.
 
     Those who wait are let in by turns of clients, so that one with many requests does not hold up the others. For one
     event loop.
     """
 
-    def __init__(self, places: int, waiting: int, waiting_each: int) -> None:
+    def __init__(self, places: int, waiting: int, waiting_each: int, patience: float = PATIENCE) -> None:
         self.places = places
         self.waiting = waiting
         self.waiting_each = waiting_each
+        self.patience = patience
         self.busy = 0
         self.seconds = 0.1  # that a computation takes, on average of late
         self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
@@ -58,8 +61,9 @@ class Gate:
             self.busy += 1
             return
         queue = self._queues.get(client, deque())
-        if self.queued >= self.waiting or len(queue) >= self.waiting_each:
-            seconds = max(1, math.ceil(self.seconds * (self.queued + 1) / self.places))
+        ahead = self.seconds * (self.queued + 1) / self.places
+        if self.queued >= self.waiting or len(queue) >= self.waiting_each or ahead > self.patience:
+            seconds = max(1, math.ceil(ahead))
             raise Refused(
                 429,
                 f"{self.queued} requests wait already, {len(queue)} of them yours: try again in {seconds} s",

@@ -53,6 +53,7 @@ class Service:
         self.metrics = Metrics()
         self.stopping = asyncio.Event()
         self.gate = Gate(settings.threads, settings.waiting, settings.waiting_each)
+        self.decoding = Gate(settings.threads, settings.waiting, settings.waiting_each)
         self.pictures = Gate(
             settings.threads, PICTURES_WAITING * settings.waiting, PICTURES_WAITING * settings.waiting_each
         )
@@ -124,7 +125,7 @@ class Service:
 
     async def decode(self, client: str, content: bytes, max_side: int) -> Decoded:
         """An uploaded photo, decoded in a process that may die. Raises `ImageError`, and `Refused` as `compute`."""
-        async with self.gate.enter(client):
+        async with self.decoding.enter(client):
             return await self.decoders.decode(content, max_side)
 
     async def _warm(self) -> None:

