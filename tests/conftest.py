@@ -91,6 +91,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture(scope="session")
 def fitted(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A hybrid collection to which everything was fitted that can be. Do not write into it."""
+    from resight.collection.regions import describe_regions
     from resight.fitting.fusion import fit_fusion
     from resight.fitting.graphs import build_graph, tune
     from resight.fitting.labels import label
@@ -102,6 +103,7 @@ def fitted(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     base = tmp_path_factory.mktemp("fitted")
     collection = world.copy("hybrid", base)
+    describe_regions(collection)
     use_whitening(collection, fit_whitening_to(collection, "zca"))
     build_graph(collection, 50, offline=True, augmented=Augmentation())
     tune(collection)

@@ -29,6 +29,7 @@ ALSO = {
         "fire",
     },  # poolings, and networks as they were published
     "recipes/settings.py": {"gem", "rmac"},  # poolings
+    "collection/snapshot.py": {"separation"},  # a part of `Resources`
     "recipes/graph.py": {"diffusion"},  # a method whose options are tuned, in several recipes
     "ranking/tuning.py": {"diffusion", "explore-exploit"},  # methods that are tuned, below all recipes
     # of files, not of collections

@@ -352,7 +352,7 @@ def test_pending_photos_are_counted_and_indexed_later(fresh):
 def test_a_given_codebook_is_used_and_kept(fresh):
     collection, photos = fresh
     words = Codebook.fit(np.random.default_rng(0).random((500, 128), np.float32), 40)
-    collection.add([photos.folder], codebook=words)
+    collection.add([photos.folder], codebooks={"": words})
     again = open_collection(collection.path)
     assert len(again.snapshot.index.codebook) == 40
     assert again.snapshot.index.codebook.fingerprint == words.fingerprint
@@ -391,9 +391,9 @@ def test_open_what_is_not_there(tmp_path):
 def test_create_and_reopen(tmp_path):
     path = tmp_path / "c.resight"
     made = open_or_create(path, None, {"words": 64})
-    assert made.settings.local.words == 64
-    assert open_or_create(path).settings.local.words == 64
-    assert open_or_create(path, "classic", {"words": 64}).settings.local.words == 64
+    assert made.settings.local.indexing.words == 64
+    assert open_or_create(path).settings.local.indexing.words == 64
+    assert open_or_create(path, "classic", {"words": 64}).settings.local.indexing.words == 64
     with pytest.raises(StampMismatch, match="words = 64, not with = 65"):
         open_or_create(path, None, {"words": 65})
     with pytest.raises(StampMismatch, match="recipe classic, not with recipe other"):

@@ -140,7 +140,7 @@ def test_wrong_content(tmp_path: Path) -> None:
 
 def test_hdf5_without_h5py_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(UsageError, match="pip install h5py"):
+    with pytest.raises(UsageError, match=r"pip install 'resight\[hdf5\]'"):
         write_features(tmp_path / "a.h5", Features(X))
 
 

@@ -17,7 +17,7 @@ INSIDE = Protocol(crop="whole", ap="rectangle", junk="own", own_photo="junk")
 
 
 # For 40 photos that have nothing to do with each other; the defaults are for collections.
-NEED_FILES = ("oasis", "deep-similarity", "semi-supervised", "verified-expansion", "landmark2019")
+NEED_FILES = ("oasis", "deep-similarity", "semi-supervised", "verified-expansion", "landmark2019", "asmk")
 SMALL = {
     "average-expansion": {"n": 1},
     "alpha-expansion": {"n": 1},
@@ -42,7 +42,7 @@ def bench(inside: bool) -> Benchmark:
     return Benchmark("toy", names, queries, judgements, INSIDE if inside else OUTSIDE, "", "", 12)
 
 
-# The learned ones need a file of weights, the semi-supervised one training photos.
+# The learned ones need a file of weights, the semi-supervised one training photos, asmk local descriptors.
 @pytest.mark.parametrize("recipe", [name for name in FEATURE_RECIPES if name not in NEED_FILES])
 def test_every_recipe_finds_a_copy_of_the_query_first(recipe: str) -> None:
     x = unit(40, 16)
