@@ -98,6 +98,12 @@ class Verifier:
             self._memory.popitem(last=False)
         return known
 
+    def worth(self, verification: Verification) -> float:
+        """What `verification` adds to a score: its `evidence`, nothing where positions are coarse. That such cells
+        agree
+        tells less than what they look like: on Holidays, any weight lowers the mAP of HOW."""
+        return 0.0 if self.coarse else evidence(verification)
+
 
 def evidence(verification: Verification) -> float:
     """What a verification adds to a score: 0 for what chance gives often, at most 48, and 16 without proof."""
@@ -131,7 +137,7 @@ class SpatialRerank(Composable):
             if self.strict:
                 scores[q, : len(head)] = _above(scores[q], [proof.inliers for proof in proofs])
             else:
-                scores[q, : len(head)] += [evidence(proof) for proof in proofs]
+                scores[q, : len(head)] += [self.verifier.worth(proof) for proof in proofs]
             ids[q, : len(head)], scores[q, : len(head)] = reorder(head, scores[q, : len(head)], ties=not self.strict)
         return Ranking(ids, scores)
 
