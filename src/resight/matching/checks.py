@@ -65,13 +65,14 @@ def _thickness_without_one(points: Float64) -> float:
     return math.sqrt(max(0.0, np.linalg.eigvalsh(covariances)[:, 0].min()))
 
 
-def places(points: Float64, area: float, least: float = 0.0) -> int:
-    """Number of separate places among the first 64 points (n, 2) in an image whose features span `area`, square pixels.
+def places(points: Float64, area: float, least: float = 0.0, most: int | None = LOOKED_AT) -> int:
+    """Number of separate places among the first `most` points (n, 2) in an image whose features span `area`, square
+    pixels.
 
     Points nearer than a fiftieth of its side, or than `least` pixels, are one place: features on one corner or blob
     overlap, so that whatever carries one of them carries the others.
     """
-    points = points[:LOOKED_AT]
+    points = points[:most]
     near = np.linalg.norm(points[:, None] - points[None], axis=2) <= max(APART * math.sqrt(area), least)
     left, count = np.ones(len(points), np.bool_), 0
     while left.any():

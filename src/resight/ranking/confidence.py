@@ -19,7 +19,7 @@ from resight.graph.components import components
 from resight.index.asmk import Asmk
 from resight.matching.geometry import Verification
 from resight.ranking.search import stack
-from resight.ranking.verification import MOST_EVIDENCE, FeatureSource, Verifier, evidence
+from resight.ranking.verification import MOST_EVIDENCE, FeatureSource, Verifier
 from resight.types import Float32, Int64
 
 Bonus: TypeAlias = Callable[[Int64, Int64], Float32]
@@ -93,7 +93,7 @@ def calibrate(
     drawn = rng.choice(len(similarity), min(PAIRS, len(similarity)), replace=False)
     chosen = np.union1d(strongest, drawn)
     proofs = _verify(verifier, rows, first[chosen], second[chosen])
-    more[chosen] += [evidence(proof) for proof in proofs]
+    more[chosen] += [verifier.worth(proof) for proof in proofs]
     proven = chosen[[proof.significance > PROVEN for proof in proofs]]
     thing = components(np.stack((first[proven], second[proven]), axis=1), len(rows))
     unrelated = _unrelated(thing[first] == thing[second], drawn)

@@ -101,6 +101,12 @@ class Verifier:
                 self._memory.popitem(last=False)
         return known
 
+    def worth(self, verification: Verification) -> float:
+        """What `verification` adds to a score: its `evidence`, nothing where positions are coarse. That such cells
+        agree
+        tells less than what they look like: on Holidays, any weight lowers the mAP of HOW."""
+        return 0.0 if self.coarse else evidence(verification)
+
 
 def inliers_between(verifier: Verifier, rows: Int64) -> Callable[[int, Int64], Int64]:
     """What `resight.graph.verified.build_verified_graph` asks, for a graph whose node i is row `rows`[i]: the inliers
@@ -147,7 +153,7 @@ class SpatialRerank(Composable):
             if self.strict:
                 scores[q, : len(head)] = _above(scores[q], [proof.inliers for proof in proofs])
             else:
-                scores[q, : len(head)] += [evidence(proof) for proof in proofs]
+                scores[q, : len(head)] += [self.verifier.worth(proof) for proof in proofs]
             ids[q, : len(head)], scores[q, : len(head)] = reorder(head, scores[q, : len(head)], ties=not self.strict)
         return Ranking(ids, scores)
 

@@ -24,7 +24,7 @@ from resight.types import Int64
 
 VECTOR = "vector"  # the global descriptor among the weights
 WEIGHT = 2.0  # of the global descriptor beside local features
-FURTHER = 0.5  # of every further kind of local features beside the one that verifies
+FURTHER = 1.0  # of every further kind of local features beside the one that verifies
 SUMS = UNKNOWN  # sums of standardised similarities are in standard deviations already
 
 
@@ -99,7 +99,7 @@ def hybrid(
 
     All are in standard deviations above unrelated photos; `weight`: what one of the global descriptor is worth.
     `weights`: of several parts, such as how=0.5,vector=2. What is not given is what `resight fit fusion` learned, else
-    2 for the global descriptor and 0.5 for a further kind.
+    2 for the global descriptor and 1 for a further kind.
     """
     usual = {**usual_weights(resources.kinds), VECTOR: WEIGHT}
     given = weights if weight is None else f"{VECTOR}={weight}" + ("" if weights is None else f",{weights}")

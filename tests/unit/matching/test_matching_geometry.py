@@ -259,3 +259,30 @@ def test_places_are_apart_by_a_share_of_the_image():
     assert places(corner[:1], 0.0) == 1
     assert places(corner[:0], 500.0**2) == 0
     assert places(np.arange(4000.0).reshape(-1, 2) * 9, 100.0**2) == 64
+
+
+def cells(shift=0.0, seed=0, count=20, noise=0.0):
+    """Features on a grid of cells of 10 pixels, and neighbours that look alike."""
+    rng = np.random.default_rng(0)
+    columns, rows = np.meshgrid(np.arange(count), np.arange(count))
+    xy = (np.stack([columns.ravel(), rows.ravel()], 1) * 10 + 5 + shift).astype(np.float32)
+    looks = rng.normal(size=(count * count, 32)) + noise * np.random.default_rng(seed).normal(size=(count * count, 32))
+    flat = np.zeros(len(xy), np.float32)
+    return LocalFeatures(xy, flat + 10, flat, flat, looks.astype(np.float32))
+
+
+def test_coarse_features_may_be_off_by_a_cell():
+    a, b = cells(), cells(shift=30.0, seed=1, noise=0.1)
+    jitter = np.random.default_rng(2).uniform(-5, 5, b.xy.shape).astype(np.float32)
+    moved = LocalFeatures(b.xy + jitter, b.scale, b.angle, b.strength, b.descriptors)
+    fine, coarse = verify(a, moved), verify(a, moved, coarse=True)
+    assert coarse.verified
+    assert coarse.inliers > 1.3 * fine.inliers
+
+
+def test_cells_that_overlap_are_one_place():
+    a, b = cells(count=5), cells(count=5, seed=1, noise=0.01)
+    assert verify(a, b).places == 25
+    coarse = verify(a, b, coarse=True)
+    assert coarse.places <= 9  # of 10 pixels each, 20 apart, in 50 x 50 pixels
+    assert not coarse.verified
