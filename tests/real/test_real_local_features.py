@@ -52,3 +52,23 @@ def test_aliked_lies_where_the_photo_shows_it(aliked):
     result = verify(aliked(image), half, "affine")
     np.testing.assert_allclose(result.transform[:2, :2], np.eye(2), atol=0.01)
     np.testing.assert_allclose(result.transform[:2, 2], 0, atol=2)
+
+
+def test_hessian_affine_verifies_views_of_one_object_and_not_of_others():
+    encoder = open_encoder("hessian-affine", count=600)
+    first, *others = encoder.describe([photo("kermit", i) for i in range(4)] + [photo("et", 0), photo("lund", 0)])
+    results = verify_many(first, others)
+    assert sum(found.verified and found.inliers >= 15 for found in results[:3]) >= 2
+    assert not any(found.verified for found in results[3:])
+
+
+@pytest.mark.parametrize("kind", ["hessian-hardnet", "sift-hardnet", "keynet-hardnet"])
+def test_hardtfeat_with_affnet_verifies_views_of_one_object(kind):
+    options = {"weights": "HardTFeat.pth", "affine": "AffNet.pth", "orientation": "OriNet.pth"}
+    options |= {"keynet": "keynet_pytorch.pth"} if kind == "keynet-hardnet" else {}
+    encoder = open_encoder(kind, count=400, **{name: str(WEIGHTS / file) for name, file in options.items()})
+    first, second, other = encoder.describe([photo("et", 0, 400), photo("et", 1, 400), photo("lund", 0, 400)])
+    same, different = verify_many(first, [second, other])
+    assert same.verified
+    assert same.inliers >= 15
+    assert not different.verified
