@@ -92,7 +92,7 @@ def test_table_c_runs_on_files_of_the_challenge(tmp_path: Path) -> None:
     for usage in ("public", "private"):
         plain, expanded, traversed, labelled = (score for (_, column), score in found.items() if column == usage)
         assert plain < expanded, "what geometry proves helps"
-        assert traversed < labelled, "and so do labels"
+        assert min(traversed, labelled) > plain, "and so do chains and labels"
 
 
 def test_table_d_runs_on_weights_of_every_stage(tmp_path: Path) -> None:
