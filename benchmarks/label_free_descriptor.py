@@ -2,10 +2,10 @@
 
 Groups of INRIA Holidays, or any photos named by group * 100 + number, are cut into two halves. On one half a collection
 of recipe classic is made, pairs that geometry proves are learned from, and the descriptor is judged on the other half;
-then the other way round. Before and after alike, descriptors are whitened by a ZCA that is learned without labels on the half
-that was learned from, at the size at which photos are judged. Every seed draws other tuples and changes of photos.
-Average precision of each query is averaged over the seeds, and compared with that of the untrained network by the paired
-tests of `evaluate`.
+then the other way round. Before and after alike, descriptors are whitened by a ZCA that is learned without labels on
+the half that was learned from, at the size at which photos are judged. Every seed draws other tuples and changes of
+photos. Average precision of each query is averaged over the seeds, and compared with that of the untrained network by
+the paired tests of `evaluate`.
 
     python benchmarks/label_free_descriptor.py PHOTOS BACKBONE.onnx --seeds 3 --set epochs=5 --out study.json
 """
