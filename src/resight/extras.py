@@ -20,6 +20,12 @@ EXTRAS: Mapping[str, str] = {
     "h5py": "hdf5",
     "pillow_heif": "heif",
     "skimage": "demo",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "kornia": "kornia",
+    "onnx": "train",
+    "pycolmap": "exchange",
+    "datasets": "exchange",
 }
 
 
