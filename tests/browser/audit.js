@@ -40,6 +40,11 @@
     if (headings.filter((level) => level === 1).length !== 1) found.push(`there are ${headings.filter((level) => level === 1).length} headings of level 1`);
   }
 
+  for (const card of root.querySelectorAll(".card")) {
+    const picture = card.querySelector(".frame");
+    if (picture && shown(card) && picture.getBoundingClientRect().right > card.getBoundingClientRect().right + 1) say(card, "is narrower than its picture");
+  }
+
   const parse = (colour) => {
     const canvas = (window.__canvas ??= Object.assign(document.createElement("canvas"), { width: 1, height: 1 }));
     const context = canvas.getContext("2d", { willReadFrequently: true });

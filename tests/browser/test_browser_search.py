@@ -236,3 +236,15 @@ def test_csv_holds_what_is_shown(visiting, server, query):
     rows = Path(download.value.path()).read_text().splitlines()
     assert rows[0] == "rank,id,score,match,inliers"
     assert [row.split(",")[1] for row in rows[1:] if ",proven," in row] == names
+
+
+def test_copies_of_a_file_are_one_card(visit):
+    """Of two photos of one thing, one is there twice; all three are matches."""
+    visit.open("?view=photos&collection=album&order=name&folder=market")
+    key = visit.page.locator(".tile", has=visit.page.get_by_label("Open photo-01.jpg")).get_attribute("data-key")
+    visit.open(f"?collection=album&photo={key}")
+    visit.page.locator(".found:not([aria-busy])").get_by_text("1 more copy").click()
+    visit.page.get_by_role("heading", name="3 matches").wait_for()
+    assert visit.page.locator(".card.proven").count() == 2
+    assert visit.page.locator(".card.proven .copies li").inner_text().split("/")[0] in ("harbour", "market")
+    visit.audit()

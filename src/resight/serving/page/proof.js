@@ -91,7 +91,7 @@ function fill(shown, route, proof) {
   ];
   const stage = new Stage(sides[0], sides[1]);
   shown.stage = stage;
-  const facts = [t("result.score", { score: decimal(result.score) }), count("inliers", result.inliers ?? 0)].join(" · ");
+  const facts = [t("result.score", { score: decimal(result.score) }), ...(result.inliers ? [count("inliers", result.inliers)] : [])].join(" · ");
   const mark = h("div", { class: "row" }, badge(classOf(result)), h("span", { class: "number soft" }, facts));
   shown.body.replaceChildren(header(shortName(result.id), mark, modes(stage, proof)), h("div", { class: "framed" }, stage.element, toolbar(stage)), slider(stage), words(route, proof, result));
   stage.prove({ transform: proof.transform, inliers: proof.inliers, outline: proof.outline, boxes: asked.boxes });

@@ -70,7 +70,10 @@ export function drawResults(root, results, only) {
   const focus = /** @type {HTMLElement | null} */ (document.activeElement?.closest?.("[data-key]"))?.dataset.key;
   const kept = new Map([...root.querySelectorAll("[data-key]")].map((one) => [/** @type {HTMLElement} */ (one).dataset.key, one.querySelector(".frame") ?? undefined]));
   const shown = CLASSES.filter((name) => !only || name === "proven");
-  const sections = shown.map((name) => section(name, folded(results.filter((result) => classOf(result) === name)).map(([first, ...copies]) => card(first, kept.get(first.key), copies))));
+  const sections = shown.map((name) => {
+    const members = results.filter((result) => classOf(result) === name);
+    return section(name, members.length, folded(members).map(([first, ...copies]) => card(first, kept.get(first.key), copies)));
+  });
   root.replaceChildren(...sections.filter((one) => one !== null));
   if (focus && root.isConnected) /** @type {HTMLElement | null} */ (root.querySelector(`[data-key="${focus}"] a`))?.focus({ preventScroll: true });
   glide(root, before);
@@ -84,10 +87,10 @@ function folded(results) {
   return [...files.values()];
 }
 
-/** @param {string} name @param {HTMLElement[]} cards */
-function section(name, cards) {
-  if (!cards.length) return null;
-  const heading = h("h2", { id: `class-${name}` }, t(`class.${name}`), h("span", { class: "count number" }, String(cards.length)));
+/** @param {string} name @param {number} members @param {HTMLElement[]} cards */
+function section(name, members, cards) {
+  if (!members) return null;
+  const heading = h("h2", { id: `class-${name}` }, t(`class.${name}`), h("span", { class: "count number" }, String(members)));
   return h("section", { class: "class", "aria-labelledby": `class-${name}` }, heading, h("ul", { class: ["none", "similar"].includes(name) ? "grid small" : "grid" }, cards));
 }
 
