@@ -144,6 +144,29 @@ def separation(
 
 
 @app.command()
+def regional(
+    photos: options.Photos,
+    backbone: Annotated[Path, typer.Option(metavar="FILE.onnx", help="Network whose maps are pooled.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="Where the whitening is written.")],
+    dim: Annotated[int | None, typer.Option(metavar="N", help="Number of dimensions to keep.", min=1)] = None,
+    json: options.Json = False,
+) -> None:
+    """Learn the PCA whitening of regions of photos, for recipe rmac: index with --set region_whitening=FILE."""
+    from resight.features.region_whitening import fit_region_whitening
+    from resight.images.scan import scan
+    from resight.recipes.catalogue import open_descriptor
+    from resight.recipes.settings import GlobalSettings
+    from resight.reports.files import need_folder
+
+    need_folder(out)
+    network = open_descriptor("rmac", GlobalSettings(backbone=str(backbone), pool="rmac"))
+    with console.progress(json) as progress:
+        fitted = fit_region_whitening(network, [photo.path for photo in scan(photos).photos], dim, progress=progress)
+    fitted.save(out)
+    _print_facts(str(out), {**fitted.provenance, "dim": fitted.dim}, json)
+
+
+@app.command()
 def regions(name: options.Name, json: options.Json = False) -> None:
     """Describe photos by regions of the network's maps, for recipe deep-spatial; run it again to take in new photos."""
     from resight.collection.regions import describe_regions

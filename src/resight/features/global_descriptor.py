@@ -104,7 +104,7 @@ class GlobalDescriptor:
 
     @property
     def _pooled(self) -> int:
-        return self.backbone.channels
+        return int(getattr(self.pool, "dim", self.backbone.channels))  # a pooling may whiten as it pools
 
     @property
     def _raw_dim(self) -> int:

@@ -11,6 +11,8 @@ from resight.errors import UsageError
 from resight.features.local.encoders import EncoderSettings, Kind, find_kind
 from resight.features.local.rootsift import RootSift
 from resight.features.pooling import named_pooling
+from resight.features.region_whitening import WhitenedRmac
+from resight.features.whitening import Whitening
 from resight.index.asmk import Asmk, Codebook, words_for
 from resight.types import Encoder
 
@@ -85,6 +87,7 @@ class GlobalSettings:
 
     `backbone`: an ONNX file, or the folder of a Hugging Face model; or `weights`: a published checkpoint of torch.
     `second`: a further network, of either kind, whose vectors stand behind those of the first (a blend).
+    `region_whitening`: a file of `resight fit regional`, by which pool rmac whitens every region.
     `pool`: one of `POOLS`, with power `p` for GeM; a checkpoint brings its own. `scales`: sizes relative to the photo
     whose longer side was brought to at most `max_side` pixels; none for the checkpoint's published ones, or the photo
     as it is. `whiten`: a whitening learnt without labels from the collection's own vectors, one of
@@ -95,6 +98,7 @@ class GlobalSettings:
     backbone: str = ""
     weights: str = ""
     second: str = ""
+    region_whitening: str = ""
     pool: str = "gem"
     p: float = 3.0
     scales: tuple[float, ...] = ()
@@ -125,4 +129,9 @@ def pooling(settings: GlobalSettings, output: str) -> tuple[Any, str]:
     if output == "vectors":
         return None, ""
     name = "gem" if settings.pool == "class-token" and output == "maps" else settings.pool
+    if settings.region_whitening:
+        if name != "rmac":
+            raise UsageError(f"region_whitening is for pool rmac, which adds up regions: pool={name} has none")
+        regional = WhitenedRmac(Whitening.load(settings.region_whitening))
+        return regional, regional.name
     return named_pooling(name, settings.p)

@@ -16,8 +16,10 @@ from resight.errors import UsageError
 from resight.types import Encoder
 
 # Settings that name a file
-MODEL_FILES = ("backbone", "weights", "second", "reduction", "context", "head", "boxes", "affine", "orientation",
-               "keynet")  # fmt: skip
+MODEL_FILES = (
+    "backbone", "weights", "second", "region_whitening", "reduction", "context", "head", "boxes", "affine",
+    "orientation", "keynet",
+)  # fmt: skip
 SIFT_WORDS = 12.0  # visual words per square root of the number of descriptors, for many different small patches
 MAP_WORDS = 3.0  # for cells of deep maps, of which there are fewer kinds: 1024 to 2048 words for 500 photos
 
