@@ -16,7 +16,7 @@ from resight.index.regional import aggregate_regions
 from resight.progress import Progress, silent
 from resight.ranking.confidence import CHANGE, UNKNOWN, Bonus, Confidence, calibrate
 from resight.ranking.search import stack
-from resight.ranking.verification import FeatureSource, Verifier
+from resight.ranking.verification import BARE_ONSET, ONSET, FeatureSource, Verifier
 from resight.recipes.settings import LocalSettings
 from resight.store.tables import Tables
 from resight.store.writer import Writer
@@ -109,6 +109,7 @@ def make_verifier(tables: Tables, settings: LocalSettings) -> Verifier:
         stored_features(tables, key),
         lambda rows: [unpack_compact(packed) for packed in tables.local(rows, key)],
         coarse=coarse > FINE,
+        onset=ONSET if settings.kind.framed else BARE_ONSET,
     )
 
 

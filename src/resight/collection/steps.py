@@ -14,7 +14,7 @@ from resight.collection.query import identical_first, judge
 from resight.collection.snapshot import Snapshot
 from resight.matching.geometry import Verification
 from resight.ranking.pipeline import Pipeline, need, run_stage
-from resight.ranking.verification import VERIFIED, SpatialRerank, evidence, with_own_scores
+from resight.ranking.verification import VERIFIED, SpatialRerank, with_own_scores
 from resight.types import Int64, Ranking, Stage
 
 
@@ -64,7 +64,9 @@ def search_in_steps(
     for number, stage in enumerate(pipeline.stages):
         if ranking is not None and isinstance(stage, SpatialRerank):
             candidates, scores = _standardised(query, ranking, stage)
-            yield from _proved(snapshot, query, candidates[: stage.top], scores[: stage.top], batch, evidence)
+            yield from _proved(
+                snapshot, query, candidates[: stage.top], scores[: stage.top], batch, stage.verifier.worth
+            )
         ranking = run_stage(stage, queries, ranking)
         own = ranking if own is None and isinstance(stage, SpatialRerank) else own
         if number == 0:

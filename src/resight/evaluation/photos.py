@@ -30,7 +30,6 @@ from resight.recipes.catalogue import (
     check_recipe,
     find_recipe,
     indexed_with,
-    names_model,
     search_options,
     setting_names,
     settings_of,
@@ -213,8 +212,7 @@ def split_settings(indexed: str, recipe: str, settings: Mapping[str, Any]) -> tu
     """Settings of a run: those that its collection is made with, by recipe `indexed`, and those of a search by
     `recipe`."""
     options, made_with = search_options(recipe), setting_names(indexed, settings)
-    files = {name for name in made_with if names_model(name)}  # `weights` of a network, not of the parts of a sum
-    searching = {name: value for name, value in settings.items() if name in options and name not in files}
+    searching = {name: value for name, value in settings.items() if name in options}
     return {name: value for name, value in settings.items() if name not in searching or name in made_with}, searching
 
 

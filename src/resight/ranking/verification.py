@@ -26,6 +26,9 @@ from resight.types import Evidence, Float32, Int64, LocalFeatures, Queries, Rank
 VERIFIED = 100  # candidates that geometry looks at, unless a recipe is told otherwise
 WEIGHT = 4.0  # standard deviations of similarity that a factor of 10 in improbability is worth
 ONSET = -4.0  # significance from which geometry counts; of unrelated candidates on Holidays, 1 in 160 passes it
+# The same for features without scale and angle, of which nothing is asked but where they lie: of unrelated candidates on
+# Holidays, 1 in 7 passes -4, 1 in 100 is proven.
+BARE_ONSET = 0.0
 CEILING = 8.0  # beyond, more inliers say no more about being the same thing
 MOST_EVIDENCE = WEIGHT * (CEILING - ONSET)
 REMEMBERED = 64  # queries whose verifications are kept: some 30 MB
@@ -43,7 +46,7 @@ class Verifier:
     `features`: source of a photo's features. `compact`: of their compact form, which is faster to read; None to make it
     of `features`. `model`, `threshold` (pixels), `min_inliers`, `ratio` as in `resight.matching.geometry.verify`.
     `coarse`: positions are those of cells of maps, so an inlier may be off by the half of one, and neighbouring cells
-    and scales are one place.
+    and scales are one place. `onset`: significance from which geometry counts.
     """
 
     features: FeatureSource
@@ -54,6 +57,7 @@ class Verifier:
     ratio: float = 0.9
     jobs: int | None = None
     coarse: bool = False
+    onset: float = ONSET
     _memory: OrderedDict[int, tuple[LocalFeatures, dict[int, Verification]]] = field(
         default_factory=OrderedDict, repr=False
     )
@@ -103,9 +107,9 @@ class Verifier:
 
     def worth(self, verification: Verification) -> float:
         """What `verification` adds to a score: its `evidence`, nothing where positions are coarse. That such cells
-        agree
-        tells less than what they look like: on Holidays, any weight lowers the mAP of HOW."""
-        return 0.0 if self.coarse else evidence(verification)
+        agree tells less than what they look like: on Holidays, any weight lowers the mAP of HOW.
+        """
+        return 0.0 if self.coarse else evidence(verification, self.onset)
 
 
 def inliers_between(verifier: Verifier, rows: Int64) -> Callable[[int, Int64], Int64]:
@@ -121,10 +125,12 @@ def inliers_between(verifier: Verifier, rows: Int64) -> Callable[[int, Int64], I
     return inliers
 
 
-def evidence(verification: Verification) -> float:
-    """What a verification adds to a score: 0 for what chance gives often, at most 48, and 16 without proof."""
+def evidence(verification: Verification, onset: float = ONSET) -> float:
+    """What a verification adds to a score: 0 for what chance gives often, below `onset`, at most 48, and 16 without
+    proof.
+    """
     most = CEILING if verification.verified else 0.0
-    return WEIGHT * (min(max(verification.significance, ONSET), most) - ONSET)
+    return WEIGHT * (min(max(verification.significance, onset), most) - onset)
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ def classic(
     resources: Resources,
     allowed: Int64 | None = None,
     *,
-    weights: str | None = None,
+    parts: str | None = None,
     verify: int = VERIFIED,
     sources: int = 10,
     expand: bool = True,
@@ -41,18 +41,18 @@ def classic(
     """ASMK over local features, RootSIFT unless others were indexed, spatial verification of the first `verify`,
     Hamming
     query expansion with `sources` verified photos, and verification of what that brought up. `strict`: order the
-    verified ones by their inliers alone. `weights`: of several kinds, as in `hybrid`. `allowed`: rows that may be
+    verified ones by their inliers alone. `parts`: the weight of each of several kinds, as in `hybrid`. `allowed`: rows that may be
     returned, ascending; None for all.
     """
     usual = usual_weights(resources.kinds)
-    return _local(resources, allowed, usual, weights, verify, sources, expand, strict)
+    return _local(resources, allowed, usual, parts, verify, sources, expand, strict)
 
 
 def found_and_proven(
     resources: Resources,
     allowed: Int64 | None = None,
     *,
-    weights: str | None = None,
+    parts: str | None = None,
     verify: int = VERIFIED,
     sources: int = 10,
     expand: bool = True,
@@ -62,7 +62,7 @@ def found_and_proven(
     one does both. Expansion and options as in `classic`.
     """
     usual = usual_weights(resources.kinds, alone=True)
-    return _local(resources, allowed, usual, weights, verify, sources, expand, strict)
+    return _local(resources, allowed, usual, parts, verify, sources, expand, strict)
 
 
 def reranked(
@@ -88,7 +88,7 @@ def hybrid(
     allowed: Int64 | None = None,
     *,
     weight: float | None = None,
-    weights: str | None = None,
+    parts: str | None = None,
     verify: int = VERIFIED,
     sources: int = 10,
     expand: bool = True,
@@ -98,11 +98,11 @@ def hybrid(
     of the first kind before verification.
 
     All are in standard deviations above unrelated photos; `weight`: what one of the global descriptor is worth.
-    `weights`: of several parts, such as how=0.5,vector=2. What is not given is what `resight fit fusion` learned, else
+    `parts`: the weight of each of several parts, such as how=0.5,vector=2. What is not given is what `resight fit fusion` learned, else
     2 for the global descriptor and 1 for a further kind.
     """
     usual = {**usual_weights(resources.kinds), VECTOR: WEIGHT}
-    given = weights if weight is None else f"{VECTOR}={weight}" + ("" if weights is None else f",{weights}")
+    given = parts if weight is None else f"{VECTOR}={weight}" + ("" if parts is None else f",{parts}")
     need_database(resources)
     return _local(resources, allowed, usual, given, verify, sources, expand, strict)
 
@@ -136,10 +136,10 @@ def chosen_weights(resources: Resources, usual: Mapping[str, float], given: str 
         name, _, text = (piece.strip() for piece in part.partition("="))
         if names.get(name, VECTOR if name == VECTOR else None) not in weights:
             known = [name for name, key in names.items() if key in weights]
-            raise UsageError(f"weights={given}: there is no part {name!r}, the parts are {', '.join(known)}")
+            raise UsageError(f"parts={given}: there is no part {name!r}, the parts are {', '.join(known)}")
         weights[names[name]] = _number(name, text)
     if not any(weight > 0 for weight in weights.values()):
-        raise UsageError(f"weights={given}: at least one part must count")
+        raise UsageError(f"parts={given}: at least one part must count")
     return weights
 
 

@@ -68,7 +68,7 @@ def test_the_kind_that_localises_best_verifies_whatever_the_order(both):
 def test_search_finds_and_proves(both, alone, world):
     collection = open_collection(both)
     assert groups_found(collection, world) == 1
-    assert groups_found(collection, world, weights="rootsift=0,how=1,vector=0") > 0.6
+    assert groups_found(collection, world, parts="rootsift=0,how=1,vector=0") > 0.6
     assert groups_found(open_collection(alone), world) > 0.6
     answer = collection.search(world.photos.groups[0][0])
     assert answer.confident
@@ -175,12 +175,12 @@ def test_weights_are_learned_for_every_part(copy):
 
 
 @pytest.mark.parametrize(
-    ("weights", "message"),
+    ("parts", "message"),
     [("gem=1", "no part 'gem'"), ("how=x", "'x'"), ("how=-1", "0 or more"), ("rootsift=0,how=0,vector=0", "at least")],
 )
-def test_bad_weights(both, world, weights, message):
+def test_bad_weights(both, world, parts, message):
     with pytest.raises(UsageError, match=message):
-        open_collection(both).search(world.photos.groups[0][0], weights=weights)
+        open_collection(both).search(world.photos.groups[0][0], parts=parts)
 
 
 def test_codebooks_learnt_on_other_photos(copy, alone, tmp_path, world):

@@ -266,4 +266,4 @@ def test_a_file_of_weights_belongs_to_the_features_not_to_the_search() -> None:
     indexing, searching = split_settings("classic", "classic", settings)
     assert indexing == {"features": "aliked", "weights": "aliked.pth", "words": 8}
     assert searching == {"verify": 3}
-    assert split_settings("classic", "classic", {"weights": "rootsift=1"}) == ({}, {"weights": "rootsift=1"})
+    assert split_settings("classic", "classic", {"parts": "rootsift=1"}) == ({}, {"parts": "rootsift=1"})

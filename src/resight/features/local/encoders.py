@@ -35,7 +35,8 @@ class Kind:
     """Where a kind is defined, `module` and its dataclass `settings`, and how many visual words it needs.
 
     `cell`: how far off its positions are, about as `Traits.cell` of its encoder says: of several kinds, the one with
-    the smallest verifies. `network`: it describes many photos at once, better than one by one in threads.
+    the smallest verifies. `network`: it describes many photos at once, better than one by one in threads. `framed`:
+    its features have a scale and an angle of their own.
     """
 
     module: str
@@ -43,6 +44,7 @@ class Kind:
     words: float = SIFT_WORDS
     cell: float = 1.0
     network: bool = False
+    framed: bool = True
 
     def load(self) -> type[EncoderSettings]:
         """The dataclass of its settings; imports its module."""
@@ -57,8 +59,8 @@ ENCODERS: Mapping[str, Kind] = {
     "delf": Kind("delf_encoder", "DelfSettings", MAP_WORDS, cell=16, network=True),
     "delf-r": Kind("delf_encoder", "RegionalDelfSettings", MAP_WORDS, cell=16, network=True),
     "delg": Kind("delf_encoder", "DelgSettings", MAP_WORDS, cell=16, network=True),
-    "aliked": Kind("aliked", "AlikedSettings", network=True),
-    "disk": Kind("disk", "DiskSettings", network=True),
+    "aliked": Kind("aliked", "AlikedSettings", network=True, framed=False),
+    "disk": Kind("disk", "DiskSettings", network=True, framed=False),
     "hessian-affine": Kind("hessian_affine", "HessianAffine"),
     "hessian-hardnet": Kind("hardnet", "HessianHardNet", network=True),
     "sift-hardnet": Kind("hardnet", "SiftHardNet", network=True),
