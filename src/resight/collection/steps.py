@@ -64,9 +64,8 @@ def search_in_steps(
     for number, stage in enumerate(pipeline.stages):
         if ranking is not None and isinstance(stage, SpatialRerank):
             candidates, scores = _standardised(query, ranking, stage)
-            yield from _proved(
-                snapshot, query, candidates[: stage.top], scores[: stage.top], batch, stage.verifier.worth
-            )
+            first, worth = slice(stage.top), stage.verifier.worth
+            yield from _proved(snapshot, query, candidates[first], scores[first], batch, worth)
         ranking = run_stage(stage, queries, ranking)
         own = ranking if own is None and isinstance(stage, SpatialRerank) else own
         if number == 0:

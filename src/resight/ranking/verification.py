@@ -26,8 +26,8 @@ from resight.types import Evidence, Float32, Int64, LocalFeatures, Queries, Rank
 VERIFIED = 100  # candidates that geometry looks at, unless a recipe is told otherwise
 WEIGHT = 4.0  # standard deviations of similarity that a factor of 10 in improbability is worth
 ONSET = -4.0  # significance from which geometry counts; of unrelated candidates on Holidays, 1 in 160 passes it
-# The same for features without scale and angle, of which nothing is asked but where they lie: of unrelated candidates on
-# Holidays, 1 in 7 passes -4, 1 in 100 is proven.
+# The same for features without scale and angle, of which nothing is asked but where they lie: of unrelated candidates
+# on Holidays, 1 in 7 passes -4, 1 in 100 is proven.
 BARE_ONSET = 0.0
 CEILING = 8.0  # beyond, more inliers say no more about being the same thing
 MOST_EVIDENCE = WEIGHT * (CEILING - ONSET)

@@ -39,10 +39,9 @@ def classic(
     strict: bool = False,
 ) -> Pipeline:
     """ASMK over local features, RootSIFT unless others were indexed, spatial verification of the first `verify`,
-    Hamming
-    query expansion with `sources` verified photos, and verification of what that brought up. `strict`: order the
-    verified ones by their inliers alone. `parts`: the weight of each of several kinds, as in `hybrid`. `allowed`: rows that may be
-    returned, ascending; None for all.
+    Hamming query expansion with `sources` verified photos, and verification of what that brought up. `strict`: order
+    the verified ones by their inliers alone. `parts`: the weight of each of several kinds, as in `hybrid`. `allowed`:
+    rows that may be returned, ascending; None for all.
     """
     usual = usual_weights(resources.kinds)
     return _local(resources, allowed, usual, parts, verify, sources, expand, strict)
@@ -98,8 +97,8 @@ def hybrid(
     of the first kind before verification.
 
     All are in standard deviations above unrelated photos; `weight`: what one of the global descriptor is worth.
-    `parts`: the weight of each of several parts, such as how=0.5,vector=2. What is not given is what `resight fit fusion` learned, else
-    2 for the global descriptor and 1 for a further kind.
+    `parts`: the weight of each of several parts, such as how=0.5,vector=2. What is not given is what `resight fit
+    fusion` learned, else 2 for the global descriptor and 1 for a further kind.
     """
     usual = {**usual_weights(resources.kinds), VECTOR: WEIGHT}
     given = parts if weight is None else f"{VECTOR}={weight}" + ("" if parts is None else f",{parts}")
