@@ -17,6 +17,7 @@ from photo_factory import make_photos
 from resight.artifacts.files import GRAPH, OFFLINE, TUNED
 from resight.cli import app
 from resight.collection import open_collection
+from resight.collection.regions import describe_regions
 from resight.errors import CollectionError, UsageError
 from resight.fitting.graphs import build_graph, tune
 from resight.fitting.labels import label
@@ -34,6 +35,7 @@ def base(world, tmp_path_factory):
     collection = world.copy("hybrid", folder)
     os.rename(collection.path, folder / "c.resight")
     collection = open_collection(folder / "c.resight")
+    describe_regions(collection)
     reports = build_graph(collection, 8, offline=True, augmented=Augmentation(least=5))
     assert [report.kind for report in reports] == ["similarity", "verified", "augmented", "off-line diffusion"]
     lines = [f"{path},{path.stem[:3]}" for path in sorted(world.photos.folder.iterdir())]
@@ -48,7 +50,8 @@ def copy(base, tmp_path):
     return tmp_path / "c.resight"
 
 
-OPTIONS = {name: {"k": 8} for name in ("explore-exploit", "semi-supervised", "diffusion")}
+OPTIONS = {name: {"k": 8} for name in ("explore-exploit", "semi-supervised", "diffusion", "verified-diffusion")}
+OPTIONS |= {"deep-spatial-diffusion": {"k": 8}}
 OPTIONS |= {"spectral-ranking": {"k": 8, "rank": 5}, "hybrid-diffusion": {"k": 8, "rank": 5}}
 OPTIONS |= {
     "landmark2019": {"k": 8, "least": 5},
