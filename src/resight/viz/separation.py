@@ -146,6 +146,7 @@ def study(
         axes.xaxis.set_minor_locator(NullLocator())
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
     elif all(float(x).is_integer() for rows in series.values() for x, _ in rows):
         axes.set_xticks(sorted({x for rows in series.values() for x, _ in rows}))
     _legend(axes)
