@@ -31,6 +31,7 @@ ALSO = {
     "recipes/settings.py": {"gem", "rmac"},  # poolings
     "recipes/graph.py": {"diffusion"},  # a method whose options are tuned, in several recipes
     "ranking/tuning.py": {"diffusion", "explore-exploit"},  # methods that are tuned, below all recipes
+    "cli/fit.py": {"rmac"},  # the pooling whose regions are whitened
     "collection/snapshot.py": {"separation"},  # a part that recipes need
     # of files, not of collections
     "evaluation/feature_recipes.py": {
