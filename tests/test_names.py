@@ -32,6 +32,8 @@ ALSO = {
     "collection/snapshot.py": {"separation"},  # a part of `Resources`
     "recipes/graph.py": {"diffusion"},  # a method whose options are tuned, in several recipes
     "ranking/tuning.py": {"diffusion", "explore-exploit"},  # methods that are tuned, below all recipes
+    "cli/fit.py": {"rmac"},  # the pooling whose regions are whitened
+    "collection/snapshot.py": {"separation"},  # a part that recipes need
     # of files, not of collections
     "evaluation/feature_recipes.py": {
         "separation",

@@ -132,6 +132,8 @@ def study(
     """
     if not series or not all(len(points) for points in series.values()):
         raise UsageError("there is nothing to draw: every line needs a point")
+    from matplotlib.ticker import NullLocator
+
     figure, axes = _figure()
     for number, (name, rows) in enumerate(series.items()):
         points: Float64 = finite_rows(f"the points of {name}", rows, 2, np.float64)
@@ -140,6 +142,11 @@ def study(
     axes.set(xlabel=across, ylabel=up)
     if logarithmic:
         axes.set(xscale="log", yscale="log")
+        axes.set_xticks(sorted({x for rows in series.values() for x, _ in rows}), minor=False)
+        axes.xaxis.set_minor_locator(NullLocator())
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
     elif all(float(x).is_integer() for rows in series.values() for x, _ in rows):
         axes.set_xticks(sorted({x for rows in series.values() for x, _ in rows}))
     _legend(axes)
