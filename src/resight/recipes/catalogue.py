@@ -31,8 +31,8 @@ class Recipe:
     `vector`: the settings of the global descriptor, that photos are indexed with unless they are told otherwise;
     neither for a recipe that searches what others indexed. `backbone`: any network will do. `published`: the name of a
     trained network whose weights can be given, `network` its recipe where that is another. `descriptors`: it searches
-    by global descriptors. `alone`: of several kinds of local features one finds, the others prove. `needs`: what of
-    `resight.recipes.resources.Resources` it cannot do without.
+    by global descriptors. `alone`: of several kinds of local features one finds, the others prove. `needs`: the
+    parts of a collection that it cannot do without, by the names of `resight.collection.snapshot.Snapshot.holds`.
     """
 
     build: Callable[..., Pipeline]
@@ -58,7 +58,7 @@ class Recipe:
     @property
     def taught(self) -> bool:
         """Whether it searches with what was fitted to a collection by hand."""
-        return not {"training", "separation", "similarity"}.isdisjoint(self.needs)
+        return not {"training", "separated", "similarity"}.isdisjoint(self.needs)
 
     @property
     def regions(self) -> bool:
@@ -120,7 +120,7 @@ RECIPES: Mapping[str, Recipe] = {
     "deep-spatial": _of_descriptors(regions.deep_spatial, "regions"),
     "deep-spatial-diffusion": _of_descriptors(regions.deep_spatial_diffusion, "regions", "graph"),
     "landmark2019": _of_descriptors(graph.landmark2019, "verifier", "verified_graph", "graph"),
-    "separation": _of_descriptors(learned.separation, "separation"),
+    "separation": _of_descriptors(learned.separation, "separated"),
     "deep-similarity": _of_descriptors(learned.deep_similarity, "similarity"),
 }
 FEATURES: Any = str | tuple[str, ...] | None  # the type of setting `features`
