@@ -43,7 +43,7 @@ _FILES = {
     "verified_graph": files.VERIFIED_GRAPH,
     "offline": files.OFFLINE,
     "training": files.LABELS,
-    "separation": files.SEPARATION,
+    "separated": files.SEPARATION,
     "similarity": files.SIMILARITY,
 }
 DESCRIPTOR, LOCAL = "descriptor", "local"  # names of the network and the encoder in the stamp's models
@@ -183,7 +183,7 @@ class Snapshot:
         return None if self.descriptors is None else load_learned_similarity(self.path, self.descriptors)
 
     def holds(self, part: str) -> bool:
-        """Whether the part of this name of `Resources` is there; looks for its file, and loads nothing."""
+        """Whether a part that recipes need is there; looks for its file, and loads nothing."""
         if part in ("index", "verifier"):
             return self.settings.local is not None
         if part == "database":

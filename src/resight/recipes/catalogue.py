@@ -28,7 +28,7 @@ class Recipe:
     features that photos are indexed with; both None for a recipe that searches what others indexed. `backbone`: any
     network will do. `published`: the name of a trained network whose weights can be given. `descriptors`: it searches
     by global descriptors. `others`: it needs more than these, so that a file of descriptors is not enough. `needs`:
-    what of `resight.recipes.resources.Resources` it cannot do without.
+    the parts of a collection that it cannot do without, by the names of `resight.collection.snapshot.Snapshot.holds`.
     """
 
     build: Callable[..., Pipeline]
@@ -76,7 +76,7 @@ RECIPES: Mapping[str, Recipe] = {
     "k-reciprocal": _of_descriptors(graph.k_reciprocal),
     "super-global": _of_descriptors(graph.super_global),
     "landmark2019": _of_descriptors(graph.landmark2019, "verifier", "verified_graph", "graph", others=True),
-    "separation": _of_descriptors(learned.separation, "separation", others=True),
+    "separation": _of_descriptors(learned.separation, "separated", others=True),
     "deep-similarity": _of_descriptors(learned.deep_similarity, "similarity", others=True),
 }
 INDEXING = tuple(name for name, recipe in RECIPES.items() if recipe.indexes)

@@ -59,13 +59,13 @@ def read_search(
     state: State,
     source: Source,
     *,
-    also: Sequence[str] | None,
-    without: Sequence[str] | None,
-    recipe: str | None,
-    options: str | None,
-    where: str | None,
-    top: int,
-    cursor: str | None,
+    also: Sequence[str] | None = None,
+    without: Sequence[str] | None = None,
+    recipe: str | None = None,
+    options: str | None = None,
+    where: str | None = None,
+    top: int = 20,
+    cursor: str | None = None,
 ) -> Search:
     """A search out of the fields of a form. Raises `UsageError` where one of them cannot be."""
     after = read_cursor(cursor, MOST_RESULTS)

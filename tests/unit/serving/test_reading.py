@@ -103,6 +103,15 @@ def test_an_upload_can_be_seen_again_by_who_has_its_token(service, photo):
         assert "upload the photo again" in service.get(path).detail
 
 
+@pytest.mark.parametrize("accept", ["text/html", "text/event-stream"])
+def test_a_form_without_scripts_is_answered_with_a_page(service, photo, accept):
+    form = [("file", ("x", photo)), ("collection", "classic")]
+    reply = service.post("/search.html", form=form, headers={"Accept": accept})
+    assert (reply.status, reply.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert b"001-0.jpg" in reply.body
+    assert service.post("/search.html", form=[*form[:1], ("collection", "<script>")]).status == 404
+
+
 def test_two_boxes_find_the_things_in_both(service, tmp_path):
     left, right = view(picture(1), 5), view(picture(4), 6)
     both = save(tmp_path / "both.png", np.hstack([left, right]))

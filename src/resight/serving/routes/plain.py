@@ -12,7 +12,8 @@ from resight.serving import models
 from resight.serving.access import Reader, TheService
 from resight.serving.forms import BoundedForms
 from resight.serving.problems import Refused
-from resight.serving.routes.search import search_photos
+from resight.serving.routes.search import source_of, whole_answer
+from resight.serving.searching import read_search
 
 router = APIRouter(include_in_schema=False, route_class=BoundedForms)
 WORDS = {"proven": "Match", "possible": "Possible", "none": "No match", None: "Not checked"}
@@ -30,8 +31,9 @@ async def search_by_form(
     name = collection or next(iter(service.collections), None)
     if name is None:
         raise Refused(404, "the service has no collection: start it with the name of one")
-    reply = await search_photos(request, service, client, name, file=file)
-    answer = models.SearchAnswer.model_validate_json(bytes(reply.body))
+    state = service.state(name)
+    source = await source_of(service, state, client, file, None, None, None)
+    answer = await whole_answer(request, service, state, client, read_search(state, source))
     return HTMLResponse(_page(name, answer), headers={"Cache-Control": "no-store"})
 
 

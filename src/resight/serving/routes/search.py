@@ -70,9 +70,17 @@ async def search_photos(
     )
     if STREAM in request.headers.get("accept", ""):
         return await _streamed(request, service, served.state, client, search)
-    answer = await service.compute(request, client.name, lambda check: _last(served.state, search, check))
-    _count(service, answer)
+    answer = await whole_answer(request, service, served.state, client, search)
     return Response(answer.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+async def whole_answer(
+    request: Request, service: Service, state: State, client: Client, search: Search
+) -> models.SearchAnswer:
+    """The answer of a search, at once."""
+    answer = await service.compute(request, client.name, lambda check: _last(state, search, check))
+    _count(service, answer)
+    return answer
 
 
 async def source_of(
