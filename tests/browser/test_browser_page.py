@@ -146,7 +146,7 @@ def keyed(own_server, tmp_path):
 
 
 @pytest.mark.parametrize("size", ["desktop", "phone"])
-def test_key_is_asked_for_and_used_for_pictures_too(keyed, visiting, size):
+def test_key_is_asked_for_and_used_for_pictures_too(keyed, visiting, size, tmp_path):
     server, key = keyed
     visit = visiting(server, size)
     visit.open()
@@ -168,6 +168,11 @@ def test_key_is_asked_for_and_used_for_pictures_too(keyed, visiting, size):
     assert visit.page.context.cookies() == []
     assert key not in visit.page.url
     visit.page.keyboard.press("Escape")
+    visit.open()
+    visit.page.locator("input[type=file]").first.set_input_files(save(tmp_path / "q.jpg", view(picture(0), 5)))
+    visit.page.get_by_role("heading", name="3 matches").wait_for()
+    visit.page.wait_for_function(LOADED, arg=["box-editor img", 1])
+    assert not [problem for problem in visit.problems if "401" not in problem]
     visit.page.get_by_role("button", name="Settings").click()
     visit.page.get_by_role("button", name="Forget the key").click()
     visit.page.get_by_role("dialog", name="This server asks for a key").wait_for()

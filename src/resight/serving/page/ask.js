@@ -31,6 +31,7 @@ export function asker(take, forget) {
   const add = button("box", t("box.add"), () => editor.add());
   let timer = 0;
   let local = "";
+  let previewed = "";
 
   const element = h(
     "aside", { class: "asked", "aria-label": t("ask.label") },
@@ -85,9 +86,9 @@ export function asker(take, forget) {
     return address ? { ...(await measure(address)), id: "" } : json(here(["queries", token]));
   }
 
-  /** Show a photo that is about to be sent; answers whether it can be sent. @param {File} file */
+  /** Show a photo that is about to be sent. @param {File} file */
   async function preview(file) {
-    const address = URL.createObjectURL(file);
+    const address = (previewed = URL.createObjectURL(file));
     local = "";
     clear.hidden = true;
     name.textContent = file.name || t("ask.uploaded");
@@ -95,12 +96,11 @@ export function asker(take, forget) {
     // A format that this browser cannot show, such as HEIC, may still be read by the server.
     const size = await measure(address).catch(() => ({ width: 4, height: 3 }));
     editor.show(address, name.textContent, size.width, size.height, []);
-    return true;
   }
 
-  /** @param {string} token @param {File} file */
-  function remember(token, file) {
-    if (!uploads.has(token)) uploads.set(token, URL.createObjectURL(file));
+  /** The photo that was shown last is now kept by the server as `token`. @param {string} token */
+  function remember(token) {
+    uploads.set(token, previewed);
     local = `${collection().name}  ${token}`;
   }
 

@@ -23,7 +23,7 @@ export const thumbnail = (collection, photo, size) => url(["collections", collec
 export function picture(address, alt, { eager = false, lost = t("photo.gone"), ...props } = {}) {
   const image = h("img", { alt, decoding: "async", loading: eager ? "eager" : "lazy", draggable: false, ...props });
   image.addEventListener("error", () => gone(image, lost));
-  if (!key()) image.src = address;
+  if (!key() || address.startsWith("blob:")) image.src = address; // what is in the page already needs no key
   else if (eager) queueFetch(image, address);
   else watch(image, address);
   return image;

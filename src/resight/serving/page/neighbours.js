@@ -94,7 +94,10 @@ function picture({ nodes, edges }) {
 function nodeOf(node, [x, y], centre) {
   const radius = centre ? RADIUS * 1.25 : RADIUS;
   const image = svg("image", { x: x - radius, y: y - radius, width: 2 * radius, height: 2 * radius, preserveAspectRatio: "xMidYMid slice", class: "face" });
-  void shown(thumbnail(collection().name, node, 160)).then((address) => image.setAttribute("href", address)).catch(() => image.remove());
+  void shown(thumbnail(collection().name, node, 160)).then((address) => {
+    image.setAttribute("href", address);
+    if (address.startsWith("blob:")) image.addEventListener("load", () => URL.revokeObjectURL(address), { once: true });
+  }).catch(() => image.remove());
   const name = shortName(node.id);
   const to = href({ ...current(), photo: node.key, result: "" });
   return svg("a", { href: to, class: centre ? "node centre" : "node", "aria-label": t("neighbours.around", { name }), "aria-current": centre ? "true" : null },

@@ -63,10 +63,9 @@ export function mount(root) {
 
   /** @param {File} file */
   async function take(file) {
-    const shown = performance.now();
-    performance.mark("resight-dropped", { startTime: shown });
+    performance.mark("resight-dropped");
     lay();
-    if (!(await ask.preview(file))) return;
+    void ask.preview(file); // beside the search: a large photo takes a while to decode here too
     await search(file);
   }
 
@@ -84,7 +83,7 @@ export function mount(root) {
     begin(control);
     try {
       for await (const now of stream(route, file, control.signal)) {
-        if (file && now.token && !asked) named(route, now.token, file);
+        if (file && now.token && !asked) named(route, now.token);
         if (!found) performance.mark("resight-first-result");
         found = now;
         draw(now);
@@ -97,10 +96,10 @@ export function mount(root) {
     }
   }
 
-  /** An uploaded photo has a name now, so the address can say what is shown. @param {Route} route @param {string} token @param {File} file */
-  function named(route, token, file) {
+  /** An uploaded photo has a name now, so the address can say what is shown. @param {Route} route @param {string} token */
+  function named(route, token) {
     const next = { ...route, photo: "", query: token, boxes: [], result: "" };
-    ask.remember(token, file);
+    ask.remember(token);
     asked = question(next);
     go(next, { quiet: true });
   }
