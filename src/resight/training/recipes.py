@@ -27,8 +27,8 @@ class Settings:
     over which the rate rises to its full value. `margin`, `weight`, `bins`: of the loss. `dim`: of the last layer, None
     for none, 0 for as many as there are channels. `share`: of the things shown that are held back to judge by.
     `patience`: epochs without a better validation that end training, None for none; `every`: epochs between two
-    validations. `p` of GeM at the start. `seed`. `reweighting`, `smoothing`, `smoothed`, `confidence_from`, `window`: of
-    blocks of context (`ContextSettings`). `templates`: super-features of a photo; `faithful`: their ratio test as
+    validations. `p` of GeM at the start. `seed`. `reweighting`, `smoothing`, `smoothed`, `confidence_from`, `window`:
+    of blocks of context (`ContextSettings`). `templates`: super-features of a photo; `faithful`: their ratio test as
     published, with its fault. `count`: local features of a photo in validations. All others: changes of photos
     (`Augmentation`, whose gamma is `light`).
     Raises `UsageError` on values out of range.
