@@ -87,6 +87,8 @@ def _work(
     bench: Bench, network: GlobalNetwork, memory: dict[str, Tensor]
 ) -> tuple[Callable[[int], Batches], Gradient[Batch]]:
     margin, kind = bench.settings.margin, bench.recipe.loss
+    if kind in ("average-precision", "solar") and size() > 1:
+        raise UsageError(f"recipe {bench.recipe.name} compares all photos of a batch: train it in one process")
     if kind == "average-precision":
         return _photo_batches(bench, repeated=True), Gradient(partial(_add_precision, bench))
     if kind == "classes":
@@ -178,8 +180,6 @@ def _add_solar(bench: Bench, batch: Batch) -> float:
 
 
 def _in_three_stages(bench: Bench, batch: Batch, loss: Callable[[Tensor], Tensor]) -> float:
-    if size() > 1:
-        raise UsageError(f"recipe {bench.recipe.name} compares all photos of a batch: train it in one process")
     photos, change = bench.learn, bench.settings.augmentation
     count = batch.drawn.rows.size
     if count < 2:
