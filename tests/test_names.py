@@ -29,7 +29,6 @@ ALSO = {
         "fire",
     },  # poolings, and networks as they were published
     "recipes/settings.py": {"gem", "rmac"},  # poolings
-    "collection/snapshot.py": {"separation"},  # a part of `Resources`
     "recipes/graph.py": {"diffusion"},  # a method whose options are tuned, in several recipes
     "ranking/tuning.py": {"diffusion", "explore-exploit"},  # methods that are tuned, below all recipes
     "cli/fit.py": {"rmac"},  # the pooling whose regions are whitened

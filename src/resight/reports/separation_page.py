@@ -131,8 +131,8 @@ def _centre(after: Float32) -> int:
 
 
 def _query_seconds(stage: Separation) -> dict[str, list[tuple[float, float]]]:
-    """Milliseconds of processor time of a query, plain and refined, among the first 1/1, 1/2, 1/4, ... of the photos: the least of
-    several tries with one query at a time.
+    """Milliseconds of processor time of a query, plain and refined, among the first 1/1, 1/2, 1/4, ... of the
+    photos: the least of several tries with one query at a time.
     """
     vectors, refined = stage.database.vectors, stage.refined.vectors
     most = min(len(vectors), len(refined))
