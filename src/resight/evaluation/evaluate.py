@@ -113,12 +113,16 @@ def check_run(run: Run) -> None:
     if (run.lists is None) != (run.recipe != LISTS):
         raise UsageError(f"recipe {LISTS} and --lists FILE stand together: give both, or neither")
     if run.lists is not None:
-        if run.settings or run.features or run.query_features or run.distractors:
-            raise UsageError("--lists are ranked already: leave out --set, --features, --query-features, --distractors")
+        if run.settings or run.features or run.query_features or run.distractors or run.codebooks:
+            raise UsageError(
+                "--lists are ranked already: leave out --set, --features, --query-features, --distractors, --codebook"
+            )
         return
     if run.features is not None:
         if run.index is not None:
             raise UsageError(f"--index {run.index} is for photos: leave it out with --features")
+        if run.codebooks:
+            raise UsageError("--codebook is for photos: leave it out with --features")
         check_feature_recipe(run.recipe, run.settings)
         return
     if run.query_features is not None:
@@ -181,7 +185,14 @@ def _result_key(run: Run) -> str:
     benchmark = opened(run)
     paths = [
         Path(name)
-        for name in (run.features, run.query_features, run.blend, run.lists, *run.setting_files)
+        for name in (
+            run.features,
+            run.query_features,
+            run.blend,
+            run.lists,
+            *run.setting_files,
+            *run.codebooks.values(),
+        )
         if name is not None
     ]
     if run.reads_photos:

@@ -45,8 +45,9 @@ class Cell:
         paths: dict[str, Any] = {
             name: str(data / value) for name in names if (value := getattr(self.run, name)) is not None
         }
+        words = {kind: str(data / file) for kind, file in self.run.codebooks.items()}
         settings = {name: str(data / value) if names_file(name) else value for name, value in self.run.settings.items()}
-        return replace(self.run, settings=settings, **paths)
+        return replace(self.run, settings=settings, codebooks=words, **paths)
 
 
 @dataclass(frozen=True, eq=False)

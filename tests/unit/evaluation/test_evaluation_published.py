@@ -50,6 +50,7 @@ TABLE: dict[str, Any] = {
         {
             "name": "local",
             "recipe": "classic",
+            "codebook": "rootsift=words/{benchmark}.safetensors",
             "stages": 1,
             "aim": "at least",
             "published": {"Oxf M": 50, "Oxf+ M": 40},
@@ -87,6 +88,10 @@ def test_a_table_becomes_runs() -> None:
     assert found["local", "Oxf+ M"].run.distractors == "r1m"
     assert found["local", "Oxf M"].run.photos == "jpg"
     assert found["GeM", "Hol"].level == "plain"
+    local = found["local", "Oxf M"]
+    assert local.run.codebooks == {"rootsift": "words/roxford5k.safetensors"}
+    assert local.at(Path("/data")).codebooks == {"rootsift": "/data/words/roxford5k.safetensors"}
+    assert local.needs == ("gnd.pkl", "jpg", "words/roxford5k.safetensors")
     assert (found["local", "Oxf M"].run.stages, found["local", "Oxf M"].aim) == (1, "at least")
 
 
@@ -113,6 +118,8 @@ def test_a_table_becomes_runs() -> None:
         (lambda t: t["rows"][0].update(features=["d"]), "features of row GeM is .*, which must be text"),
         (lambda t: t["rows"][0].update(features=3), "features of row GeM is 3, which must be text"),
         (lambda t: t["rows"][1].update(settings={"weights": 3}), "weights of row local is 3, which must be text"),
+        (lambda t: t["rows"][1].update(codebook="../words"), "names ../words, which is not inside the data folder"),
+        (lambda t: t["rows"][1].update(codebook=["words"]), "codebook of row local is .*, which must be text"),
         (lambda t: t["rows"][1].update(benchmarks={"mars": {"k": 3}}), "settings for the unknown benchmark 'mars'"),
         (lambda t: t["rows"][1].update(benchmarks={"roxford5k": 3}), "settings of row local for roxford5k"),
         (lambda t: t["columns"]["Hol"].update(path=["x"]), "path of column Hol is .*, which must be text"),
