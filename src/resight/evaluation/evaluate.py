@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resight.collection.info import MILLION
 from resight.errors import UsageError
 from resight.evaluation.benchmark import Benchmark
 from resight.evaluation.experiment import LISTS, Evaluation, Run, System, Task, evaluate_systems, peak_memory
@@ -68,6 +69,7 @@ def evaluate(run: Run, *, cache: Path | None = None, progress: Progress = silent
         seconds=seconds,
         peak_memory=peak_memory(),
         benchmark=benchmark,
+        memory_per_million=prepared.memory_per_million,
     )
 
 
@@ -152,7 +154,10 @@ def _prepare_features(run: Run, benchmark: Benchmark) -> Prepared:
     if benchmark.protocol.crop == "box":
         notes = (f"the queries of {run.features} are taken to be cropped to their boxes: the file cannot tell",)
     own = np.array([-1 if query.row is None else query.row for query in benchmark.queries], np.int64)
-    return Prepared(Task(benchmark, [Queries(vectors=queries, rows=own)]), [System(run.recipe, (stage,))], notes)
+    task = Task(benchmark, [Queries(vectors=queries, rows=own)])
+    vectors = database.vectors  # all that plain searches hold; graphs and neighbours take more
+    held = MILLION * vectors.nbytes / len(vectors) if run.recipe == "search" else None
+    return Prepared(task, [System(run.recipe, (stage,))], notes, held)
 
 
 def _prepare_local(run: Run, benchmark: Benchmark, path: Path) -> Prepared:

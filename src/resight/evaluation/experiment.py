@@ -128,7 +128,8 @@ class Evaluation:
 
     `protocol` says every choice, `protocol: uncropped` among them. `notes`: what a reader of the numbers must know.
     `seconds`: of preparing the features. `peak_memory`: bytes, the most this process has held. `benchmark`: with its
-    distractors, None when the evaluation was read from a file.
+    distractors, None when the evaluation was read from a file. `memory_per_million`: bytes that searches would hold of
+    a million photos like these; None where that is not known.
     """
 
     run: Run
@@ -141,6 +142,7 @@ class Evaluation:
     seconds: float
     peak_memory: int
     benchmark: Benchmark | None = None
+    memory_per_million: float | None = None
 
     @property
     def final(self) -> Result:

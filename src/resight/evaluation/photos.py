@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from resight.collection.collection import Collection
-from resight.collection.info import memory_note
+from resight.collection.info import memory_note, memory_per_million
 from resight.collection.regions import describe_regions
 from resight.errors import CollectionError, ImageError, UsageError
 from resight.evaluation.benchmark import Benchmark, BenchmarkQuery, refuse_names, with_distractors
@@ -49,6 +49,7 @@ class Prepared:
     task: Task
     systems: Sequence[System]
     notes: tuple[str, ...] = ()
+    memory_per_million: float | None = None  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +136,7 @@ def _prepare_collection(run: Run, photos: Photos, cache: Path, progress: Progres
     progress("preparing the search", 0, 1)
     found = replace(collection.snapshot, builds=True).pipeline(None, run.recipe, searching)
     progress("preparing the search", 1, 1)
-    return Prepared(task, prefixes(found.stages), notes)
+    return Prepared(task, prefixes(found.stages), notes, memory_per_million(collection.snapshot))
 
 
 def _codebooks(run: Run) -> dict[str, Codebook]:

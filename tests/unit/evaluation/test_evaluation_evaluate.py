@@ -51,6 +51,12 @@ def test_classic_finds_the_other_view_of_every_thing(photos: Path, cache: Path) 
     assert first.final.scores["plain"].map == 1
     assert (first.images, len(first.queries)) == (6, 6)
     assert [note.partition(" take")[0] for note in first.notes] == ["a million photos like these"]
+    (made,) = cache.glob("*.resight")
+    held = open_collection(made).info()
+    assert first.memory_per_million == held.memory_per_million == held.index_bytes / 6 * 1e6 > 0
+    assert f"{first.memory_per_million / 1e9:.2f} GB of memory" in first.notes[0]
+    assert evaluation_json(first)["memory_per_million_bytes"] == first.memory_per_million
+    assert parse_evaluation(evaluation_json(first)).memory_per_million == first.memory_per_million
     assert set(first.final.seconds) >= {"reading queries", "AsmkSearch", "SpatialRerank"}
     again = evaluate(classic(photos), cache=cache)
     assert evaluation_json(again)["systems"][-1]["scores"] == evaluation_json(first)["systems"][-1]["scores"]

@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,28 @@ def test_the_level_of_the_column_is_judged() -> None:
     assert (status, measured) == ("OK", pytest.approx(55))
     with pytest.raises(UsageError, match="asks for level 'medium'"):
         judge(cells()["local", "Oxf M"], evaluation(0.5, level="plain"))
+
+
+def test_memory_is_judged_in_the_unit_of_the_papers(tmp_path: Path) -> None:
+    def edit(table: dict[str, Any]) -> None:
+        table["columns"]["Oxf M"]["level"] = "memory"
+        table["rows"][1]["published"] = {"Oxf M": 7.6}
+        table["rows"][1]["aim"] = "equal"
+
+    cell = next(cell for cell in parse_table(changed(edit)).cells if cell.row == "local")
+    for path in cell.needs:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    million = replace(evaluation(0.1), memory_per_million=2048 * 4 * 1e6)  # 2048 floats a photo
+    outcome = reproduce_cell(cell, tmp_path, lambda _: million)
+    assert (outcome.status, outcome.measured) == ("OK", pytest.approx(7.629, abs=1e-3))
+    twice = replace(million, memory_per_million=2 * 2048 * 4 * 1e6)
+    assert reproduce_cell(cell, tmp_path, lambda _: twice).status == "FAIL"
+    unknown = reproduce_cell(cell, tmp_path, lambda _: evaluation(0.1))
+    assert (unknown.status, unknown.missing[0]) == (
+        "MISSING",
+        "row local asks for memory, which recipe classic does not measure here",
+    )
 
 
 def test_missing_says_which_file_and_where(tmp_path: Path) -> None:
