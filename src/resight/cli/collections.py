@@ -39,24 +39,19 @@ def index(
     weights: options.Weights = None,
     second: options.Second = None,
     set_: options.Set = None,
-    codebook: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Use this codebook instead of learning one; KIND=FILE where several kinds of features are kept.",
-        ),
-    ] = None,
+    codebook: options.Codebooks = None,
     hidden: options.Hidden = False,
     jobs: options.Jobs = 0,
     json: options.Json = False,
 ) -> None:
     """Index photos into a collection; run it again to continue, or to take in what is new or changed."""
+    from resight.collection.codebooks import codebook_file
     from resight.collection.open import open_or_create
     from resight.index.asmk import Codebook
     from resight.recipes.catalogue import INDEXING
 
     options.checked_recipe(recipe, INDEXING)
-    words = {kind: Codebook.load(file) for kind, file in map(_codebook_file, codebook or ())}
+    words = {kind: Codebook.load(file) for kind, file in map(codebook_file, codebook or ())}
     found = _scan(photos, hidden)
     parameters = {**options.settings(set_), **options.given(backbone=backbone, weights=weights, second=second)}
     _add(open_or_create(to, recipe, parameters), found, jobs=jobs, codebooks=words, json=json)
@@ -286,14 +281,6 @@ def _scan(photos: list[str], hidden: bool) -> Scan:
         where = ", ".join(photos[:3]) + (", ..." if len(photos) > 3 else "")
         raise ResightError(f"there are no photos in {where}: give a folder that holds some, or the photos themselves")
     return found
-
-
-def _codebook_file(text: str) -> tuple[str, str]:
-    """The kind of local features and the file in KIND=FILE; a file alone is for the only kind there is."""
-    from resight.features.local.encoders import ENCODERS
-
-    kind, equals, file = text.partition("=")
-    return (kind, file) if equals and kind in ENCODERS else ("", text)
 
 
 def _add(collection: Collection, found: Scan, *, json: bool, **how: Any) -> None:

@@ -42,6 +42,7 @@ def evaluate(
     backbone: options.Backbone = None,
     weights: options.Weights = None,
     second: options.Second = None,
+    codebook: options.Codebooks = None,
     photos: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="The folder of the photos, where it is not PATH.")
     ] = None,
@@ -86,6 +87,7 @@ def evaluate(
 ) -> None:
     """Score a recipe, a file of descriptors, or ranked lists on a benchmark."""
     with console.waiting(console.first_word(f"opening {benchmark}"), json):
+        from resight.collection.codebooks import codebook_file
         from resight.evaluation.evaluate import RECIPES
         from resight.evaluation.evaluate import evaluate as run_evaluation
         from resight.evaluation.experiment import LISTS, Run
@@ -109,6 +111,7 @@ def evaluate(
         distractors=distractors,
         uncropped=uncropped,
         stages=stages,
+        codebooks=dict(map(codebook_file, codebook or ())),
     )
     need_folder(report)
     need_folder(submission)

@@ -93,6 +93,14 @@ Second = Annotated[
     Path | None,
     typer.Option(metavar="PLACE", help="A further network of either kind: the vectors of both stand side by side."),
 ]
+Codebooks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--codebook",
+        metavar="FILE",
+        help="Use this codebook instead of learning one; KIND=FILE where several kinds of features are kept.",
+    ),
+]
 Cache = Annotated[
     Path | None,
     typer.Option(

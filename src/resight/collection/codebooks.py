@@ -6,7 +6,14 @@ from collections.abc import Mapping
 
 from resight.collection.snapshot import Snapshot
 from resight.errors import UsageError
+from resight.features.local.encoders import ENCODERS
 from resight.index.asmk import Codebook
+
+
+def codebook_file(text: str) -> tuple[str, str]:
+    """The kind of local features and the file in KIND=FILE; a file alone, kind "", is for the only kind there is."""
+    kind, equals, file = text.partition("=")
+    return (kind, file) if equals and kind in ENCODERS else ("", text)
 
 
 def given_codebooks(snapshot: Snapshot, given: Mapping[str, Codebook]) -> dict[str, Codebook]:

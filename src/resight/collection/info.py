@@ -38,7 +38,7 @@ def info_of(snapshot: Snapshot, threshold: float) -> Info:
         dim=0 if descriptors is None else descriptors.matrix.shape[1],
         whitening="none" if whitening is None else whitening.provenance.get("method", "unknown"),
         kinds=kinds,
-        memory_per_million=_per_million(memory(snapshot), photos),
+        memory_per_million=memory_per_million(snapshot),
         disk_per_million=_per_million(stored(snapshot.path), photos),
     )
 
@@ -70,10 +70,15 @@ def stored(folder: Path) -> int:
         return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def memory_per_million(snapshot: Snapshot) -> float:
+    """Bytes of what searches would hold in memory of a million photos like those of a collection."""
+    return _per_million(memory(snapshot), len(snapshot.tables))
+
+
 def memory_note(snapshot: Snapshot) -> str:
     """One sentence about what a million photos like those of a collection take."""
     photos = len(snapshot.tables)
-    held, kept = (_per_million(size, photos) / 1e9 for size in (memory(snapshot), stored(snapshot.path)))
+    held, kept = memory_per_million(snapshot) / 1e9, _per_million(stored(snapshot.path), photos) / 1e9
     return f"a million photos like these take {held:.2f} GB of memory to search, and {kept:.1f} GB of disk"
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resight.collection.info import MILLION
 from resight.errors import UsageError
 from resight.evaluation.benchmark import Benchmark
 from resight.evaluation.experiment import LISTS, Evaluation, Run, System, Task, evaluate_systems, peak_memory
@@ -68,6 +69,7 @@ def evaluate(run: Run, *, cache: Path | None = None, progress: Progress = silent
         seconds=seconds,
         peak_memory=peak_memory(),
         benchmark=benchmark,
+        memory_per_million=prepared.memory_per_million,
     )
 
 
@@ -113,12 +115,16 @@ def check_run(run: Run) -> None:
     if (run.lists is None) != (run.recipe != LISTS):
         raise UsageError(f"recipe {LISTS} and --lists FILE stand together: give both, or neither")
     if run.lists is not None:
-        if run.settings or run.features or run.query_features or run.distractors:
-            raise UsageError("--lists are ranked already: leave out --set, --features, --query-features, --distractors")
+        if run.settings or run.features or run.query_features or run.distractors or run.codebooks:
+            raise UsageError(
+                "--lists are ranked already: leave out --set, --features, --query-features, --distractors, --codebook"
+            )
         return
     if run.features is not None:
         if run.index is not None:
             raise UsageError(f"--index {run.index} is for photos: leave it out with --features")
+        if run.codebooks:
+            raise UsageError("--codebook is for photos: leave it out with --features")
         check_feature_recipe(run.recipe, run.settings)
         return
     if run.query_features is not None:
@@ -148,7 +154,10 @@ def _prepare_features(run: Run, benchmark: Benchmark) -> Prepared:
     if benchmark.protocol.crop == "box":
         notes = (f"the queries of {run.features} are taken to be cropped to their boxes: the file cannot tell",)
     own = np.array([-1 if query.row is None else query.row for query in benchmark.queries], np.int64)
-    return Prepared(Task(benchmark, [Queries(vectors=queries, rows=own)]), [System(run.recipe, (stage,))], notes)
+    task = Task(benchmark, [Queries(vectors=queries, rows=own)])
+    vectors = database.vectors  # all that plain searches hold; graphs and neighbours take more
+    held = MILLION * vectors.nbytes / len(vectors) if run.recipe == "search" else None
+    return Prepared(task, [System(run.recipe, (stage,))], notes, held)
 
 
 def _prepare_local(run: Run, benchmark: Benchmark, path: Path) -> Prepared:
@@ -181,7 +190,14 @@ def _result_key(run: Run) -> str:
     benchmark = opened(run)
     paths = [
         Path(name)
-        for name in (run.features, run.query_features, run.blend, run.lists, *run.setting_files)
+        for name in (
+            run.features,
+            run.query_features,
+            run.blend,
+            run.lists,
+            *run.setting_files,
+            *run.codebooks.values(),
+        )
         if name is not None
     ]
     if run.reads_photos:

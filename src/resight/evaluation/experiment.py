@@ -40,7 +40,8 @@ class Run:
     and `query_features`: files of descriptors instead of photos. `blend`: a further file, whose descriptors stand
     behind those of `features`. `distractors`: a folder of photos, or a file of
     descriptors. `uncropped`: queries are whole photos although the benchmark crops them. `stages`: only the first so
-    many stages of the recipe. `lists`: a file of ranked lists instead of photos, with the recipe `LISTS`.
+    many stages of the recipe. `lists`: a file of ranked lists instead of photos, with the recipe `LISTS`. `codebooks`:
+    files of visual words that were learnt on other photos, by name of their local features, "" for the only kind.
     """
 
     benchmark: str
@@ -56,6 +57,7 @@ class Run:
     uncropped: bool = False
     stages: int | None = None
     lists: str | None = None
+    codebooks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def reads_photos(self) -> bool:
@@ -72,6 +74,8 @@ class Run:
         for name in ("index", "photos", "features", "query_features", "blend", "lists", "distractors"):
             if (value := getattr(self, name)) is not None:
                 words += [f"--{name.replace('_', '-')}", value]
+        for kind, file in self.codebooks.items():
+            words += ["--codebook", f"{kind}={file}" if kind else file]
         words += ["--uncropped"] if self.uncropped else []
         return shlex.join(words + ([] if self.stages is None else ["--stages", str(self.stages)]))
 
@@ -82,7 +86,7 @@ class Run:
 
     def as_json(self) -> dict[str, Any]:
         """The fields as plain values."""
-        return {**asdict(self), "settings": dict(self.settings)}
+        return {**asdict(self), "settings": dict(self.settings), "codebooks": dict(self.codebooks)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +128,8 @@ class Evaluation:
 
     `protocol` says every choice, `protocol: uncropped` among them. `notes`: what a reader of the numbers must know.
     `seconds`: of preparing the features. `peak_memory`: bytes, the most this process has held. `benchmark`: with its
-    distractors, None when the evaluation was read from a file.
+    distractors, None when the evaluation was read from a file. `memory_per_million`: bytes that searches would hold of
+    a million photos like these; None where that is not known.
     """
 
     run: Run
@@ -137,6 +142,7 @@ class Evaluation:
     seconds: float
     peak_memory: int
     benchmark: Benchmark | None = None
+    memory_per_million: float | None = None
 
     @property
     def final(self) -> Result:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from resight.collection.codebooks import codebook_file
 from resight.errors import UsageError
 from resight.evaluation.experiment import Run
 from resight.regular_files import open_regular
@@ -13,7 +14,7 @@ from resight.safe_yaml import read_yaml
 
 KEYS = {"benchmarks", "systems", "baseline"}
 SYSTEM_KEYS = {"recipe", "settings", "index", "photos", "features", "query_features", "blend", "lists", "distractors",
-               "uncropped", "stages"}  # fmt: skip
+               "uncropped", "stages", "codebook"}  # fmt: skip
 KINDS: Mapping[str, type] = {"settings": dict, "uncropped": bool, "stages": int}  # all others are text
 BENCHMARK = "{benchmark}"
 
@@ -54,6 +55,8 @@ def _run(path: Path, label: str, system: Any, benchmark: str) -> Run:
             raise UsageError(f"{path}: system {label} has {key}: {value!r}, which must be {_kind(kind)}")
         if value is not None:
             options[key] = named(value, name) if isinstance(value, str) else value
+    if "codebook" in options:
+        options["codebooks"] = dict([codebook_file(options.pop("codebook"))])
     return Run(benchmark=name, path=place, **options)
 
 

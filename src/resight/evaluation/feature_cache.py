@@ -20,6 +20,7 @@ from resight.collection.collection import Collection
 from resight.collection.open import create_collection, open_collection
 from resight.evaluation.benchmark import Benchmark
 from resight.evaluation.sources import program_hash
+from resight.index.codebook import Codebook
 from resight.progress import Progress, silent
 from resight.recipes.catalogue import Settings, settings_of, with_absolute_paths
 from resight.store.folder import DERIVED, LOCK, faults
@@ -48,26 +49,34 @@ def cached_collection(
     recipe: str,
     parameters: Mapping[str, Any],
     progress: Progress = silent,
+    *,
+    codebooks: Mapping[str, Codebook] | None = None,
 ) -> Collection:
-    """The collection of `photos` under `folder`, complete: made, continued or as it is.
+    """The collection of `photos` under `folder`, complete: made, continued or as it is. `codebooks`: as for
+    `Collection.add`.
 
     Raises as `Collection.add` does, and `KeyboardInterrupt` when stopped; what was read until then is kept.
     """
     parameters = with_absolute_paths(parameters)
     settings = settings_of(recipe, parameters)
-    path = _place(folder, benchmark, photos, settings, parameters)
+    path = _place(folder, benchmark, photos, settings, parameters, codebooks or {})
     if not path.exists():
         with faults("make", path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
         _make(path, settings, parameters)
     collection = open_collection(path)
-    if collection.add(photos, progress=progress).interrupted:
+    if collection.add(photos, codebooks=codebooks, progress=progress).interrupted:
         raise KeyboardInterrupt
     return collection
 
 
 def _place(
-    folder: Path, benchmark: Benchmark, photos: Sequence[Path], settings: Settings, parameters: Mapping[str, Any]
+    folder: Path,
+    benchmark: Benchmark,
+    photos: Sequence[Path],
+    settings: Settings,
+    parameters: Mapping[str, Any],
+    codebooks: Mapping[str, Codebook],
 ) -> Path:
     names = [os.fspath(photo.absolute()) for photo in photos]
     modules = [f"resight.features.local.{kind.kind.module}" for kind in settings.kinds]  # imported by name alone
@@ -76,7 +85,8 @@ def _place(
     if settings.descriptor is not None:
         extracted += [settings.descriptor.fingerprint, program_hash(DESCRIBING)]
     features = _key(benchmark.checksum, names, settings.recipe, extracted)
-    codebook = _key([kind.indexing.words for kind in settings.kinds], program_hash(INDEXING))
+    given = {kind: codebook.fingerprint for kind, codebook in codebooks.items()}
+    codebook = _key([kind.indexing.words for kind in settings.kinds], program_hash(INDEXING), given)
     return folder / f"{benchmark.name}-{features}-{codebook}-{_key(dict(parameters))}.resight"
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from resight.collection.collection import Collection
-from resight.collection.info import memory_note
+from resight.collection.info import memory_note, memory_per_million
 from resight.collection.regions import describe_regions
-from resight.errors import ImageError, UsageError
+from resight.errors import CollectionError, ImageError, UsageError
 from resight.evaluation.benchmark import Benchmark, BenchmarkQuery, refuse_names, with_distractors
 from resight.evaluation.experiment import Run, System, Task, prefixes
 from resight.evaluation.feature_cache import cached_collection
@@ -24,6 +24,7 @@ from resight.features.colour_histogram import colour_histogram
 from resight.images.decode import decode
 from resight.images.loader import map_ordered
 from resight.images.transform import decode_crop
+from resight.index.codebook import Codebook
 from resight.progress import Progress
 from resight.recipes.catalogue import (
     RECIPES,
@@ -48,6 +49,7 @@ class Prepared:
     task: Task
     systems: Sequence[System]
     notes: tuple[str, ...] = ()
+    memory_per_million: float | None = None  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +65,7 @@ def check_photo_recipe(run: Run) -> None:
     """Raises `UsageError` unless there is such a recipe for photos, with these settings, over what photos are indexed
     with.
     """
+    keeps_local = False
     if run.recipe not in PHOTO_RECIPES:
         raise UsageError(f"recipe {run.recipe!r} is unknown for photos: choose one of {', '.join(PHOTO_RECIPES)}")
     if run.recipe not in RECIPES:
@@ -71,8 +74,10 @@ def check_photo_recipe(run: Run) -> None:
         raise UsageError(f"recipe {run.recipe} describes photos itself: leave out --index {run.index}")
     if run.recipe in RECIPES:
         indexing, searching = split_settings(_indexed_with(run), run.recipe, run.settings)
-        settings_of(_indexed_with(run), indexing)
+        keeps_local = bool(settings_of(_indexed_with(run), indexing).kinds)
         check_recipe(run.recipe, searching)
+    if run.codebooks and not keeps_local:
+        raise UsageError(f"recipe {run.recipe} keeps no local features: leave out --codebook")
 
 
 def photo_files(run: Run, benchmark: Benchmark) -> ImageFiles | None:
@@ -119,7 +124,10 @@ def prepare_photos(run: Run, photos: Photos, cache: Path, progress: Progress) ->
 
 def _prepare_collection(run: Run, photos: Photos, cache: Path, progress: Progress) -> Prepared:
     indexing, searching = split_settings(_indexed_with(run), run.recipe, run.settings)
-    collection = cached_collection(cache, photos.benchmark, photos.images, _indexed_with(run), indexing, progress)
+    words = _codebooks(run)
+    collection = cached_collection(
+        cache, photos.benchmark, photos.images, _indexed_with(run), indexing, progress, codebooks=words
+    )
     rows, unreadable = _rows(collection, photos)
     task = Task(photos.benchmark, _queries(collection, photos, rows), rows)
     notes = (*_unreadable_note(photos.benchmark, unreadable), memory_note(collection.snapshot))
@@ -128,7 +136,14 @@ def _prepare_collection(run: Run, photos: Photos, cache: Path, progress: Progres
     progress("preparing the search", 0, 1)
     found = replace(collection.snapshot, builds=True).pipeline(None, run.recipe, searching)
     progress("preparing the search", 1, 1)
-    return Prepared(task, prefixes(found.stages), notes)
+    return Prepared(task, prefixes(found.stages), notes, memory_per_million(collection.snapshot))
+
+
+def _codebooks(run: Run) -> dict[str, Codebook]:
+    try:
+        return {kind: Codebook.load(file) for kind, file in run.codebooks.items()}
+    except CollectionError as error:
+        raise UsageError(f"--codebook cannot be used: {error}") from error
 
 
 def _indexed_with(run: Run) -> str:

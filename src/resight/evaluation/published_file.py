@@ -3,9 +3,10 @@
 A file holds `table`, `title`, `source`, `tolerance`, `columns`, `rows` and `files`. A column names a benchmark, its
 `path`, the `level` of the score, and optionally `photos` and `distractors`. A row has a `name`, a `recipe`, its
 `settings`, `benchmarks` with settings for single ones, optionally the recipe `index` of the photos, `features`,
-`query_features`, `blend` and `distractors` (files of descriptors), the number of `stages` that count, what else it
-`needs`, and `published` scores per column. All paths, those in settings (`FILE_SETTINGS`) among them, are relative to
-one data folder; `{benchmark}` in a path stands for the column's benchmark. `files` says where a file comes from.
+`query_features`, `blend` and `distractors` (files of descriptors), a `codebook` learnt on other photos (a file, or
+KIND=FILE), the number of `stages` that count, what else it `needs`, and `published` scores per column. All paths, those
+in settings (`FILE_SETTINGS`) among them, are relative to one data folder; `{benchmark}` in a path stands for the
+column's benchmark. `files` says where a file comes from.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from resight.collection.codebooks import codebook_file
 from resight.errors import UsageError
 from resight.evaluation.experiment import Run, names_file
 from resight.evaluation.experiment_file import named
@@ -27,7 +29,7 @@ MOST = 1e6  # of any number in a table
 TABLE_KEYS = {"table", "title", "source", "tolerance", "columns", "rows", "files"}
 COLUMN_KEYS = {"benchmark", "path", "level", "photos", "distractors"}
 ROW_KEYS = {"name", "recipe", "settings", "features", "query_features", "blend", "published", "tolerance", "aim"}
-ROW_KEYS |= {"index", "benchmarks", "stages", "source", "note", "needs", "distractors"}
+ROW_KEYS |= {"index", "benchmarks", "stages", "source", "note", "needs", "distractors", "codebook"}
 
 
 def read_tables(folder: Path | None = None) -> tuple[PublishedTable, ...]:
@@ -104,7 +106,7 @@ def _run(what: str, row: Mapping[str, Any], column: Mapping[str, str]) -> Run:
     def at(key: str) -> str | None:
         return None if row.get(key) is None else named(_text(f"{key} of {what}", row[key]), column["benchmark"])
 
-    features = at("features")
+    features, words = at("features"), at("codebook")
     distractors = None
     if "distractors" in column:
         distractors = column["distractors"] if features is None else at("distractors")
@@ -120,6 +122,7 @@ def _run(what: str, row: Mapping[str, Any], column: Mapping[str, str]) -> Run:
         blend=at("blend"),
         distractors=distractors,
         stages=None if row.get("stages") is None else _stages(what, row["stages"]),
+        codebooks={} if words is None else dict([codebook_file(words)]),
     )
     if "distractors" in column and distractors is None:
         raise UsageError(f"{what} has a score with distractors and names no file of their descriptors")
@@ -148,8 +151,8 @@ def _settings(what: str, value: Any, benchmark: str) -> dict[str, Any]:
 
 
 def _files_of(run: Run) -> list[str]:
-    """The files that settings of a run name."""
-    return list(run.setting_files)
+    """The files that settings of a run name, and its codebooks."""
+    return [*run.setting_files, *run.codebooks.values()]
 
 
 def _needs(what: str, value: Any, benchmark: str) -> list[str]:

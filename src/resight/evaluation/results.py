@@ -39,6 +39,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         "notes": list(evaluation.notes),
         "seconds": evaluation.seconds,
         "peak_memory_bytes": evaluation.peak_memory,
+        "memory_per_million_bytes": evaluation.memory_per_million,
         "queries": list(evaluation.queries),
         "systems": [_result_json(result) for result in evaluation.results],
     }
@@ -70,6 +71,7 @@ def parse_evaluation(content: Any) -> Evaluation:
             notes=tuple(str(note) for note in content["notes"]),
             seconds=float(content["seconds"]),
             peak_memory=int(content["peak_memory_bytes"]),
+            memory_per_million=_memory(content.get("memory_per_million_bytes")),  # older results have none
         )
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"its fields are not those of a result ({error})") from error
@@ -251,6 +253,12 @@ def _parse_result(content: Any, queries: int) -> Result:
     if not scores:
         raise ValueError("a system has no scores")
     return Result(str(content["name"]), scores, {str(k): float(v) for k, v in content["seconds"].items()})
+
+
+def _memory(value: Any) -> float | None:
+    if value is not None and not 0 <= float(value) < math.inf:
+        raise ValueError(f"memory_per_million_bytes is {value}")
+    return None if value is None else float(value)
 
 
 def _floats(values: Any, shape: tuple[int, ...]) -> Float64:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from onnx_factory import write_network
 from photo_factory import SMALL, picture, save, spoil, view
+from resight.collection import open_collection
 from resight.errors import UsageError
 from resight.evaluation import evaluate as module
 from resight.evaluation.evaluate import check_run, evaluate, evaluate_once, experiment, opened
@@ -17,7 +18,8 @@ from resight.evaluation.experiment import Run
 from resight.evaluation.feature_cache import cache_folder
 from resight.evaluation.page import evaluation_page
 from resight.evaluation.photos import PHOTO_RECIPES, shown_files, split_settings
-from resight.evaluation.results import evaluation_json
+from resight.evaluation.results import evaluation_json, parse_evaluation
+from resight.index.codebook import Codebook
 from resight.recipes.catalogue import RECIPES, indexed_with
 
 
@@ -49,6 +51,12 @@ def test_classic_finds_the_other_view_of_every_thing(photos: Path, cache: Path) 
     assert first.final.scores["plain"].map == 1
     assert (first.images, len(first.queries)) == (6, 6)
     assert [note.partition(" take")[0] for note in first.notes] == ["a million photos like these"]
+    (made,) = cache.glob("*.resight")
+    held = open_collection(made).info()
+    assert first.memory_per_million == held.memory_per_million == held.index_bytes / 6 * 1e6 > 0
+    assert f"{first.memory_per_million / 1e9:.2f} GB of memory" in first.notes[0]
+    assert evaluation_json(first)["memory_per_million_bytes"] == first.memory_per_million
+    assert parse_evaluation(evaluation_json(first)).memory_per_million == first.memory_per_million
     assert set(first.final.seconds) >= {"reading queries", "AsmkSearch", "SpatialRerank"}
     again = evaluate(classic(photos), cache=cache)
     assert evaluation_json(again)["systems"][-1]["scores"] == evaluation_json(first)["systems"][-1]["scores"]
@@ -71,6 +79,49 @@ def test_other_index_settings_share_the_features(photos: Path, cache: Path, monk
     assert first.run.command.endswith("--stages 1")
     with pytest.raises(UsageError, match="recipe classic has 4 stages, not 9"):
         evaluate(replace(classic(photos), stages=9), cache=cache)
+
+
+def test_visual_words_of_other_photos_are_used(photos: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    rng = np.random.default_rng(0)
+    files = {words: str(tmp_path / f"{words}.safetensors") for words in (30, 40)}
+    for words, file in files.items():
+        Codebook(rng.random((words, 128), np.float32)).save(file)
+    for words, name in ((30, ""), (40, ""), (30, "rootsift")):  # each has a collection of its own
+        run = replace(classic(photos), codebooks={name: files[words]})
+        before = set(cache.glob("*.resight"))
+        assert evaluate(run, cache=cache).final.scores["plain"].map == 1
+        (made,) = set(cache.glob("*.resight")) - before
+        assert open_collection(made).info().words == words
+        evaluate(run, cache=cache)
+        assert len(set(cache.glob("*.resight"))) == len(before) + 1
+        assert run.command.endswith(f"--codebook {f'{name}=' if name else ''}{files[words]}")
+    assert len({path.name.split("-")[1] for path in cache.glob("*.resight")}) == 1  # they share the features
+    kept = evaluate_once(run, cache=cache)
+    assert parse_evaluation(evaluation_json(kept)).run == run
+    Codebook(rng.random((50, 128), np.float32)).save(files[30])
+    assert evaluate_once(run, cache=cache).seconds != kept.seconds  # measured again with the new words
+    assert 50 in {open_collection(path).info().words for path in cache.glob("*.resight")}
+
+
+def test_a_codebook_that_cannot_be_used_is_refused(photos: Path, tmp_path: Path) -> None:
+    words = tmp_path / "words.safetensors"
+    Codebook(np.eye(64, dtype=np.float32)).save(words)
+    (tmp_path / "torn").write_bytes(b"x")
+    for run, message in (
+        (Run("folders", str(photos), "colour-histogram", codebooks={"": str(words)}), "keeps no local features"),
+        (
+            Run("folders", str(photos), "search", features="x.npy", codebooks={"": str(words)}),
+            "--codebook is for photos",
+        ),
+        (Run("folders", str(photos), "lists", lists="x", codebooks={"": str(words)}), "are ranked already"),
+        (replace(classic(photos), codebooks={"": str(words)}), "words of 64 dimensions, and rootsift features"),
+        (replace(classic(photos), codebooks={"how": str(words)}), "keeps rootsift: name one of them"),
+        (replace(classic(photos), codebooks={"": str(tmp_path / "torn")}), "--codebook cannot be used: .*torn"),
+        (replace(classic(photos), codebooks={"": str(tmp_path / "absent")}), "--codebook cannot be used: .*absent"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            evaluate(run, cache=tmp_path / "cache")
 
 
 def test_a_result_is_read_again_until_something_changes(

@@ -1,5 +1,6 @@
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from resight.errors import UsageError
 from resight.evaluation.benchmark import Benchmark, BenchmarkQuery, Protocol
 from resight.evaluation.experiment import Run, System, Task, evaluate_systems, peak_memory, prefixes
+from resight.evaluation.experiment_file import read_experiment
 from resight.types import Queries, Ranking
 
 PLAIN = Protocol(crop="whole", ap="rectangle", junk="none", own_photo="absent")
@@ -124,3 +126,14 @@ def test_the_command_of_a_run() -> None:
 
 def test_peak_memory_is_in_bytes() -> None:
     assert 10e6 < peak_memory() < 1e12
+
+
+def test_an_experiment_names_the_codebook_of_a_system(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(
+        "benchmarks: ['folders:a', 'folders:b']\n"
+        "systems: {one: {recipe: how, codebook: '{benchmark}.safetensors'}, two: {recipe: how, codebook: how=w}}\n"
+    )
+    runs, _ = read_experiment(tmp_path / "x.yaml")
+    assert [run.codebooks for run in runs["one"]] == [{"": "folders.safetensors"}] * 2
+    assert [run.codebooks for run in runs["two"]] == [{"how": "w"}] * 2
+    assert runs["two"][0].command == "resight evaluate folders:a --recipe how --codebook how=w"

@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ TABLE: dict[str, Any] = {
         {
             "name": "local",
             "recipe": "classic",
+            "codebook": "rootsift=words/{benchmark}.safetensors",
             "stages": 1,
             "aim": "at least",
             "published": {"Oxf M": 50, "Oxf+ M": 40},
@@ -87,6 +89,10 @@ def test_a_table_becomes_runs() -> None:
     assert found["local", "Oxf+ M"].run.distractors == "r1m"
     assert found["local", "Oxf M"].run.photos == "jpg"
     assert found["GeM", "Hol"].level == "plain"
+    local = found["local", "Oxf M"]
+    assert local.run.codebooks == {"rootsift": "words/roxford5k.safetensors"}
+    assert local.at(Path("/data")).codebooks == {"rootsift": "/data/words/roxford5k.safetensors"}
+    assert local.needs == ("gnd.pkl", "jpg", "words/roxford5k.safetensors")
     assert (found["local", "Oxf M"].run.stages, found["local", "Oxf M"].aim) == (1, "at least")
 
 
@@ -113,6 +119,8 @@ def test_a_table_becomes_runs() -> None:
         (lambda t: t["rows"][0].update(features=["d"]), "features of row GeM is .*, which must be text"),
         (lambda t: t["rows"][0].update(features=3), "features of row GeM is 3, which must be text"),
         (lambda t: t["rows"][1].update(settings={"weights": 3}), "weights of row local is 3, which must be text"),
+        (lambda t: t["rows"][1].update(codebook="../words"), "names ../words, which is not inside the data folder"),
+        (lambda t: t["rows"][1].update(codebook=["words"]), "codebook of row local is .*, which must be text"),
         (lambda t: t["rows"][1].update(benchmarks={"mars": {"k": 3}}), "settings for the unknown benchmark 'mars'"),
         (lambda t: t["rows"][1].update(benchmarks={"roxford5k": 3}), "settings of row local for roxford5k"),
         (lambda t: t["columns"]["Hol"].update(path=["x"]), "path of column Hol is .*, which must be text"),
@@ -176,6 +184,28 @@ def test_the_level_of_the_column_is_judged() -> None:
     assert (status, measured) == ("OK", pytest.approx(55))
     with pytest.raises(UsageError, match="asks for level 'medium'"):
         judge(cells()["local", "Oxf M"], evaluation(0.5, level="plain"))
+
+
+def test_memory_is_judged_in_the_unit_of_the_papers(tmp_path: Path) -> None:
+    def edit(table: dict[str, Any]) -> None:
+        table["columns"]["Oxf M"]["level"] = "memory"
+        table["rows"][1]["published"] = {"Oxf M": 7.6}
+        table["rows"][1]["aim"] = "equal"
+
+    cell = next(cell for cell in parse_table(changed(edit)).cells if cell.row == "local")
+    for path in cell.needs:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    million = replace(evaluation(0.1), memory_per_million=2048 * 4 * 1e6)  # 2048 floats a photo
+    outcome = reproduce_cell(cell, tmp_path, lambda _: million)
+    assert (outcome.status, outcome.measured) == ("OK", pytest.approx(7.629, abs=1e-3))
+    twice = replace(million, memory_per_million=2 * 2048 * 4 * 1e6)
+    assert reproduce_cell(cell, tmp_path, lambda _: twice).status == "FAIL"
+    unknown = reproduce_cell(cell, tmp_path, lambda _: evaluation(0.1))
+    assert (unknown.status, unknown.missing[0]) == (
+        "MISSING",
+        "row local asks for memory, which recipe classic does not measure here",
+    )
 
 
 def test_missing_says_which_file_and_where(tmp_path: Path) -> None:

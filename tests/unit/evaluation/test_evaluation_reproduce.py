@@ -30,9 +30,11 @@ def tables(tmp_path: Path) -> Path:
         {"name": name, "recipe": "search", "features": "x.npy", "published": {"mAP": claim}}
         for name, claim in claims.items()
     ]
+    rows.append({"name": "small", "recipe": "search", "features": "x.npy", "published": {"GB": 0.022}})
     rows.append({"name": "absent", "recipe": "magic", "features": "y.npy", "published": {"mAP": 1.0}})
     rows.append({"name": "unknown", "recipe": "magic", "features": "x.npy", "published": {"mAP": 1.0}})
     columns = {"mAP": {"benchmark": "holidays", "path": "names.txt"}}
+    columns["GB"] = {**columns["mAP"], "level": "memory"}
     table = {"table": "T", "title": "t", "source": "s", "tolerance": 1, "columns": columns, "rows": rows}
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "T.yaml").write_text(yaml.safe_dump(table))
@@ -52,8 +54,10 @@ def test_every_row_gets_its_verdict(data: Path, tables: Path, tmp_path: Path, mo
     # 3 queries find their other photo first; the fourth finds it behind the 6 others
     assert found["good"].measured == pytest.approx(100 * (3 + 1 / 7) / 4)
     assert {row: outcome.status for row, outcome in found.items()} == {
-        "good": "OK", "near": "CLOSE", "wrong": "FAIL", "absent": "MISSING", "unknown": "MISSING"}  # fmt: skip
-    assert len(measured) == 2  # the three rows of one run share it
+        "good": "OK", "near": "CLOSE", "wrong": "FAIL", "small": "OK",
+        "absent": "MISSING", "unknown": "MISSING"}  # fmt: skip
+    assert found["small"].measured == pytest.approx(6 * 4 * 1e6 / 2**30)
+    assert len(measured) == 2  # the four rows of one run share it
     assert found["absent"].missing[0] == str(data / "y.npy")
     assert "recipe 'magic' is unknown for descriptors" in found["absent"].missing[1]
     assert "recipe 'magic' is unknown" in found["unknown"].missing[0]

@@ -11,7 +11,6 @@ import pytest
 
 from resight.evaluation.evaluate import check_run
 from resight.evaluation.feature_files import Features, write_features
-from resight.evaluation.published import MEMORY
 from resight.evaluation.published_file import read_tables
 from resight.evaluation.reproduce import reproduce
 from resight.matching.oasis import Oasis
@@ -31,9 +30,9 @@ def test_what_is_missing_is_exactly_the_files(tmp_path: Path) -> None:
         assert outcome.status == "MISSING"
         told = [what.partition(" (")[0] for what in outcome.missing]
         assert told == [str(tmp_path / path) for path in cell.needs], (cell.row, cell.column)
-        assert set(cell.run.setting_files) <= set(cell.needs)
+        assert {*cell.run.setting_files, *cell.run.codebooks.values()} <= set(cell.needs)
         own = {path for path in cell.needs if not path.startswith(("holidays", "descriptors/holidays", "backbones"))}
-        unexplained = {path for path in own if path not in cell.sources and cell.level != MEMORY}
+        unexplained = {path for path in own if path not in cell.sources}
         assert not unexplained, f"table {cell.table} does not say where {unexplained} come from"
 
 
