@@ -128,6 +128,8 @@ def test_examples_add_what_they_show_and_take_away_what_they_must_not(service):
     assert set(found) == {"001-0.jpg", "001-2.jpg", "004-0.jpg", "004-2.jpg"}
     assert set(found.values()) == {"proven"}
     assert [result["rank"] for result in both["results"]] == [1, 2, 3, 4]
+    finders = {result["id"][:3]: result["example"] for result in both["results"]}
+    assert finders == {"001": None, "004": key_of("004-1.jpg")}
     less = names(
         service.post(f"{AT}/search", form=[*ask, ("also", key_of("004-1.jpg")), ("without", key_of("001-0.jpg"))])
     )
