@@ -148,6 +148,8 @@ def test_an_answer_has_an_address_as_json_and_as_csv(service):
     plain = service.get(f"{AT}/search.json?{address}").json
     assert {**plain, "took_ms": 0} == {**posted, "took_ms": 0}
     table = service.get(f"{AT}/search.csv?{address}")
+    for reply in (table, service.post(f"{AT}/search", form=fields)):
+        assert reply.headers["ratelimit"].startswith('"search";r=')
     assert table.headers["content-type"].startswith("text/csv")
     rows = list(csv.DictReader(io.StringIO(table.body.decode(), newline="")))
     assert [(row["rank"], row["id"], row["key"]) for row in rows] == [

@@ -18,7 +18,6 @@ from resight.serving.service import Service
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["search"])
 COLUMNS = ("rank", "id", "score", "match", "inliers", "key")
-FRESH = {"Cache-Control": "no-store"}
 
 
 class Question(models.Model):
@@ -42,7 +41,7 @@ async def answer_as_json(
 ) -> Response:
     """The answer to a search with a photo of the collection or an earlier upload, at an address that can be kept."""
     answer = await _answered(request, service, client, name, question)
-    return Response(answer.model_dump_json(), media_type="application/json", headers=FRESH)
+    return Response(answer.model_dump_json(), media_type="application/json", headers=_headers(service, client))
 
 
 @router.get("/search.csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
@@ -51,7 +50,7 @@ async def answer_as_csv(
 ) -> Response:
     """The same answer as comma-separated values (RFC 4180): rank, id, score, match, inliers and key."""
     answer = await _answered(request, service, client, name, question)
-    headers = {**FRESH, "Content-Disposition": f'attachment; filename="{name}.csv"'}
+    headers = {**_headers(service, client), "Content-Disposition": f'attachment; filename="{name}.csv"'}
     return Response(_table(answer), media_type="text/csv", headers=headers)
 
 
@@ -62,6 +61,10 @@ async def _answered(
     fields = question.model_dump()
     source = await source_of(service, state, client, None, fields.pop("photo"), fields.pop("query"), fields.pop("box"))
     return await whole_answer(request, service, state, client, read_search(state, source, **fields))
+
+
+def _headers(service: Service, client: Client) -> dict[str, str]:
+    return {"Cache-Control": "no-store", **service.gate.limits(client.name)}
 
 
 def _table(answer: models.SearchAnswer) -> str:
