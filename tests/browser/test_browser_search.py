@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from photo_factory import picture, save, view
+from resight.serving.photo_keys import key_of
 
 NEW = """([bytes, kind, name]) => {
   const data = new DataTransfer();
@@ -226,16 +227,54 @@ def test_recipe_and_option_are_part_of_the_address(visiting, server, query):
     visit.shot("method")
 
 
-def test_csv_holds_what_is_shown(visiting, server, query):
+def test_files_of_the_answer_hold_what_is_shown(visiting, server, query):
     visit = visiting(server)
     visit.open()
     choose(visit, query)
     names = matches(visit)
     with visit.page.expect_download() as download:
-        visit.page.get_by_role("button", name="Download the results as CSV").click()
+        visit.page.get_by_role("link", name="Download the results as CSV").click()
     rows = Path(download.value.path()).read_text().splitlines()
-    assert rows[0] == "rank,id,score,match,inliers"
+    assert rows[0] == "rank,id,score,match,inliers,key"
     assert [row.split(",")[1] for row in rows[1:] if ",proven," in row] == names
+    link = visit.page.get_by_role("link", name="Download the results as JSON").get_attribute("href")
+    answer = server.get(link).json
+    assert [result["id"] for result in answer["results"] if result["match"] == "proven"] == names
+
+
+def test_examples_refine_the_search_and_are_part_of_its_address(visit, server, visiting):
+    """Photos of another thing are found, too, with an example of it, and those of the first left out with another."""
+    first = f"?collection=classic&photo={key_of('001-1.jpg')}"
+    visit.open(first)
+    assert sorted(matches(visit)) == ["001-0.jpg", "001-2.jpg"]
+    visit.open(f"{first}&also={key_of('004-1.jpg')}")
+    assert sorted(matches(visit)) == ["001-0.jpg", "001-2.jpg", "004-0.jpg", "004-2.jpg"]
+    visit.page.get_by_role("link", name=re.compile(r"^004-0.jpg: Match")).click()
+    visit.page.locator("dialog .badge.proven").wait_for()  # proven by the example, not by the query
+    visit.page.keyboard.press("Escape")
+    visit.page.get_by_role("button", name="001-0.jpg shows something else").focus()
+    visit.page.keyboard.press("Enter")
+    visit.page.locator(".card", has_text="001-0.jpg").wait_for(state="detached")
+    assert sorted(matches(visit)) == ["004-0.jpg", "004-2.jpg"]
+    assert f"without={key_of('001-0.jpg')}" in visit.page.url
+    chip = visit.page.get_by_role("button", name="Do not leave out 001-0.jpg any more")
+    assert chip.evaluate("chip => chip === document.activeElement")
+    visit.audit()
+    visit.shot("examples")
+    again = visiting(server, visit.size, locale="de-DE")
+    again.page.goto(visit.page.url)
+    assert sorted(matches(again)) == ["004-0.jpg", "004-2.jpg"]
+    assert again.page.get_by_role("button", name="004-1.jpg nicht mehr mitsuchen").is_visible()
+    chip.press("Enter")
+    visit.page.locator(".card", has_text="001-0.jpg").wait_for()
+    assert "without=" not in visit.page.url
+    mark = visit.page.get_by_role("button", name="001-2.jpg shows it, too")
+    assert mark.get_attribute("aria-pressed") == "false"
+    mark.press("Enter")
+    visit.page.locator(".chips button").nth(1).wait_for()
+    matches(visit)
+    assert mark.get_attribute("aria-pressed") == "true"
+    assert mark.evaluate("mark => mark === document.activeElement")
 
 
 def test_copies_of_a_file_are_one_card(visit):

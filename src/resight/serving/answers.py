@@ -51,7 +51,7 @@ def search_answer(
         "query": asked.info,
         "recipe": recipe,
         "collection_version": state.version,
-        "results": [result_model(state, origins.get(r.row, asked), r) for r in answer.results[after:]],
+        "results": [_found_result(state, asked, origins.get(r.row), r) for r in answer.results[after:]],
         "confident": answer.confident,
         "pending": answer.pending,
         "took_ms": round(1000 * sum(answer.seconds), 1),
@@ -64,6 +64,11 @@ def verdict(answer: own.Answer) -> str:
     matches = sum(result.match for result in answer.results)
     found = "no confident match" if not matches else "1 match" if matches == 1 else f"{matches} matches"
     return f"{found} ({answer.rule})"
+
+
+def _found_result(state: State, asked: Asked, example: Asked | None, result: own.Result) -> models.Result:
+    found = result_model(state, example or asked, result)
+    return found if example is None else found.model_copy(update={"example": example.info.key})
 
 
 def result_model(state: State, asked: Asked, result: own.Result) -> models.Result:

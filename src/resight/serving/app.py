@@ -25,12 +25,13 @@ from resight.serving.routes import (
     photos,
     plain,
     queries,
+    results,
     search,
 )
 from resight.serving.service import Service
 from resight.version import __version__
 
-_MODULES = (health, collections, photos, search, queries, explain, duplicates, neighbours, jobs, page, plain)
+_MODULES = (health, collections, photos, search, results, queries, explain, duplicates, neighbours, jobs, page, plain)
 ROUTERS: tuple[APIRouter, ...] = tuple(module.router for module in _MODULES)
 DESCRIPTION = "Find every photograph of the same thing, with proof."
 OPEN = ("/v1/version", "/metrics")  # a key tells or opens more, and none is needed everywhere

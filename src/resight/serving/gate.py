@@ -37,6 +37,21 @@ class Gate:
         """How many wait."""
         return sum(len(queue) for queue in self._queues.values())
 
+    def limits(self, client: str) -> dict[str, str]:
+        """What a client may ask, as headers (draft-ietf-httpapi-ratelimit-headers-10): how many requests may be there
+        at a time (`q`), how many more would be taken now (`r`), and the seconds until such a one gets its place (`t`).
+        """
+        free = 0 if self._queues else self.places - self.busy
+        own = len(self._queues.get(client, ()))
+        patient = int(self.patience * self.places / max(self.seconds, 1e-3))
+        room = max(0, min(self.waiting_each - own, self.waiting - self.queued, patient - self.queued))
+        seconds = 0 if free else math.ceil(self.seconds * (self.queued + 1) / self.places)
+        most = self.places + self.waiting_each
+        return {
+            "RateLimit-Policy": f'"search";q={most};qu="concurrent-requests"',
+            "RateLimit": f'"search";r={free + room};t={seconds}',
+        }
+
     @asynccontextmanager
     async def enter(self, client: str) -> AsyncIterator[None]:
         """Wait for a place, and hold it while the block runs. Raises as `acquire`."""
@@ -67,7 +82,7 @@ class Gate:
             raise Refused(
                 429,
                 f"{self.queued} requests wait already, {len(queue)} of them yours: try again in {seconds} s",
-                {"Retry-After": str(seconds)},
+                {"Retry-After": str(seconds), **self.limits(client)},
             )
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append(turn)

@@ -140,6 +140,7 @@ class Result(Model):
     inliers: int | None = Field(description="Features that one view explains; null where there is no proof to give.")
     significance: str | None = Field(description="What the inliers mean, in words.")
     outline: list[Point] | None = Field(description="Where the thing lies in the result: a polygon in its pixels.")
+    example: str | None = Field(None, description="The key of the example of `also` that found it; null: the query.")
     width: int
     height: int
     taken_at: str | None

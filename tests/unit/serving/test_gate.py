@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
@@ -53,6 +54,43 @@ def test_too_many_are_refused_and_told_when_to_come_back(waiting, each, said):
     assert int(error.headers["Retry-After"]) >= 1
     assert said in error.detail
     assert gate.busy == 0
+
+
+def limits(gate, client):
+    return re.fullmatch(r'"search";r=(\d+);t=(\d+)', gate.limits(client)["RateLimit"]).groups()
+
+
+def test_limits_say_how_many_more_requests_are_taken():
+    """As many as they say are taken indeed, and the next one is refused, with limits that say so."""
+
+    async def run():
+        gate = Gate(2, waiting=5, waiting_each=3)
+        gate.seconds = 1.0
+        policy = gate.limits("a")["RateLimit-Policy"]
+        told, held = [limits(gate, "a")], [await gate.acquire("a"), await gate.acquire("a")]
+        tasks = []
+        for _ in range(3):
+            told.append(limits(gate, "a"))
+            tasks.append(asyncio.create_task(gate.acquire("a")))
+            await asyncio.sleep(0)
+        told.append(limits(gate, "a"))
+        with pytest.raises(Refused) as refused:
+            await gate.acquire("a")
+        others = limits(gate, "b")
+        gate.seconds = 20.0  # of which nobody has the patience to wait for one
+        impatient = limits(gate, "b")
+        for started in held:
+            gate.release(started)
+        for task in tasks:
+            gate.release(await task)
+        return policy, told, others, impatient, refused.value
+
+    policy, told, others, impatient, error = asyncio.run(run())
+    assert policy == '"search";q=5;qu="concurrent-requests"'
+    assert told == [("5", "0"), ("3", "1"), ("2", "1"), ("1", "2"), ("0", "2")]
+    assert others == ("2", "2")
+    assert impatient[0] == "0"
+    assert error.headers["RateLimit"] == '"search";r=0;t=2'
 
 
 def test_nobody_waits_longer_than_computations_of_late_let_expect():

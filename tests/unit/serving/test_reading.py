@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import urllib.parse
@@ -127,6 +128,8 @@ def test_examples_add_what_they_show_and_take_away_what_they_must_not(service):
     assert set(found) == {"001-0.jpg", "001-2.jpg", "004-0.jpg", "004-2.jpg"}
     assert set(found.values()) == {"proven"}
     assert [result["rank"] for result in both["results"]] == [1, 2, 3, 4]
+    finders = {result["id"][:3]: result["example"] for result in both["results"]}
+    assert finders == {"001": None, "004": key_of("004-1.jpg")}
     less = names(
         service.post(f"{AT}/search", form=[*ask, ("also", key_of("004-1.jpg")), ("without", key_of("001-0.jpg"))])
     )
@@ -134,6 +137,32 @@ def test_examples_add_what_they_show_and_take_away_what_they_must_not(service):
     assert {"004-0.jpg", "004-2.jpg"} <= set(less)
     assert service.post(f"{AT}/search", form=[*ask, ("also", "none")]).status == 404
     assert service.post(f"{AT}/search", form=[*ask, *[("without", key_of("004-1.jpg"))] * 5]).status == 400
+
+
+def test_an_answer_has_an_address_as_json_and_as_csv(service):
+    fields = [("photo", key_of("001-1.jpg")), ("box", "40,30,240,180"), ("box", "10,10,90,90"), ("top", 4),
+              ("also", key_of("004-1.jpg")), ("without", key_of("004-0.jpg")), ("where", '{"max_side": 320}'),
+              ("recipe", "classic"), ("options", '{"verify": 30}')]  # fmt: skip
+    posted = service.post(f"{AT}/search", form=fields).json
+    address = urllib.parse.urlencode(fields)
+    plain = service.get(f"{AT}/search.json?{address}").json
+    assert {**plain, "took_ms": 0} == {**posted, "took_ms": 0}
+    table = service.get(f"{AT}/search.csv?{address}")
+    for reply in (table, service.post(f"{AT}/search", form=fields)):
+        assert reply.headers["ratelimit"].startswith('"search";r=')
+    assert table.headers["content-type"].startswith("text/csv")
+    rows = list(csv.DictReader(io.StringIO(table.body.decode(), newline="")))
+    assert [(row["rank"], row["id"], row["key"]) for row in rows] == [
+        (str(one["rank"]), one["id"], one["key"]) for one in posted["results"]
+    ]
+    assert [int(row["inliers"]) for row in rows] == [one["inliers"] for one in posted["results"]]
+
+
+def test_an_address_of_an_upload_holds_while_the_upload_is_kept(service, photo):
+    token = service.post(f"{AT}/search", form=[("file", ("x", photo)), ("top", 3)]).json["query"]["token"]
+    assert service.get(f"{AT}/search.json?query={token}&top=3").json["results"][0]["id"] == "001-1.jpg"
+    for wrong, status in (("query=guessed", 404), ("", 422), ("photo=a&query=b", 422), ("photo=none&typo=1", 422)):
+        assert service.get(f"{AT}/search.csv?{wrong}").status == status
 
 
 def test_where_leaves_only_photos_that_fit(service, photo):

@@ -3,6 +3,7 @@
 import { ApiError, json } from "./api.js";
 import { BoxEditor } from "./boxes.js";
 import { button, h } from "./dom.js";
+import { chips } from "./examples.js";
 import { cameraButton, chooseButton } from "./files.js";
 import { filterFold } from "./filters.js";
 import { thumbnail } from "./images.js";
@@ -29,6 +30,7 @@ export function asker(take, forget) {
   const draw = h("button", { type: "button", "aria-pressed": "false", class: "draw", onclick: () => drawing(draw.getAttribute("aria-pressed") !== "true") }, t("box.draw"));
   const clear = button("fit", t("box.clear"), () => (editor.set([]), editor.changed()));
   const add = button("box", t("box.add"), () => editor.add());
+  const examples = h("div", { class: "examples" });
   let timer = 0;
   let local = "";
   let previewed = "";
@@ -37,14 +39,14 @@ export function asker(take, forget) {
     "aside", { class: "asked", "aria-label": t("ask.label") },
     h("div", { class: "panel" }, editor,
       h("div", { class: "row known" }, name, chooseButton("upload", t("ask.other"), take, { bare: true }), touch && cameraButton(take, true), button("close", t("ask.forget"), forget, { bare: true })),
-      h("div", { class: "row" }, touch && draw, add, clear), hint),
+      h("div", { class: "row" }, touch && draw, add, clear), hint, examples),
     h("div", { class: "panel folds" }, folds),
   );
   editor.addEventListener("boxes", (event) => {
     const boxes = /** @type {CustomEvent} */ (event).detail;
     clear.hidden = !boxes.length;
     clearTimeout(timer);
-    timer = window.setTimeout(() => go({ ...current(), boxes, result: "" }, { replace: true }), SETTLE);
+    timer = window.setTimeout(() => go({ ...current(), boxes, result: "", by: "" }, { replace: true }), SETTLE);
   });
 
   /** @param {boolean} on */
@@ -57,6 +59,7 @@ export function asker(take, forget) {
   /** Show the query of a route. @param {Route} route */
   function show(route) {
     clear.hidden = !route.boxes.length;
+    examples.replaceChildren(...chips(route));
     folds.replaceChildren(methodFold(route), filterFold(route));
     const shown = `${collection().name} ${route.photo} ${route.query}`;
     if (shown === local) return editor.set(route.boxes);
@@ -91,6 +94,7 @@ export function asker(take, forget) {
     const address = (previewed = URL.createObjectURL(file));
     local = "";
     clear.hidden = true;
+    examples.replaceChildren();
     name.textContent = file.name || t("ask.uploaded");
     folds.replaceChildren(methodFold(current()), filterFold(current()));
     // A format that this browser cannot show, such as HEIC, may still be read by the server.

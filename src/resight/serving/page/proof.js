@@ -8,6 +8,7 @@ import { picture, thumbnail } from "./images.js";
 import { badge, classOf, shortName } from "./results.js";
 import { current, go, href } from "./route.js";
 import { collection, here } from "./session.js";
+import { typed } from "./stream.js";
 import { Stage } from "./stage.js";
 import { failure } from "./states.js";
 import { count, decimal, t } from "./strings.js";
@@ -20,6 +21,9 @@ import { count, decimal, t } from "./strings.js";
 /** @type {Open | null} */
 let open = null;
 
+/** What found the result of a route: the query, or an example beside it. @param {Route} route */
+const finder = (route) => (route.by ? { photo: route.by, query: "", boxes: [] } : route);
+
 /** Show the proof of the result that a route names. @param {Route} route @param {() => Result[]} results those of the list, for the next and the one before */
 export async function openProof(route, results) {
   if (open?.result === route.result) return;
@@ -30,9 +34,10 @@ export async function openProof(route, results) {
   shown.neighbours = results;
   shown.stage?.leave();
   shown.body.replaceChildren(h("div", { class: "state" }, h("span", { class: "spinner" })));
+  const { photo, query, boxes } = finder(route);
   try {
     /** @type {import("./types.js").Explanation} */
-    const proof = await json(here(["explain"], { query: route.query, photo: route.photo, result: route.result, box: route.boxes.map((box) => box.join(",")), recipe: route.recipe, options: Object.keys(route.options).length ? JSON.stringify(route.options) : "" }));
+    const proof = await json(here(["explain"], { query: photo ? "" : query, photo, result: route.result, box: boxes.map((box) => box.join(",")), recipe: route.recipe, options: Object.keys(route.options).length ? JSON.stringify(typed(route.options)) : "" }));
     if (open === shown && shown.result === route.result) fill(shown, route, proof);
   } catch (error) {
     if (open === shown) shown.body.replaceChildren(header(t("proof.title")), failure(error));
@@ -53,7 +58,7 @@ function makeDialog(results) {
   dialog.addEventListener("close", () => {
     dialog.remove();
     if (open?.dialog === dialog) open.stage?.leave(), (open = null);
-    if (current().result) go({ ...current(), result: "" });
+    if (current().result) go({ ...current(), result: "", by: "" });
   });
   dialog.addEventListener("keydown", (event) => {
     if (/^(INPUT|SELECT)$/.test(/** @type {Element} */ (event.target).tagName)) return;
@@ -68,9 +73,9 @@ function makeDialog(results) {
 /** Go to the next result, or the one before. @param {number} by */
 function step(by) {
   if (!open) return;
-  const keys = open.neighbours().map((result) => result.key);
-  const next = keys[keys.indexOf(open.result) + by];
-  if (next) go({ ...current(), result: next }, { replace: true });
+  const results = open.neighbours();
+  const next = results[results.findIndex(({ key }) => key === open?.result) + by];
+  if (next) go({ ...current(), result: next.key, by: next.example ?? "" }, { replace: true });
 }
 
 /** @param {string} title @param {...Node} more */
@@ -85,8 +90,9 @@ function header(title, ...more) {
 function fill(shown, route, proof) {
   const { name } = collection();
   const { result, query: asked } = proof;
+  const { photo, query } = finder(route);
   const sides = [
-    { address: route.photo ? thumbnail(name, { key: route.photo }, 1280) : queryAddress(route.query, 1280), name: t("proof.query"), ...pick(asked) },
+    { address: photo ? thumbnail(name, { key: photo }, 1280) : queryAddress(query, 1280), name: t("proof.query"), ...pick(asked) },
     { address: thumbnail(name, result, 1280), name: shortName(result.id), ...pick(result) },
   ];
   const stage = new Stage(sides[0], sides[1]);

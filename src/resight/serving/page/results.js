@@ -1,6 +1,7 @@
 // The ranked list: justified rows, three classes told apart by frame, sign and word.
 
 import { h, icon, still } from "./dom.js";
+import { marks } from "./examples.js";
 import { picture, thumbnail } from "./images.js";
 import { current, href } from "./route.js";
 import { collection } from "./session.js";
@@ -48,8 +49,8 @@ export function card(result, kept, copies = []) {
     copies.length > 0 && h("details", { class: "copies" }, h("summary", {}, count("copies", copies.length)), h("ul", {}, copies.map(({ id }) => h("li", {}, id)))));
   return h(
     "li", { class: `card ${kind}`, style: { "--aspect": aspect(result) }, data: { key: result.key } },
-    framed(kept, result, href({ ...route, result: result.key }), t("result.open", { name, match: t(`match.${kind}`), facts: facts.join(", ") })),
-    h("div", { class: "said" }, words, other),
+    framed(kept, result, href({ ...route, result: result.key, by: result.example ?? "" }), t("result.open", { name, match: t(`match.${kind}`), facts: facts.join(", ") })),
+    marks(result.key, name), h("div", { class: "said" }, words, other),
   );
 }
 
@@ -68,6 +69,7 @@ function framed(kept, result, to, label) {
 export function drawResults(root, results, only) {
   const before = places(root);
   const focus = /** @type {HTMLElement | null} */ (document.activeElement?.closest?.("[data-key]"))?.dataset.key;
+  const marking = /** @type {HTMLElement | null} */ (document.activeElement)?.dataset.mark;
   const kept = new Map([...root.querySelectorAll("[data-key]")].map((one) => [/** @type {HTMLElement} */ (one).dataset.key, one.querySelector(".frame") ?? undefined]));
   const shown = CLASSES.filter((name) => !only || name === "proven");
   const sections = shown.map((name) => {
@@ -75,7 +77,7 @@ export function drawResults(root, results, only) {
     return section(name, members.length, folded(members).map(([first, ...copies]) => card(first, kept.get(first.key), copies)));
   });
   root.replaceChildren(...sections.filter((one) => one !== null));
-  if (focus && root.isConnected) /** @type {HTMLElement | null} */ (root.querySelector(`[data-key="${focus}"] a`))?.focus({ preventScroll: true });
+  if (focus && root.isConnected) /** @type {HTMLElement | null} */ (root.querySelector(`[data-key="${focus}"] ${marking ? `[data-mark="${marking}"]` : "a"}`))?.focus({ preventScroll: true });
   glide(root, before);
 }
 
@@ -114,10 +116,3 @@ function glide(root, before) {
 /** Grey places where results will stand. */
 export const ghosts = () =>
   h("ul", { class: "grid", "aria-hidden": "true" }, [1.5, 0.75, 1.33, 1.5, 1, 1.33, 0.75, 1.5].map((aspect) => h("li", { class: "card ghost", style: { "--aspect": aspect } }, h("span", { class: "frame" }))));
-
-/** Results as comma-separated values (RFC 4180). @param {Result[]} results */
-export function csv(results) {
-  const quote = (/** @type {unknown} */ value) => (/[",\r\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
-  const rows = results.map((result, rank) => [rank + 1, result.id, result.score, classOf(result), result.inliers].map(quote).join(","));
-  return ["rank,id,score,match,inliers", ...rows, ""].join("\r\n");
-}

@@ -8,10 +8,13 @@
  * @property {string} photo key of a photo: the query of a search, the open photo elsewhere
  * @property {string} query token of an uploaded photo
  * @property {Box[]} boxes
+ * @property {string[]} also keys of photos that show it, too
+ * @property {string[]} without keys of photos that show something else
  * @property {string} recipe "" for that of the collection
  * @property {Record<string, string>} options
  * @property {Record<string, string>} where filters by name: folder, from, to, tag, min_side, max_side
  * @property {string} result key of the result whose proof is open
+ * @property {string} by key of the example in `also` that found the result; "" for the query itself
  * @property {string} only "match": other results are hidden
  * @property {string} order of photos: "name", "" for by time
  * @property {string} kind of duplicates: "near", "" for exact
@@ -22,20 +25,21 @@ export const FILTERS = ["folder", "from", "to", "tag", "min_side", "max_side"];
 
 /** @type {Route} */
 export const EMPTY = {
-  view: "search", collection: "", photo: "", query: "", boxes: [], recipe: "", options: {}, where: {}, result: "",
-  only: "", order: "", kind: "",
+  view: "search", collection: "", photo: "", query: "", boxes: [], also: [], without: [], recipe: "", options: {}, where: {},
+  result: "", by: "", only: "", order: "", kind: "",
 };
 
 /** @param {string} search the part of an address after "?" @returns {Route} */
 export function parse(search) {
   const params = new URLSearchParams(search);
   const get = (/** @type {string} */ name) => params.get(name) ?? "";
+  const keys = (/** @type {string} */ name) => [...new Set(params.getAll(name).filter(Boolean))];
   const where = Object.fromEntries(FILTERS.filter((name) => get(name)).map((name) => [name, get(name)]));
   const options = Object.fromEntries([...params].filter(([name]) => name.startsWith("o.")).map(([name, value]) => [name.slice(2), value]));
   return {
     view: VIEWS.includes(get("view")) ? get("view") : "search", collection: get("collection"), photo: get("photo"),
-    query: get("query"), boxes: params.getAll("box").flatMap(parseBox), recipe: get("recipe"), options, where,
-    result: get("result"), only: get("only") === "match" ? "match" : "", order: get("order") === "name" ? "name" : "",
+    query: get("query"), boxes: params.getAll("box").flatMap(parseBox), also: keys("also"), without: keys("without"), recipe: get("recipe"), options, where,
+    result: get("result"), by: get("by"), only: get("only") === "match" ? "match" : "", order: get("order") === "name" ? "name" : "",
     kind: get("kind") === "near" ? "near" : "",
   };
 }
@@ -48,11 +52,13 @@ function parseBox(text) {
 
 /** The address of a route, relative to the page. @param {Partial<Route>} route @returns {string} */
 export function href(route) {
-  const { view, boxes, options, where, ...plain } = { ...EMPTY, ...route };
+  const { view, boxes, also, without, options, where, ...plain } = { ...EMPTY, ...route };
   const params = new URLSearchParams();
   if (view !== "search") params.set("view", view);
   for (const [name, value] of Object.entries(plain)) if (value) params.set(name, value);
   for (const box of boxes) params.append("box", box.map((side) => Math.round(side)).join(","));
+  for (const key of also) params.append("also", key);
+  for (const key of without) params.append("without", key);
   for (const [name, value] of Object.entries(options)) params.set(`o.${name}`, value);
   for (const [name, value] of Object.entries(where)) if (value) params.set(name, value);
   const text = params.toString().replaceAll("%2C", ",");

@@ -1,13 +1,13 @@
 // The search view: what is asked on the left, what was found on the right.
 
-import { ApiError, aborted } from "./api.js";
+import { ApiError, aborted, request } from "./api.js";
 import { announce, button, download, h } from "./dom.js";
 import { dropZone, watchFiles } from "./files.js";
 import { asker } from "./ask.js";
 import { EMPTY, current, go } from "./route.js";
-import { classOf, csv, drawResults, ghosts, judged } from "./results.js";
+import { classOf, drawResults, ghosts, judged } from "./results.js";
 import { failure } from "./states.js";
-import { stream } from "./stream.js";
+import { answerAddress, stream } from "./stream.js";
 import { startScreen } from "./start.js";
 import { collection } from "./session.js";
 import { count, decimal, t } from "./strings.js";
@@ -18,7 +18,7 @@ import { count, decimal, t } from "./strings.js";
 const BUSY_TRIES = 3;
 
 /** Everything of a route that changes what is found. @param {Route} route */
-const question = ({ photo, query, boxes, recipe, options, where }) => JSON.stringify([photo, query, boxes, recipe, options, where]);
+const question = ({ photo, query, boxes, also, without, recipe, options, where }) => JSON.stringify([photo, query, boxes, also, without, recipe, options, where]);
 
 /** @param {HTMLElement} root @returns {import("./main.js").View} */
 export function mount(root) {
@@ -98,7 +98,7 @@ export function mount(root) {
 
   /** An uploaded photo has a name now, so the address can say what is shown. @param {Route} route @param {string} token */
   function named(route, token) {
-    const next = { ...route, photo: "", query: token, boxes: [], result: "" };
+    const next = { ...route, photo: "", query: token, boxes: [], also: [], without: [], result: "", by: "" };
     ask.remember(token);
     asked = question(next);
     go(next, { quiet: true });
@@ -163,10 +163,25 @@ export function mount(root) {
     const tools = h(
       "div", { class: "tools" }, sure && only,
       button("link", t("search.copy"), () => void copy(), { bare: true }),
-      button("download", t("search.csv"), () => download(`${collection().name}.csv`, "text/csv", csv(now.results)), { bare: true }),
+      now.done && [fileLink("csv", now), fileLink("json", now)],
     );
     const facts = now.done ? t("search.facts", { ms: Math.round(now.took), recipe: now.recipe, photos: collection().photos }) : "";
     verdict.replaceChildren(...(now.done ? [] : [h("span", { class: "spinner", "aria-hidden": "true" })]), h("h1", {}, title(now)), tools, h("p", {}, [facts, now.pending ? t("search.pending", { n: now.pending }) : ""].filter(Boolean).join(". ")));
+  }
+
+  /** The answer at its own address; fetched, as a link cannot send a key. @param {"csv" | "json"} kind @param {Found} now */
+  function fileLink(kind, now) {
+    const [name, label] = [`${collection().name}.${kind}`, t("search.file", { kind: kind.toUpperCase() })];
+    const save = async () => {
+      try {
+        download(name, kind === "csv" ? "text/csv" : "application/json", await (await request(to)).text());
+      } catch (error) {
+        verdict.append(failure(error, () => void save()));
+      }
+    };
+    const to = answerAddress(current(), kind, now.results.length);
+    const onclick = (/** @type {MouseEvent} */ event) => (event.ctrlKey || event.metaKey || event.shiftKey ? undefined : (event.preventDefault(), void save()));
+    return h("a", { class: "button bare", href: to, "aria-label": label, title: label, onclick }, kind.toUpperCase());
   }
 
   async function copy() {

@@ -12,6 +12,7 @@ import { here } from "./session.js";
  */
 
 const TOP = 50;
+const MOST = 500; // results of one answer
 
 /**
  * What is found, again and again until it is complete.
@@ -36,16 +37,23 @@ export async function* stream(route, file, signal, cursor = null) {
 function form(route, file, cursor) {
   const body = new FormData();
   if (file) body.set("file", file, file.name || "photo.jpg");
-  else if (route.photo) body.set("photo", route.photo);
-  else body.set("query", route.query);
-  for (const box of file ? [] : route.boxes) body.append("box", box.join(","));
-  if (route.recipe) body.set("recipe", route.recipe);
-  if (Object.keys(route.options).length) body.set("options", JSON.stringify(typed(route.options)));
-  if (Object.keys(route.where).length) body.set("where", JSON.stringify({ ...route.where, ...sides(route.where) }));
-  body.set("top", String(TOP));
-  if (cursor) body.set("cursor", cursor);
+  for (const [name, values] of Object.entries({ ...(file ? {} : asked(route)), ...how(route, TOP), cursor: cursor ?? "" })) {
+    for (const value of [values].flat()) if (value !== "") body.append(name, String(value));
+  }
   return body;
 }
+
+/** What a route asks about, as fields; a new photo has neither boxes nor examples yet. @param {import("./route.js").Route} route */
+const asked = ({ photo, query, boxes, also, without }) => ({ photo, query: photo ? "" : query, box: boxes.map((box) => box.join(",")), also, without });
+
+/** How it is searched for, as fields. @param {import("./route.js").Route} route @param {number} top */
+const how = ({ recipe, options, where }, top) => ({
+  recipe, options: Object.keys(options).length ? JSON.stringify(typed(options)) : "",
+  where: Object.keys(where).length ? JSON.stringify({ ...where, ...sides(where) }) : "", top,
+});
+
+/** The address of an answer with as many results as are shown. @param {import("./route.js").Route} route @param {"csv" | "json"} kind @param {number} shown */
+export const answerAddress = (route, kind, shown) => here([`search.${kind}`], { ...asked(route), ...how(route, Math.min(Math.max(shown, TOP), MOST)) });
 
 /** Bounds of the size as the numbers that they are. @param {Record<string, string>} where */
 const sides = (where) => Object.fromEntries(["min_side", "max_side"].filter((name) => where[name]).map((name) => [name, Number(where[name])]));

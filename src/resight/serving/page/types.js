@@ -9,6 +9,7 @@
  * @property {string} key @property {string} id @property {number} width @property {number} height @property {string} version
  * @property {number} score @property {Match | null} match null: geometry has not looked at it yet
  * @property {number | null} inliers @property {string | null} significance @property {[number, number][] | null} outline
+ * @property {string | null} example key of the example of `also` that found it; null: the query itself
  */
 /** @typedef {{ token: string | null, key: string | null, width: number, height: number, boxes: Box[] }} QueryInfo */
 /**

@@ -71,7 +71,8 @@ async def search_photos(
     if STREAM in request.headers.get("accept", ""):
         return await _streamed(request, service, served.state, client, search)
     answer = await whole_answer(request, service, served.state, client, search)
-    return Response(answer.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})
+    headers = {"Cache-Control": "no-store", **service.gate.limits(client.name)}
+    return Response(answer.model_dump_json(), media_type="application/json", headers=headers)
 
 
 async def whole_answer(
@@ -127,7 +128,7 @@ async def _streamed(request: Request, service: Service, state: State, client: Cl
     first = await queue.get()
     if not isinstance(first, Event):
         first.result()  # raises
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", **service.gate.limits(client.name)}
     return StreamingResponse(_events(service, queue, first, task), media_type=STREAM, headers=headers)
 
 
