@@ -9,6 +9,7 @@ import typer
 
 from resight.cli import console, options
 from resight.errors import UsageError
+from resight.extras import needed
 
 keys = typer.Typer(help="Make, list and revoke the keys of a service.", no_args_is_help=True)
 KeyFile = Annotated[Path, typer.Option("--keys", metavar="FILE", help="The file of keys; it holds only their hashes.")]
@@ -23,7 +24,7 @@ def register(app: typer.Typer) -> None:
 def serve(
     names: Annotated[list[str], typer.Argument(metavar="NAME.resight...", help="The folders of the collections.")],
     host: Annotated[
-        str, typer.Option(help="The address to listen on; beside this machine's it needs --keys.")
+        str, typer.Option(metavar="ADDRESS", help="The address to listen on; beside this machine's it needs --keys.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="The port; 0 for any that is free.", min=0, max=65535)] = 8321,
     keys: Annotated[
@@ -45,12 +46,13 @@ def serve(
         int, typer.Option(metavar="N", help="Searches at a time; 0 stands for one per processor.", min=0)
     ] = 0,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    json: options.Json = False,
 ) -> None:
     """Serve collections: a page that searches with photos dropped on it, and an HTTP API."""
     _need_extra()
     if keys is not None and not keys.exists():
         raise UsageError(f"the file of keys {keys} is not there: resight keys add --keys {keys} makes it")
-    with console.waiting(console.first_word(f"opening {', '.join(names)}")):
+    with console.waiting(console.first_word(f"opening {', '.join(names)}"), json):
         from resight.serving.server import log_to_stderr
         from resight.serving.server import serve as run
         from resight.serving.settings import ServeSettings
@@ -68,8 +70,11 @@ def serve(
     log_to_stderr()
 
     def ready(url: str) -> None:
-        console.say(f"page: {url}")
-        console.say("Ctrl-C stops the service")
+        if json:
+            console.print_json({"url": url, "collections": names})
+        else:
+            console.say(f"page: {url}")
+            console.say("Ctrl-C stops the service")
         console.out.file.flush()
         if open_:
             import webbrowser
@@ -82,8 +87,8 @@ def serve(
 @keys.command()
 def add(
     keys: KeyFile,
-    scope: Annotated[str, typer.Option(help="What it may do: read, write or admin.")] = "read",
-    note: Annotated[str, typer.Option(help="For whom it is.")] = "",
+    scope: Annotated[str, typer.Option(metavar="SCOPE", help="What it may do: read, write or admin.")] = "read",
+    note: Annotated[str, typer.Option(metavar="TEXT", help="For whom it is.")] = "",
     json: options.Json = False,
 ) -> None:
     """Make a key and print it: this is the only time that it is shown."""
@@ -121,8 +126,6 @@ def revoke(
 
 
 def _need_extra() -> None:
-    try:
+    with needed("resight serve"):
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise UsageError("resight serve needs an extra: pip install 'resight[serve]'") from error
