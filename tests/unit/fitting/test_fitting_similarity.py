@@ -162,7 +162,7 @@ def test_the_command(run, collection, tmp_path, monkeypatch):
     assert answer["other"] > 0
     assert set(answer["right_order"]) == {"cosine", "DeepCosine", "DeepSim", "DeepSimH"}
     assert out.exists()
-    assert page.read_text().count("<figure>") == 2
+    assert page.read_text().count("<figure") == 2
 
 
 def test_the_command_refuses_in_one_sentence(run, collection, tmp_path):
