@@ -105,7 +105,8 @@ class MatchRule:
 class Answer:
     """What a search found, best first. `confident`: at least one result is a match. `pending`: stored photos that are
     not searchable until `resight index` has finished. `calibrated`: whether it is known what unrelated photos score.
-    `seconds`: reading the query, and searching.
+    `seconds`: reading the query, and searching. `cut`: how many candidates geometry had looked at when the time for
+    that was over, None where it looked at all; results behind these have no verification.
     """
 
     query: Query
@@ -114,6 +115,7 @@ class Answer:
     pending: int
     calibrated: bool
     seconds: tuple[float, float]
+    cut: int | None = None
 
     @property
     def confident(self) -> bool:

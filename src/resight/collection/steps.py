@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,19 +54,24 @@ def search_in_steps(
     verify: int | None = None,
     batch: int = 0,
     read: float = 0.0,
+    until: float = math.inf,
 ) -> Iterator[Step]:
     """Answer `query`: a `Ranked`, a `Proved` for every `batch` candidates (0: none), and at last the `Answer`.
 
     A caller that stops iterating stops the search between two steps. `verify`: results that geometry looks at, None for
     the usual number; `read`: seconds that reading the query took. The answer is the same whatever `batch` is.
+    `until`: reading of `time.perf_counter` from which geometry looks at no further batch, though at one in each stage.
     """
     started, verify = time.perf_counter(), VERIFIED if verify is None else verify
-    queries, ranking, own = query.queries(), None, None
+    queries, ranking, own, cut = query.queries(), None, None, None
     for number, stage in enumerate(pipeline.stages):
         if ranking is not None and isinstance(stage, SpatialRerank):
             candidates, scores = _standardised(query, ranking, stage)
             first, worth = slice(stage.top), stage.verifier.worth
-            yield from _proved(snapshot, query, candidates[first], scores[first], batch, worth)
+            looked = yield from _proved(snapshot, query, candidates[first], scores[first], batch, until, worth)
+            if looked < len(candidates[first]):
+                own_photo = int(query.row in ranking.ids[0, : looked + 1])  # which is no candidate
+                stage, cut = replace(stage, top=looked + own_photo), looked
         ranking = run_stage(stage, queries, ranking)
         own = ranking if own is None and isinstance(stage, SpatialRerank) else own
         if number == 0:
@@ -74,12 +80,15 @@ def search_in_steps(
     rows, scores = ranked_rows(query, found)
     if query.empty:
         rows, scores = rows[:0], scores[:0]  # nothing can be compared: any order would be made up
+    verify = verify if cut is None else min(verify, cut)
     seen = min(top, verify)
-    yield from _proved(snapshot, query, rows[:seen], scores[:seen], batch)
+    looked = yield from _proved(snapshot, query, rows[:seen], scores[:seen], batch, until if cut is None else math.inf)
+    if looked < min(seen, len(rows)):
+        verify = cut = looked
     own = found if own is None else own
     results = judge(snapshot, rule, query, rows[:top], scores[:top], verify, own=own)
     seconds = (read, time.perf_counter() - started)
-    yield Answer(query, results, rule, len(snapshot.differences[1]), snapshot.calibrated, seconds)
+    yield Answer(query, results, rule, len(snapshot.differences[1]), snapshot.calibrated, seconds, cut)
 
 
 def explanation(
@@ -122,13 +131,19 @@ def _proved(
     rows: Int64,
     scores: Any,
     batch: int,
+    until: float,
     gain: Callable[[Verification], float] = lambda _: 0.0,
-) -> Iterator[Proved]:
-    """Verify `rows` in batches, which the verifier remembers; the stage or the judgement that asks again is fast."""
+) -> Generator[Proved, None, int]:
+    """Verify `rows` in batches, which the verifier remembers; the stage or the judgement that asks again is fast. Gives
+    how many were looked at, or will be: all of them, unless it is later than `until`.
+    """
     if snapshot.verifier is None or not batch:
-        return
+        return len(rows)
     for start in range(0, len(rows), batch):
         part = slice(start, start + batch)
         proofs = snapshot.verifier(query.local, rows[part])
         more = np.array([gain(proof) for proof in proofs], np.float32)
         yield Proved(rows[part], scores[part] + more, start + len(proofs), len(rows))
+        if time.perf_counter() >= until:
+            return start + len(proofs)
+    return len(rows)

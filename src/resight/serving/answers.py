@@ -51,7 +51,9 @@ def search_answer(
         "query": asked.info,
         "recipe": recipe,
         "collection_version": state.version,
-        "results": [_found_result(state, asked, origins.get(r.row), r) for r in answer.results[after:]],
+        "results": [
+            _found_result(state, asked, origins.get(r.row), r, answer.cut is not None) for r in answer.results[after:]
+        ],
         "confident": answer.confident,
         "pending": answer.pending,
         "took_ms": round(1000 * sum(answer.seconds), 1),
@@ -63,11 +65,14 @@ def verdict(answer: own.Answer) -> str:
     """The answer in a sentence, as the command line says it."""
     matches = sum(result.match for result in answer.results)
     found = "no confident match" if not matches else "1 match" if matches == 1 else f"{matches} matches"
-    return f"{found} ({answer.rule})"
+    spent = "" if answer.cut is None else f"; the budget was spent when geometry had looked at {answer.cut} photos"
+    return f"{found} ({answer.rule}){spent}"
 
 
-def _found_result(state: State, asked: Asked, example: Asked | None, result: own.Result) -> models.Result:
+def _found_result(state: State, asked: Asked, example: Asked | None, result: own.Result, cut: bool) -> models.Result:
     found = result_model(state, example or asked, result)
+    if cut and found.match == "none" and found.inliers is None:
+        found = found.model_copy(update={"match": None})  # geometry has not looked at it
     return found if example is None else found.model_copy(update={"example": example.info.key})
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,7 +32,8 @@ BATCH = 20  # candidates that geometry looks at between two events, and between 
 @dataclass(frozen=True)
 class Search:
     """What is searched for and how. `also`: further photos that show it; `without`: photos that do not, and what they
-    show is left out. `after`: results that earlier pages had.
+    show is left out. `after`: results that earlier pages had. `budget`: seconds after which geometry looks no further,
+    None for no end.
     """
 
     source: Source
@@ -41,6 +44,7 @@ class Search:
     where: Filter
     top: int
     after: int
+    budget: float | None
 
 
 @dataclass(frozen=True)
@@ -66,15 +70,24 @@ def read_search(
     where: str | None = None,
     top: int = 20,
     cursor: str | None = None,
+    budget: int | None = None,
 ) -> Search:
-    """A search out of the fields of a form. Raises `UsageError` where one of them cannot be."""
+    """A search out of the fields of a form; `budget` in milliseconds. Raises `UsageError` where one cannot be."""
     after = read_cursor(cursor, MOST_RESULTS)
     recipe = recipe or None
     chosen = read_object("options", options)
     check_recipe(recipe or state.collection.snapshot.stamp.recipe, chosen)
     examples, others = _examples(state, also), _examples(state, without)
     return Search(
-        source, examples, others, recipe, chosen, read_where(where), min(top, max(MOST_RESULTS - after, 1)), after
+        source,
+        examples,
+        others,
+        recipe,
+        chosen,
+        read_where(where),
+        min(top, max(MOST_RESULTS - after, 1)),
+        after,
+        None if budget is None else budget / 1000,
     )
 
 
@@ -98,6 +111,7 @@ def run(state: State, search: Search, check: Callable[[], None]) -> Iterator[Eve
     """Do a search: events `ranking` and `proof` while it is under way, at last the answer. `check` is called between
     steps and raises where nobody waits any more. Raises as `Collection.search`. Not for the event loop.
     """
+    until = math.inf if search.budget is None else time.perf_counter() + search.budget
     asked = ask(state, search.source)
     check()
     collection, snapshot = state.collection, state.collection.snapshot
@@ -108,8 +122,9 @@ def run(state: State, search: Search, check: Callable[[], None]) -> Iterator[Eve
     )
     wanted = search.after + search.top
     told: set[int] = set()
+    verify = search.options.get("verify")
     steps = search_in_steps(
-        snapshot, rule, pipeline, asked.query, top=wanted + 1, verify=search.options.get("verify"), batch=BATCH
+        snapshot, rule, pipeline, asked.query, top=wanted + 1, verify=verify, batch=BATCH, until=until
     )
     for step in steps:
         check()
@@ -126,7 +141,7 @@ def run(state: State, search: Search, check: Callable[[], None]) -> Iterator[Eve
             for example in (*search.also, *search.without):
                 check()
                 other = ask(state, example)
-                found = _found(state, rule, pipeline, other.query, wanted + 1, search.options)
+                found = _found(state, rule, pipeline, other.query, wanted + 1, verify, until)
                 step = _without(step, found) if example in search.without else _with(step, found, other, origins)
             yield _answer(state, asked, step, recipe, search, origins)
 
@@ -143,10 +158,10 @@ def _known(state: State, key: str) -> Source:
 
 
 def _found(
-    state: State, rule: MatchRule, pipeline: Pipeline, query: Query, top: int, options: Mapping[str, Any]
+    state: State, rule: MatchRule, pipeline: Pipeline, query: Query, top: int, verify: int | None, until: float
 ) -> Answer:
     *_, answer = search_in_steps(
-        state.collection.snapshot, rule, pipeline, query, top=top, verify=options.get("verify"), batch=BATCH
+        state.collection.snapshot, rule, pipeline, query, top=top, verify=verify, batch=BATCH, until=until
     )
     assert isinstance(answer, Answer)
     return answer
@@ -159,13 +174,19 @@ def _with(answer: Answer, example: Answer, asked: Asked, origins: dict[int, Aske
         better = result.row not in best or result.score > best[result.row].score
         if better and result.row != answer.query.row:
             best[result.row], origins[result.row] = result, asked
-    return _ranked(answer, sorted(best.values(), key=lambda result: (-result.score, result.row)))
+    results = sorted(best.values(), key=lambda result: (-result.score, result.row))
+    return replace(_ranked(answer, results), cut=_least(answer.cut, example.cut))
 
 
 def _without(answer: Answer, example: Answer) -> Answer:
     """`answer` without an example and what matches it."""
     wrong = {result.row for result in example.results if result.match} | {example.query.row}
-    return _ranked(answer, [result for result in answer.results if result.row not in wrong])
+    left = [result for result in answer.results if result.row not in wrong]
+    return replace(_ranked(answer, left), cut=_least(answer.cut, example.cut))
+
+
+def _least(*cuts: int | None) -> int | None:
+    return min((cut for cut in cuts if cut is not None), default=None)
 
 
 def _ranked(answer: Answer, results: Sequence[Result]) -> Answer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from resight.collection import open_collection
@@ -49,6 +51,37 @@ def test_what_is_told_of_a_proof_is_what_the_answer_says_without_expansion(world
         assert told[result.id].inliers == result.inliers
         assert told[result.id].score == pytest.approx(result.score, abs=1e-4)
         assert told[result.id].match == result.match
+
+
+@pytest.mark.parametrize(("recipe", "options"), [("classic", {"expand": False}), ("hybrid", {"expand": False})])
+def test_geometry_stops_when_its_time_is_over(world, recipe, options):
+    """At once: one batch is looked at and no more, and what lies behind it has no verification, nor is it a match."""
+    collection = open_collection(world.path(recipe))
+    query, rule = collection.query("001-1.jpg"), collection.match_rule()
+    pipeline = collection.pipeline(**options)
+    late = search_in_steps(collection.snapshot, rule, pipeline, query, top=20, batch=5, until=0.0)
+    first, *_, answer = late
+    assert isinstance(answer, Answer)
+    assert answer.cut == 5
+    assert [result.verification is not None for result in answer.results] == [True] * 5 + [False] * 15
+    assert {result.row for result in answer.results[:5]} == set(first.rows[:5].tolist())
+    assert not any(result.match for result in answer.results[5:])
+    whole = collection.search("001-1.jpg", top=20, **options)
+    assert whole.cut is None
+    assert {r.id for r in answer.results if r.match} == {r.id for r in whole.results if r.match}
+
+
+@pytest.mark.parametrize("recipe", ["classic", "hybrid"])
+def test_time_that_suffices_changes_nothing(world, recipe):
+    collection = open_collection(world.path(recipe))
+    query, rule = collection.query("001-1.jpg"), collection.match_rule()
+    *_, short = search_in_steps(collection.snapshot, rule, collection.pipeline(), query, top=9, batch=4, until=0.0)
+    *_, long = search_in_steps(
+        collection.snapshot, rule, collection.pipeline(), query, top=9, batch=4, until=time.perf_counter() + 600
+    )
+    assert short.cut == 4
+    assert long.cut is None
+    assert plain(long) == plain(collection.search("001-1.jpg", top=9))
 
 
 @pytest.mark.parametrize("recipe", ["classic", "hybrid"])

@@ -165,6 +165,23 @@ def test_an_address_of_an_upload_holds_while_the_upload_is_kept(service, photo):
         assert service.get(f"{AT}/search.csv?{wrong}").status == status
 
 
+@pytest.mark.parametrize("method", ["form", "address"])
+def test_a_budget_ends_what_geometry_looks_at_and_the_answer_says_so(service, method):
+    fields = [("photo", key_of("002-1.jpg")), ("top", 23), ("budget", 0)]
+    if method == "form":
+        answer = service.post(f"{AT}/search", form=fields).json
+    else:
+        answer = service.get(f"{AT}/search.json?{urllib.parse.urlencode(fields)}").json
+    assert answer["sentence"].endswith("the budget was spent when geometry had looked at 20 photos")
+    looked = [result["match"] is not None for result in answer["results"]]
+    assert looked == [True] * 20 + [False] * 3
+    assert answer["confident"]
+    rich = service.post(f"{AT}/search", form=[*fields[:2], ("budget", 600_000)]).json
+    assert "budget" not in rich["sentence"]
+    assert all(result["inliers"] is not None for result in rich["results"])
+    assert service.post(f"{AT}/search", form=[*fields[:2], ("budget", -1)]).status == 422
+
+
 def test_where_leaves_only_photos_that_fit(service, photo):
     form = [("file", ("x", photo)), ("where", json.dumps({"min_side": 1000}))]
     assert service.post(f"{AT}/search", form=form).json["results"] == []

@@ -33,6 +33,9 @@ class Question(models.Model):
     where: str | None = Field(None, max_length=20_000, description="Which photos may be found, as JSON: see Where.")
     top: int = Field(20, ge=1, le=500)
     cursor: str | None = Field(None, max_length=200)
+    budget: int | None = Field(
+        None, ge=0, le=600_000, description="Milliseconds after which geometry looks at no more photos."
+    )
 
 
 @router.get("/search.json", response_model=models.SearchAnswer)

@@ -51,6 +51,9 @@ async def search_photos(
     where: Annotated[Text, Form(description="Which photos may be found, as JSON: see Where.")] = None,
     top: Annotated[int, Form(ge=1, le=500)] = 20,
     cursor: Annotated[str | None, Form(max_length=200)] = None,
+    budget: Annotated[
+        int | None, Form(ge=0, le=600_000, description="Milliseconds after which geometry looks at no more photos.")
+    ] = None,
 ) -> Response:
     """Find the photos that show the same thing. With `Accept: text/event-stream` the answer comes as events: `ranking`
     at once, `proof` as geometry looks at results, `done` with the answer, or `problem`.
@@ -67,6 +70,7 @@ async def search_photos(
         where=where,
         top=top,
         cursor=cursor,
+        budget=budget,
     )
     if STREAM in request.headers.get("accept", ""):
         return await _streamed(request, service, served.state, client, search)
