@@ -1,4 +1,4 @@
-"""Make the pictures of the pages about global descriptors, from the photographs of `resight demo`.
+"""Make the pictures of the pages about global descriptors, and of FIRe, from the photographs of `resight demo`.
 
     python docs/figures/global_descriptors.py NETWORKS WORK
 
@@ -144,6 +144,15 @@ def schemes() -> dict[str, Image.Image]:
              [None, None, ("attention", "how telling\nis a cell", AMBER), ("autoencoder", "1024 to 128", AMBER),
               None, ("local features", "1000 x 128: prove", GREY)]],
             "one network, two answers; the local branch learns without changing the trunk",
+        ),
+        "fire": scheme(
+            [[photo, ("ResNet-50", "conv1 - conv4,\nat seven scales", BLUE), ("cells", "h x w of 1024", GREY),
+              ("attention", "of 256 templates:\na cell shares itself\namong them", AMBER),
+              ("update", "each template: plus\nits cells, plus MLP", AMBER),
+              ("super-features", "256 of each scale", GREEN),
+              ("strongest", "1000 of all scales,\nby their length", GREY), ("linear", "1024 to 128", BLUE)]],
+            "attention and update come six times with the same weights; where a template attends in the last round, "
+            "there its super-feature lies",
         ),
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Make the pictures of docs/inspect.md and docs/context.md, from a photograph of `resight demo`.
+"""Make the pictures of docs/inspect.md, docs/context.md and docs/how.md, from photographs of `resight demo`.
 
     python docs/figures/inspection.py NETWORK.onnx WORK
 
@@ -24,7 +24,7 @@ from resight.reports.inspection import figures_of
 from resight.types import Encoder
 from resight.viz.pictures import encode_jpeg
 
-PHOTO = "china-01.jpg"
+PHOTO, SMOOTH = "china-01.jpg", "coffee-00.jpg"
 AT = [(250.0, 170.0), (260.0, 270.0), (480.0, 130.0), (560.0, 350.0)]  # roof, walls, sky, trees in it
 IMAGES = Path(__file__).parents[1] / "images"
 
@@ -48,13 +48,15 @@ def main() -> None:
     parser.add_argument("network", type=Path)
     parser.add_argument("work", type=Path)
     options = parser.parse_args()
-    photo = build_world(options.work / "world").photos_folder / PHOTO
-    maps = pictures(photo, open_encoder("how", backbone=str(options.network), count=300), "how", AT)
+    photos = build_world(options.work / "world").photos_folder
+    photo, encoder = photos / PHOTO, open_encoder("how", backbone=str(options.network), count=300)
+    maps, smooth = pictures(photo, encoder, "how", AT), pictures(photos / SMOOTH, encoder, "how", [])
     points = pictures(photo, RootSift(count=300), "rootsift", [])
     made = {
         "inspect": stacked([maps["attention"], maps["features"]]),
         "inspect-keypoints": points["keypoints"],
         "context": maps["edges"],
+        "how": stacked([smooth["attention"], smooth["features"]]),
     }
     for name, picture in made.items():
         (IMAGES / f"{name}.jpg").write_bytes(encode_jpeg(picture, 1400, 1400))
