@@ -174,7 +174,7 @@ def test_photo_is_removed_after_a_question(own_server, visiting):
     visit.page.get_by_role("button", name="Remove from the collection").click()
     visit.audit()
     visit.page.get_by_role("dialog").last.get_by_role("button", name="Remove from the collection").click()
-    visit.page.locator("dialog").wait_for(state="detached")
+    visit.page.wait_for_function("() => !document.querySelector('dialog')")
     visit.open("?view=jobs")
     visit.page.locator(".job.done").wait_for()
     visit.open("?view=photos&order=name")

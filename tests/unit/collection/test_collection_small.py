@@ -136,7 +136,7 @@ def test_a_given_codebook_stays_however_many_photos_come(tmp_path):
     paths = [photos.folder / name for name in photos.names]
     words = Codebook.fit(np.random.default_rng(0).random((500, 128), np.float32), 40)
     collection = create_collection(tmp_path / "c.resight", "classic", SMALL)
-    collection.add(paths[:2], codebook=words)
+    collection.add(paths[:2], codebooks={"": words})
     collection.add(paths[2:])
     assert collection.snapshot.index.codebook.fingerprint == words.fingerprint
     collection.relearn()

@@ -133,7 +133,7 @@ def test_parameters_of_a_search_are_no_options_of_a_recipe(fitted, command, opti
     name, *more = command
     told = CliRunner().invoke(app, [name, str(fitted), "000-0.jpg", *more, "--set", f"{option}=1"])
     assert told.exit_code == 2, told.output
-    assert f"recipe hybrid has no option '{option}': it has weight, weights, verify" in " ".join(told.output.split())
+    assert f"recipe hybrid has no option '{option}': it has weight, parts, verify" in " ".join(told.output.split())
 
 
 @pytest.mark.parametrize(("option", "value"), [(o, v) for recipe, o, v, _ in WRONG if recipe == "classic"])
