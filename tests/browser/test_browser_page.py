@@ -94,6 +94,9 @@ def test_addresses_are_read_as_they_are_written(visiting, server):
         "order": "name",
         "kind": "near",
         "boxes": [[1, 2, 30, 40], [5, 6, 70, 80]],
+        "also": ["c", "d-_"],
+        "without": ["e"],
+        "by": "c",
         "options": {"verify": "50"},
         "where": {"folder": "a/b c", "from": "2019"},
     }

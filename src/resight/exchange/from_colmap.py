@@ -73,7 +73,8 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         # A database at rest is not even locked: in COLMAP's mode (WAL) reading would leave files beside it.
         waits = path.with_name(f"{path.name}-wal").exists()
         uri = f"file:{quote(str(path.absolute()))}?mode=ro{'' if waits else '&immutable=1'}"
-        with closing(sqlite3.connect(uri, uri=True)) as database:
+        # What reads it is a generator: left unfinished, it may be closed by any thread.
+        with closing(sqlite3.connect(uri, uri=True, check_same_thread=False)) as database:
             database.execute("PRAGMA trusted_schema = OFF")
             database.execute("PRAGMA query_only = ON")
             held = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
