@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import ImageError, UsageError
+from resight.features.local.each import alone
 from resight.features.local.packed import empty_features
 from resight.features.local.reduction import Reduction
 from resight.features.local.trunk import ScaleMaps, Trunk, check_sizes, finite, open_trunk
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 DIM = 128  # of reduced descriptors, as published
 SEVEN = (1.0, 0.7071, 0.5, 0.3536, 0.25, 0.1768, 0.125)  # half octaves down from the largest side
+PER_PHOTO = 256  # descriptors of a photo that a reduction is learnt from
 OfBatch = Callable[[Sequence[ScaleMaps]], Sequence[LocalFeatures | None]]
 
 
@@ -50,6 +53,74 @@ class MapSettings:
     def size(self) -> int:
         """Dimension of a reduction that is learnt."""
         return DIM if self.dim is None else self.dim
+
+
+class ReducedEncoder(ABC):
+    """An encoder over the maps of a `trunk` whose `reduction` is None until it is learnt (`Reducible`).
+
+    A kind is a frozen dataclass with these two among its fields, which says how features are made of maps. Memory: the
+    maps of one batch at all scales.
+    """
+
+    trunk: Trunk
+    reduction: Reduction | None
+
+    @abstractmethod
+    def _features(self, scales: Sequence[ScaleMaps], reduction: Reduction | None) -> Sequence[LocalFeatures | None]:
+        """The features of each image of a batch, strongest first, with descriptors as they are where `reduction` is
+        None; None for an image with NaN."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Dimension of a reduction that is learnt."""
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return type(self).__name__.upper()
+
+    @property
+    def channels(self) -> int:
+        """Dimension before the reduction."""
+        return self.trunk.channels
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the descriptors."""
+        return self.size if self.reduction is None else self.reduction.dim
+
+    def __post_init__(self) -> None:
+        if self.reduction is not None and self.reduction.channels != self.channels:
+            raise UsageError(
+                f"the reduction takes {self.reduction.channels} dimensions, and {self.trunk.backbone.name} gives "
+                f"{self.channels}: it was learnt for another network"
+            )
+
+    def reduced(self, reduction: Reduction) -> Self:
+        """This encoder with a reduction. Raises `UsageError` when it takes other dimensions."""
+        kind: Any = self  # a dataclass, as all kinds are
+        found: Self = replace(kind, reduction=reduction)
+        return found
+
+    def __call__(self, pixels: NDArray[np.uint8], /) -> LocalFeatures:
+        """Features of `pixels` (H, W, 3) uint8 RGB, in its own pixels, strongest first."""
+        return alone(self.describe([pixels]))
+
+    def describe(self, images: Sequence[NDArray[np.uint8]], /) -> list[LocalFeatures | ImageError]:
+        """The features of `images`; 0 rows for one smaller than a cell. Raises `UsageError` before the reduction is
+        there."""
+        if self.reduction is None:
+            raise UsageError(f"{self.name} has no reduction yet: learn it from photos first, or give reduction=FILE")
+        return described(self.trunk, images, lambda scales: self._features(scales, self.reduction), self.dim)
+
+    def sample(self, images: Sequence[NDArray[np.uint8]], /) -> Float32:
+        """Descriptors (n, C) before the reduction, some of the strongest of each image, to learn one from."""
+        parts = [np.empty((0, self.channels), np.float32)]
+        for features in described(self.trunk, images, lambda scales: self._features(scales, None), self.channels):
+            if isinstance(features, LocalFeatures):
+                parts.append(features.descriptors[spread(len(features), PER_PHOTO)])
+        return np.concatenate(parts)
 
 
 def open_parts(settings: MapSettings, layouts: Sequence[str]) -> tuple[Trunk, Reduction | None, Checkpoint | None]:

@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.arrays import Float64
-from resight.errors import ImageError, UsageError
+from resight.errors import UsageError
 from resight.features.fingerprint import file_sha256, fingerprint
 from resight.features.local import how
-from resight.features.local.deep import MapSettings, described, mapped, open_parts, spread, upright
+from resight.features.local.deep import MapSettings, ReducedEncoder, mapped, open_parts, upright
 from resight.features.local.delf import check_choice, choose
-from resight.features.local.each import alone
 from resight.features.local.keypoints import unit
 from resight.features.local.reduction import Reduction
 from resight.features.local.regions import grid_regions, read_boxes
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 SCALES = (2.0, 1.4142, 1.0, 0.7071, 0.5, 0.3536, 0.25)  # of both papers
 FIELD = 291.0  # pixels of a side of the receptive field of a cell of ResNet-50's fourth stage
-PER_PHOTO = 256  # descriptors of a photo that a reduction is learnt from
 Look: TypeAlias = Callable[[Float32], tuple[Float32, Float32]]  # maps to scores (N, h, w) and maps (N, C, h, w)
 
 
@@ -125,69 +123,49 @@ class DelgSettings(DelfSettings):
 
 
 @dataclass(frozen=True, eq=False)
-class Delf:
+class Delf(ReducedEncoder):
     """DELF or DELG over a trunk. `look`: attention and the maps that are described; `sha256` of its weights;
-    `channels` of its maps. `reduction` None until it is learnt.
+    `width`: channels of its maps. `reduction` None until it is learnt.
 
-    A feature lies at the centre of its receptive field. Memory: the maps of one batch at all scales.
+    A feature lies at the centre of its receptive field.
     """
 
-    name: str
+    kind: str
     trunk: Trunk
     look: Look
     sha256: str
-    channels: int
+    width: int
     reduction: Reduction | None
     settings: DelfSettings
     aggregation: str = ""  # what its features are aggregated by, for the fingerprint
 
-    def __post_init__(self) -> None:
-        if self.reduction is not None and self.reduction.channels != self.channels:
-            raise UsageError(
-                f"the reduction takes {self.reduction.channels} dimensions, and {self.trunk.backbone.name} gives "
-                f"{self.channels}: it was learnt for another network"
-            )
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return self.kind
 
     @property
-    def dim(self) -> int:
-        """Dimension of the descriptors."""
-        return self.settings.size if self.reduction is None else self.reduction.dim
+    def channels(self) -> int:
+        """Dimension before the reduction."""
+        return self.width
+
+    @property
+    def size(self) -> int:
+        """Dimension of a reduction that is learnt."""
+        return self.settings.size
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256, hexadecimal, of weights and settings, without a reduction that is still to be learnt."""
         reduction = None if self.reduction is None else self.reduction.fingerprint
         how_many = [self.settings.count, self.settings.threshold, self.settings.overlap, self.dim]
-        parts = [self.name, self.trunk.fingerprint, self.sha256, self.channels, how_many, reduction, self.aggregation]
+        parts = [self.kind, self.trunk.fingerprint, self.sha256, self.channels, how_many, reduction, self.aggregation]
         return fingerprint(parts)
 
     @property
     def traits(self) -> Traits:
         """Cells of a map: coarse positions, no angles; unit descriptors."""
         return Traits(oriented=False, scaled=False, cell=float(self.trunk.stride))
-
-    def reduced(self, reduction: Reduction) -> Delf:
-        """This encoder with a reduction. Raises `UsageError` when it takes other dimensions."""
-        return replace(self, reduction=reduction)
-
-    def __call__(self, pixels: NDArray[np.uint8], /) -> LocalFeatures:
-        """Features of `pixels` (H, W, 3) uint8 RGB, in its own pixels, strongest first."""
-        return alone(self.describe([pixels]))
-
-    def describe(self, images: Sequence[NDArray[np.uint8]], /) -> list[LocalFeatures | ImageError]:
-        """The features of `images`; 0 rows for one smaller than a cell. Raises `UsageError` before the reduction is
-        there."""
-        if self.reduction is None:
-            raise UsageError(f"{self.name} has no reduction yet: learn it from photos first, or give reduction=FILE")
-        return described(self.trunk, images, lambda scales: self._features(scales, self.reduction), self.dim)
-
-    def sample(self, images: Sequence[NDArray[np.uint8]], /) -> Float32:
-        """Descriptors (n, C) before the reduction, some of the strongest of each image, to learn one from."""
-        parts = [np.empty((0, self.channels), np.float32)]
-        for features in described(self.trunk, images, lambda scales: self._features(scales, None), self.channels):
-            if isinstance(features, LocalFeatures):
-                parts.append(features.descriptors[spread(len(features), PER_PHOTO)])
-        return np.concatenate(parts)
 
     def _features(self, scales: Sequence[ScaleMaps], reduction: Reduction | None) -> list[LocalFeatures | None]:
         seen = [self.look(one.maps) for one in scales]

@@ -7,17 +7,16 @@ in `resight.features.local.fire`; torch is imported when an encoder is opened.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resight.errors import ImageError, UsageError
+from resight.errors import UsageError
 from resight.features.fingerprint import fingerprint
-from resight.features.local.deep import MapSettings, described, open_parts, spread, upright
-from resight.features.local.each import alone
+from resight.features.local.deep import MapSettings, ReducedEncoder, open_parts, upright
 from resight.features.local.reduction import Reduction
 from resight.features.local.trunk import ScaleMaps, Trunk
 from resight.types import Float32, LocalFeatures, Traits
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from resight.features.checkpoints import Checkpoint
     from resight.features.local.fire import FeatureIntegration
 
-PER_PHOTO = 256  # super-features of a photo that a reduction is learnt from
 EXTENT = 2.0  # diameter of a super-feature in standard deviations of its attention, on either side of its centre
 
 
@@ -57,11 +55,10 @@ class FireSettings(MapSettings):
 
 
 @dataclass(frozen=True, eq=False)
-class Fire:
+class Fire(ReducedEncoder):
     """FIRe over a trunk. `reduction` None until it is learnt.
 
     A super-feature lies at the mean position of its attention map, and its scale is the extent of that: where it looks.
-    Memory: the maps of one batch at all scales.
     """
 
     trunk: Trunk
@@ -69,11 +66,6 @@ class Fire:
     reduction: Reduction | None
     count: int = 1000
     size: int = 128
-
-    @property
-    def dim(self) -> int:
-        """Dimension of the descriptors."""
-        return self.size if self.reduction is None else self.reduction.dim
 
     @property
     def channels(self) -> int:
@@ -91,37 +83,6 @@ class Fire:
     def traits(self) -> Traits:
         """Positions are centres of attention, no better than a cell; no angles; descriptors of any length."""
         return Traits(normalised=False, oriented=False, scaled=False, cell=2.0 * self.trunk.stride)
-
-    def __post_init__(self) -> None:
-        if self.reduction is not None and self.reduction.channels != self.channels:
-            raise UsageError(
-                f"the reduction takes {self.reduction.channels} dimensions, and {self.trunk.backbone.name} gives "
-                f"{self.channels}: it was learnt for another network"
-            )
-
-    def reduced(self, reduction: Reduction) -> Fire:
-        """This encoder with a reduction. Raises `UsageError` when it takes other dimensions."""
-        return replace(self, reduction=reduction)
-
-    def __call__(self, pixels: NDArray[np.uint8], /) -> LocalFeatures:
-        """Super-features of `pixels` (H, W, 3) uint8 RGB, in its own pixels, strongest first."""
-        return alone(self.describe([pixels]))
-
-    def describe(self, images: Sequence[NDArray[np.uint8]], /) -> list[LocalFeatures | ImageError]:
-        """The super-features of `images`; 0 rows for one smaller than a cell. Raises `UsageError` before the reduction
-        is there."""
-        if self.reduction is None:
-            raise UsageError("FIRe has no reduction yet: learn it from photos first, or give one with reduction=FILE")
-        reduction = self.reduction
-        return described(self.trunk, images, lambda scales: self._features(scales, reduction), self.dim)
-
-    def sample(self, images: Sequence[NDArray[np.uint8]], /) -> Float32:
-        """Super-features (n, D) before the reduction, some of the strongest of each image, to learn one from."""
-        parts = [np.empty((0, self.channels), np.float32)]
-        for features in described(self.trunk, images, lambda scales: self._features(scales, None), self.channels):
-            if isinstance(features, LocalFeatures):
-                parts.append(features.descriptors[spread(len(features), PER_PHOTO)])
-        return np.concatenate(parts)
 
     def attention(self, pixels: NDArray[np.uint8]) -> list[tuple[float, Float32]]:
         """The scale and the attention maps (templates, h, w), each of sum 1, of each scale at which there are cells."""

@@ -8,26 +8,23 @@ The formulas are in `resight.features.local.how`, re-weighting and learnable smo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resight.errors import ImageError, UsageError
+from resight.errors import UsageError
 from resight.features.fingerprint import fingerprint
 from resight.features.local import how
-from resight.features.local.deep import MapSettings, described, mapped, open_parts, spread, upright
-from resight.features.local.each import alone
+from resight.features.local.deep import MapSettings, ReducedEncoder, mapped, open_parts, upright
 from resight.features.local.reduction import Reduction
 from resight.features.local.trunk import ScaleMaps, Trunk
 from resight.types import Float32, LocalFeatures, Traits
 
 if TYPE_CHECKING:
     from resight.features.local.context import Context
-
-PER_PHOTO = 256  # descriptors of a photo that a reduction is learnt from
 
 
 @dataclass(frozen=True)
@@ -66,10 +63,10 @@ class HowSettings(MapSettings):
 
 
 @dataclass(frozen=True, eq=False)
-class How:
+class How(ReducedEncoder):
     """HOW over a trunk; `reduction` None until it is learnt. `smoothing`: without `context`, none or average.
 
-    Memory: the maps of one batch at all scales. Descriptors are not normalised: short ones are plain, and count less.
+    Descriptors are not normalised: short ones are plain, and count less.
     """
 
     trunk: Trunk
@@ -78,16 +75,6 @@ class How:
     context: Context | None = None
     count: int = 1000
     size: int = 128
-
-    @property
-    def dim(self) -> int:
-        """Dimension of the descriptors."""
-        return self.size if self.reduction is None else self.reduction.dim
-
-    @property
-    def channels(self) -> int:
-        """Dimension before the reduction."""
-        return self.trunk.channels
 
     @cached_property
     def fingerprint(self) -> str:
@@ -101,37 +88,6 @@ class How:
     def traits(self) -> Traits:
         """Cells of a map: coarse positions, no angles, descriptors of any length."""
         return Traits(normalised=False, oriented=False, scaled=False, cell=float(self.trunk.stride))
-
-    def __post_init__(self) -> None:
-        if self.reduction is not None and self.reduction.channels != self.channels:
-            raise UsageError(
-                f"the reduction takes {self.reduction.channels} dimensions, and {self.trunk.backbone.name} gives "
-                f"{self.channels}: it was learnt for another network"
-            )
-
-    def reduced(self, reduction: Reduction) -> How:
-        """This encoder with a reduction. Raises `UsageError` when it takes other dimensions."""
-        return replace(self, reduction=reduction)
-
-    def __call__(self, pixels: NDArray[np.uint8], /) -> LocalFeatures:
-        """Features of `pixels` (H, W, 3) uint8 RGB, in its own pixels, strongest first."""
-        return alone(self.describe([pixels]))
-
-    def describe(self, images: Sequence[NDArray[np.uint8]], /) -> list[LocalFeatures | ImageError]:
-        """The features of `images`; 0 rows for one smaller than a cell. Raises `UsageError` before the reduction is
-        there."""
-        if self.reduction is None:
-            raise UsageError("HOW has no reduction yet: learn it from photos first, or give one with reduction=FILE")
-        reduction = self.reduction
-        return described(self.trunk, images, lambda scales: self._features(scales, reduction), self.dim)
-
-    def sample(self, images: Sequence[NDArray[np.uint8]], /) -> Float32:
-        """Descriptors (n, C) before the reduction, some of the strongest of each image, to learn one from."""
-        parts = [np.empty((0, self.channels), np.float32)]
-        for features in described(self.trunk, images, lambda scales: self._features(scales, None), self.channels):
-            if isinstance(features, LocalFeatures):
-                parts.append(features.descriptors[spread(len(features), PER_PHOTO)])
-        return np.concatenate(parts)
 
     def attention(self, pixels: NDArray[np.uint8]) -> list[tuple[float, Float32]]:
         """The scale and the attention map (h, w) of each scale at which `pixels` have cells, 1 at their strongest."""

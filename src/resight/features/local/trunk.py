@@ -183,17 +183,10 @@ def trunk_of(checkpoint: Checkpoint, device: str | None = None) -> Backbone:
     """The trunk of a checkpoint, whole where its authors made it for local features, else a bottleneck ResNet is cut
     after its fourth stage, where cells are 16 pixels wide.
     """
-    from dataclasses import replace
-
-    from resight.features.checkpoints import build_trunk
+    from resight.features.checkpoints.checkpoint import build_trunk, without_last_stage
     from resight.features.networks.resnet import trunk_backbone
 
-    whole = checkpoint.layout in ("how", "fire") or checkpoint.architecture in ("resnet18", "vgg16")
-    found = checkpoint
-    if not whole and checkpoint.stage == "C5":
-        kept = {name: tensor for name, tensor in checkpoint.trunk.items() if not name.startswith("layer4.")}
-        parts = {name: part for name, part in checkpoint.parts.items() if name != "attention.layer4"}
-        found = replace(checkpoint, trunk=kept, stage="C4", parts=parts)
+    found = checkpoint if checkpoint.layout in ("how", "fire") else without_last_stage(checkpoint)
     return trunk_backbone(
         build_trunk(found),
         f"{checkpoint.layout}-{checkpoint.architecture}",
