@@ -110,6 +110,7 @@ def make_verifier(tables: Tables, settings: LocalSettings) -> Verifier:
         lambda rows: [unpack_compact(packed) for packed in tables.local(rows, key)],
         coarse=coarse > FINE,
         onset=ONSET if settings.kind.framed else BARE_ONSET,
+        matcher=settings.matcher,
     )
 
 

@@ -19,7 +19,8 @@ from resight.errors import UsageError
 from resight.exchange.hloc_h5 import DIAMETER
 from resight.exchange.lists import ranked_lists
 from resight.exchange.photos import NamedPhotos, local_features, named_photos
-from resight.exchange.request import Request, appearing, needed
+from resight.exchange.request import Request, appearing
+from resight.extras import needed
 from resight.matching.geometry import Verification
 from resight.types import LocalFeatures
 
@@ -30,7 +31,8 @@ SIFT_LEVELS = 512  # by which COLMAP multiplies a component of RootSIFT to store
 def write_database(request: Request) -> str:
     """Write the database. Raises `UsageError` without local features or pycolmap."""
     snapshot = request.collection.snapshot
-    colmap = needed("pycolmap", "pycolmap", "a COLMAP database")
+    with needed("a COLMAP database"):
+        import pycolmap as colmap
     photos = named_photos(snapshot)
     if snapshot.settings.local is None:
         raise UsageError(f"{snapshot.path} keeps no local features: index the photos with a recipe that has them")

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from resight.exchange.photos import NamedPhotos, named_photos
-from resight.exchange.request import Request, appearing, needed
+from resight.exchange.request import Request, appearing
 from resight.exchange.tables import photo_batches
+from resight.extras import needed
 from resight.regular_files import read_regular
 
 ROWS_IN_MEMORY = 64  # photos whose bytes are held until they are written
@@ -21,7 +22,8 @@ ROWS_IN_MEMORY = 64  # photos whose bytes are held until they are written
 
 def write_dataset(request: Request) -> str:
     """Write the folder. Raises `UsageError` without `datasets`, `CollectionError` when a photo is gone."""
-    datasets = needed("datasets", "datasets", "a Hugging Face dataset")
+    with needed("a Hugging Face dataset"):
+        import datasets
     photos = named_photos(request.collection.snapshot)
     features = datasets.Features(_features(datasets, request))
     with appearing(request.out) as scratch, tempfile.TemporaryDirectory(dir=request.out.absolute().parent) as cache:

@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from resight.errors import UsageError
-from resight.exchange.request import appearing, needed
+from resight.exchange.request import appearing
+from resight.extras import needed
 from resight.images.formats import EXTENSIONS, HEADER_BYTES, sniff
 from resight.regular_files import read_regular
 
@@ -40,7 +41,8 @@ def unpack_photos(dataset: Path, out: Path) -> int:
     They keep their names, without folders; those that stand twice, or are not of images, are named by their number.
     Raises `UsageError` when the dataset cannot be read or has no column of photos.
     """
-    datasets = needed("datasets", "datasets", "a Hugging Face dataset")
+    with needed("a Hugging Face dataset"):
+        import datasets
     try:
         rows = datasets.load_from_disk(str(dataset))
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import secrets
 import shutil
@@ -57,11 +56,3 @@ def free(out: Path) -> None:
         raise UsageError(f"{out} exists already: choose another name, or remove it")
     if not out.absolute().parent.is_dir():
         raise UsageError(f"cannot write {out}: there is no folder {out.absolute().parent}, make it first")
-
-
-def needed(module: str, package: str, what: str) -> Any:
-    """An optional module. Raises `UsageError`, naming what needs it and how to install it, when it is not there."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UsageError(f"{what} needs {package}: pip install 'resight[exchange]'") from error

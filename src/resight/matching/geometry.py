@@ -23,6 +23,7 @@ from resight.features.local.compact import Compact, Layout, compact, hull_area, 
 from resight.matching.checks import LOOKED_AT, aligned, once_per_place, places, plausible, share
 from resight.matching.correspond import Correspondences, Int32, correspond
 from resight.matching.frames import Frames, similarities
+from resight.matching.matchers import Matcher
 from resight.matching.shortlist import match
 from resight.types import LocalFeatures, as_array
 
@@ -95,6 +96,7 @@ def verify(
     words: tuple[NDArray[Any], NDArray[Any]] | None = None,
     use_frames: bool = True,
     coarse: bool = False,
+    matcher: Matcher | None = None,
 ) -> Verification:
     """Match two images and look for one transform that carries features of `a` onto those of `b`.
 
@@ -103,14 +105,15 @@ def verify(
     scale or angle contradicts the transform. Features without angles or scales (all equal in both images) are never
     asked for them. `coarse`: the features are cells of maps, whose side is their scale: an inlier may be off by the
     smallest cell of b, scale and angle are never asked for, cells that overlap are one place, and `significance` is
-    less by 10, since photos are laid out alike. Degenerate input gives a result that is not verified, never an error;
-    the same input gives the same result.
+    less by 10, since photos are laid out alike. `matcher`: what proposes the correspondences in place of nearest
+    descriptors; `ratio` and `words` are then of no use. Degenerate input gives a result that is not verified, never an
+    error; the same input gives the same result.
 
     Raises `UsageError` on an unknown model, a threshold that is not positive, a minimum below the points that fix the
     model, or a bad ratio; `ArrayError` on descriptors of different dimension.
     """
     _check(model, threshold, min_inliers)
-    found = _matched(a, b, ratio, words)
+    found = _matched(a, b, ratio, words) if matcher is None else matcher(a, b)
     return verify_correspondences(
         a, b, found, model, threshold=threshold, min_inliers=min_inliers, use_frames=use_frames, coarse=coarse
     )
@@ -188,6 +191,7 @@ def verify_many(
     use_frames: bool = True,
     coarse: bool = False,
     jobs: int | None = None,
+    matcher: Matcher | None = None,
 ) -> list[Verification]:
     """`verify` of one query against many candidates, in order, on `jobs` threads (None: one per core).
 
@@ -203,12 +207,16 @@ def verify_many(
 
     query = query if words is not None else compact(query)
 
+    def matched(i: int) -> Correspondences:
+        if matcher is not None:
+            return matcher(query, candidates[i])
+        return _matched(query, candidates[i], ratio, None if words is None else (words[0], words[1][i]))
+
     def one(i: int) -> Verification:
-        found = _matched(query, candidates[i], ratio, None if words is None else (words[0], words[1][i]))
         return verify_correspondences(
             query,
             candidates[i],
-            found,
+            matched(i),
             model,
             threshold=threshold,
             min_inliers=min_inliers,

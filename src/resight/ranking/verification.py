@@ -18,6 +18,7 @@ import numpy as np
 from resight.errors import UsageError
 from resight.features.local.compact import Compact, compact
 from resight.matching.geometry import Model, Verification, verify_many
+from resight.matching.matchers import Matcher
 from resight.ranking.bounded_cache import BoundedCache
 from resight.ranking.pipeline import Composable, Pipeline, need, reorder, run_stage
 from resight.ranking.search import Scale, local_features
@@ -46,7 +47,8 @@ class Verifier:
     `features`: source of a photo's features. `compact`: of their compact form, which is faster to read; None to make it
     of `features`. `model`, `threshold` (pixels), `min_inliers`, `ratio` as in `resight.matching.geometry.verify`.
     `coarse`: positions are those of cells of maps, so an inlier may be off by the half of one, and neighbouring cells
-    and scales are one place. `onset`: significance from which geometry counts.
+    and scales are one place. `onset`: significance from which geometry counts. `matcher`: what proposes correspondences
+    to geometry, None for nearest descriptors.
     """
 
     features: FeatureSource
@@ -58,6 +60,7 @@ class Verifier:
     jobs: int | None = None
     coarse: bool = False
     onset: float = ONSET
+    matcher: Matcher | None = None
     _memory: OrderedDict[int, tuple[LocalFeatures, dict[int, Verification]]] = field(
         default_factory=OrderedDict, repr=False
     )
@@ -78,6 +81,7 @@ class Verifier:
                 ratio=self.ratio,
                 coarse=self.coarse,
                 jobs=self.jobs,
+                matcher=self.matcher,
             )
             known.update(zip(missing.tolist(), found, strict=True))
         return [known[int(row)] for row in rows]

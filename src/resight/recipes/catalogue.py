@@ -14,6 +14,7 @@ from resight.extras import needed
 from resight.features.extraction import Blend, Describer
 from resight.features.global_descriptor import GlobalDescriptor
 from resight.features.local.encoders import MODEL_FILES, find_kind, kind_key
+from resight.matching.matchers import MatchSettings
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.search import Describe
 from resight.recipes import graph, learned, regions, verified
@@ -220,7 +221,9 @@ def settings_of(name: str, parameters: Mapping[str, Any]) -> Settings:
         raise UsageError(f"recipe {name!r} cannot index photos: choose one of {', '.join(INDEXING)}")
     recipe = RECIPES[name]
     names = chosen_features(recipe.features, parameters)
-    parts: dict[str, tuple[Any, ...]] = {kind: (find_kind(kind).load()(), IndexSettings()) for kind in names}
+    parts: dict[str, tuple[Any, ...]] = {
+        kind: (find_kind(kind).load()(), IndexSettings(), MatchSettings()) for kind in names
+    }
     if recipe.vector is not None:
         parts[VECTOR] = (recipe.vector,)
     known = {"features": ",".join(names)} if recipe.features else {}
@@ -228,7 +231,10 @@ def settings_of(name: str, parameters: Mapping[str, Any]) -> Settings:
     made = {part: tuple(_with(one, part, parameters) for one in defaults) for part, defaults in parts.items()}
     kinds = sorted(names, key=lambda kind: find_kind(kind).cell)  # stable: among equals the first named verifies
     keys = [kind_key(kind) if place else "" for place, kind in enumerate(kinds)]
-    local = [LocalSettings(kind, made[kind][0], made[kind][1], key) for kind, key in zip(kinds, keys, strict=True)]
+    local = []
+    for kind, key in zip(kinds, keys, strict=True):
+        encoding, indexing, matching = made[kind]
+        local.append(LocalSettings(kind, encoding, indexing, key, matching))
     return Settings(name, tuple(local), made[VECTOR][0] if recipe.vector is not None else None)
 
 
@@ -250,7 +256,9 @@ def chosen_features(usual: tuple[str, ...], parameters: Mapping[str, Any]) -> tu
 def setting_names(name: str, parameters: Mapping[str, Any]) -> set[str]:
     """The names of all settings that recipe `name` can be indexed with."""
     recipe = RECIPES[name]
-    parts = [[find_kind(kind).load(), IndexSettings] for kind in chosen_features(recipe.features, parameters)]
+    parts = [
+        [find_kind(kind).load(), IndexSettings, MatchSettings] for kind in chosen_features(recipe.features, parameters)
+    ]
     named = dict(zip(chosen_features(recipe.features, parameters), parts, strict=True))
     if recipe.vector is not None:
         named[VECTOR] = [GlobalSettings]

@@ -14,6 +14,7 @@ from resight.features.pooling import named_pooling
 from resight.features.region_whitening import WhitenedRmac
 from resight.features.whitening import Whitening
 from resight.index.asmk import Asmk, Codebook, words_for
+from resight.matching.matchers import Matcher, MatchSettings
 from resight.types import Encoder
 
 MAX_SIDE = 1024  # of photos whose encoder does not say
@@ -47,13 +48,24 @@ class LocalSettings:
     """How one kind of local features is extracted and indexed.
 
     `features`: its name (`resight.features.local.encoders`). `encoding`: the settings of its encoder. `key`: under
-    which the collection keeps it, "" for the kind that localises best, which verifies, else the name.
+    which the collection keeps it, "" for the kind that localises best, which verifies, else the name. `matching`: how
+    two photos are matched where it verifies. Raises `UsageError` for a matcher that does not know these features.
     """
 
     features: str = "rootsift"
     encoding: EncoderSettings = field(default_factory=RootSift)
     indexing: IndexSettings = IndexSettings()
     key: str = ""
+    matching: MatchSettings = field(default_factory=MatchSettings)
+
+    def __post_init__(self) -> None:
+        self.matching.check(self.features)
+
+    @cached_property
+    def matcher(self) -> Matcher | None:
+        """What proposes correspondences, opened; None for nearest descriptors. Raises `UsageError` when it cannot
+        be."""
+        return self.matching.open()
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -18,7 +18,7 @@ from resight.types import Encoder
 # Settings that name a file
 MODEL_FILES = (
     "backbone", "weights", "second", "region_whitening", "reduction", "context", "head", "boxes", "affine",
-    "orientation", "keynet",
+    "orientation", "keynet", "matcher_weights",
 )  # fmt: skip
 SIFT_WORDS = 12.0  # visual words per square root of the number of descriptors, for many different small patches
 MAP_WORDS = 3.0  # for cells of deep maps, of which there are fewer kinds: 1024 to 2048 words for 500 photos
@@ -61,6 +61,7 @@ ENCODERS: Mapping[str, Kind] = {
     "delg": Kind("delf_encoder", "DelgSettings", MAP_WORDS, cell=16, network=True),
     "aliked": Kind("aliked", "AlikedSettings", network=True, framed=False),
     "disk": Kind("disk", "DiskSettings", network=True, framed=False),
+    "xfeat": Kind("xfeat", "XFeatSettings", network=True, framed=False),
     "hessian-affine": Kind("hessian_affine", "HessianAffine"),
     "hessian-hardnet": Kind("hardnet", "HessianHardNet", network=True),
     "sift-hardnet": Kind("hardnet", "SiftHardNet", network=True),

@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from resight.errors import UsageError
+from resight.extras import needed
 from resight.features.checkpoints.checkpoint import COUNTER, some
 from resight.features.checkpoints.files import read_file, state_of
 from resight.features.fingerprint import file_sha256
+from resight.features.networks.device import torch_device
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
 def kornia_features() -> ModuleType:
-    """`kornia.feature`. Raises `UsageError` where kornia is not installed."""
-    try:
+    """`kornia.feature`. Raises `MissingExtra` where kornia is not installed."""
+    with needed("these local features"):
         import kornia.feature
-    except ImportError as error:
-        raise UsageError("these local features need kornia: pip install 'resight[kornia]'") from error
     module: ModuleType = kornia.feature
     return module
 
@@ -46,8 +46,8 @@ def read_state(path: str, what: str, inside: str = "") -> tuple[dict[str, Tensor
 def fill(
     make: Callable[[], Module], path: str, state: Mapping[str, Tensor], what: str, own: str = ""
 ) -> tuple[Module, str]:
-    """The network of `make` with the weights of the file `path`, in evaluation mode, and the device that it is on: a
-    GPU where there is one.
+    """The network of `make` with the weights of the file `path`, in evaluation mode, and the torch device that it
+    is on: the chosen one.
 
     `own`: a buffer that the network computes itself and files may lack. Raises `UsageError` when the file holds another
     network.
@@ -64,5 +64,5 @@ def fill(
             got, wanted = tuple(tensor.shape), tuple(expected[name].shape)
             raise UsageError(f"{path} holds no weights of {what}: {name} has shape {got}, expected {wanted}")
     module.load_state_dict(dict(state), strict=False)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch_device(None, torch.cuda.is_available)
     return module.eval().requires_grad_(False).to(device), device

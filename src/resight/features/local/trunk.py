@@ -164,9 +164,9 @@ def open_trunk(
 ) -> Trunk:
     """The trunk in an ONNX file `backbone`, or of a `checkpoint` that was read; give one of them.
 
-    `threads` of onnxruntime, 0 for one per processor. `device`: of torch, None for a GPU where there is one;
-    onnxruntime takes the best that it was installed for. Raises `UsageError` when the file is missing, damaged, or no
-    trunk.
+    `threads` of onnxruntime, 0 for one per processor. `device`: of torch, None for the chosen one
+    (`resight.features.networks.device`), which onnxruntime always takes. Raises `UsageError` when the file is missing,
+    damaged, or no trunk.
     """
     if bool(backbone) == (checkpoint is not None):
         raise UsageError("local features need one network: give --backbone FILE.onnx or --weights CHECKPOINT")

@@ -14,6 +14,7 @@ from resight.errors import UsageError
 from resight.extras import needed
 from resight.features.fingerprint import file_sha256
 from resight.features.networks.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Output, Triple
+from resight.features.networks.device import AUTO, CPU, PROCESSOR, asked_device, onnx_providers
 from resight.regular_files import check_regular
 
 PROBE = 128  # pixels of the square that a network of free input size is asked about itself with
@@ -29,7 +30,7 @@ def open_onnx(
     onnxruntime is missing, the file is damaged, or the network takes or gives something else.
     """
     place = Path(path)
-    session = _session(place, threads)
+    session = open_session(place, threads)
     images, names = session.get_inputs()[0], [output.name for output in session.get_outputs()[:1]]
     if images.type != "tensor(float)" or len(images.shape) != 4 or images.shape[1] not in (3, "3"):
         kind = f"{images.type} of shape {images.shape}"
@@ -61,22 +62,36 @@ def open_onnx(
     )
 
 
-def _session(path: Path, threads: int) -> Any:
+def open_session(path: Path, threads: int = 0, device: str | None = None) -> Any:
+    """The `InferenceSession` of an ONNX file.
+
+    `device`: where it runs, None for the chosen one (`resight.features.networks.device`). `threads`: that work on one
+    call, 0 for one per processor. Raises `UsageError` when onnxruntime is missing or lacks the device, the GPU does not
+    start, or the file is damaged.
+    """
     with needed(os.fspath(path)):
         import onnxruntime
+    providers = onnx_providers(onnxruntime.get_available_providers(), device)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors come as exceptions; warnings about the graph are of no use to the caller
     try:
         check_regular(path)
-        return onnxruntime.InferenceSession(os.fspath(path), options, providers=onnxruntime.get_available_providers())
+        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
     except Exception as error:
-        if not (isinstance(error, OSError) or _of_onnxruntime(error)):
+        if not (isinstance(error, OSError) or of_onnxruntime(error)):
             raise
         raise UsageError(f"{path} cannot be opened as an ONNX network: {str(error).splitlines()[0]}") from error
+    asked = asked_device() if device is None else device
+    if asked not in (AUTO, CPU) and session.get_providers()[0] == PROCESSOR:
+        raise UsageError(
+            f"device {asked} was asked for, but {providers[0]} did not start: its driver or libraries are missing; "
+            "install them, or leave the device out"
+        )
+    return session
 
 
-def _of_onnxruntime(error: Exception) -> bool:
+def of_onnxruntime(error: Exception) -> bool:
     """Whether onnxruntime says what is wrong with a file: its classes have no parent of their own."""
     return type(error).__module__.partition(".")[0] == "onnxruntime"
 
@@ -85,7 +100,7 @@ def _trial(path: Path, forward: Callable[[Float32], Float32], side: int) -> Floa
     try:
         found = forward(np.zeros((1, 3, side, side), np.float32))
     except Exception as error:
-        if not _of_onnxruntime(error):
+        if not of_onnxruntime(error):
             raise
         raise UsageError(f"{path} does not run on an image of {side} x {side} pixels: {error}") from error
     shape = getattr(found, "shape", None)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resight.errors import UsageError
+from resight.extras import needed
 from resight.features.networks.graph_trunk import OPERATIONS, GraphTrunk, Step
 from resight.regular_files import check_regular
 
@@ -46,11 +47,9 @@ def open_onnx_trunk(path: str | os.PathLike[str]) -> GraphTrunk:
 
 
 def _graph(path: Path) -> Any:
-    try:
+    with needed(f"training {path}"):
         import onnx
         from google.protobuf.message import DecodeError
-    except ImportError as error:
-        raise UsageError(f"training {path} needs onnx: pip install 'resight[train]'") from error
     try:
         check_regular(path)
         if path.stat().st_size > LARGEST:

@@ -17,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from resight.errors import ArrayError, UsageError
 from resight.features.networks.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Triple
+from resight.features.networks.device import torch_device
 from resight.features.networks.second_order import SecondOrderAttention
 from resight.types import Float32
 
@@ -175,14 +176,14 @@ def trunk_backbone(
     """A trunk (`ResNet`, `resight.features.networks.vgg.Vgg16`) as a `Backbone`: numpy in, numpy out, no gradients.
 
     It is copied, put into evaluation mode, its batch normalisation folded into the convolutions, its memory laid out
-    channels last. `device`: None takes a GPU where there is one. `precision` "bfloat16" and "float16" halve memory and
-    are faster on a GPU, and on a CPU only where that has instructions for them. Of a ResNet-50 with random weights,
-    GeM descriptors in bfloat16 have a cosine of at least 0.999 with those in float32; folding changes them by less
-    than 1e-5. Raises `UsageError` on another precision.
+    channels last. `device`: of torch; None for the chosen one (`resight.features.networks.device`). `precision`
+    "bfloat16" and "float16" halve memory and are faster on a GPU, and on a CPU only where that has instructions for
+    them. Of a ResNet-50 with random weights, GeM descriptors in bfloat16 have a cosine of at least 0.999 with those in
+    float32; folding changes them by less than 1e-5. Raises `UsageError` on another precision.
     """
     if precision not in DTYPES:
         raise UsageError(f"precision={precision!r}: give one of {', '.join(DTYPES)}")
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = torch.device(device or torch_device(None, torch.cuda.is_available))
     ready = fold_norms(copy.deepcopy(module).eval())
     ready = ready.requires_grad_(False).to(place, DTYPES[precision]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

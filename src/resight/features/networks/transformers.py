@@ -18,6 +18,7 @@ from resight.errors import UsageError
 from resight.extras import needed
 from resight.features.fingerprint import file_sha256, fingerprint
 from resight.features.networks.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Triple
+from resight.features.networks.device import torch_device
 from resight.regular_files import check_regular, read_regular
 from resight.types import Float32
 
@@ -30,7 +31,7 @@ def open_transformers(folder: Path) -> Backbone:
     model, torch = _load(folder)
     config = model.config
     patch, side = _int(folder, config, "patch_size"), _int(folder, config, "image_size")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch_device(None, torch.cuda.is_available)
     model = model.to(device).eval()
 
     def run(batch: Float32, **extra: bool) -> Float32:
