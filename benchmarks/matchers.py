@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--xfeat", type=Path, nargs="*", default=[])
     parser.add_argument("--lighterglue", type=Path)
-    parser.add_argument("--score", type=float, nargs="*", default=[0.1], help="least score of LighterGlue")
+    parser.add_argument("--score", type=float, nargs="*", default=[0.5], help="least score of LighterGlue")
     parser.add_argument("--enlarge-below", type=int, default=0, help="for XFeat")
     parser.add_argument("--candidates", type=int, default=20, help="of each query of holidays")
     parser.add_argument("--groups", type=int, default=10_000, help="first groups of holidays")

@@ -23,6 +23,7 @@ from resight.cli import (
     models,
     search,
     serve,
+    tag,
     train,
 )
 from resight.cli.ending import Commands
@@ -55,6 +56,7 @@ for group in (
     collections,
     search,
     serve,
+    tag,
     inspection,
     fit,
     train,

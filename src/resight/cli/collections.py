@@ -5,7 +5,7 @@ those that look through it: duplicates, group.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,6 +47,7 @@ def index(
     """Index photos into a collection; run it again to continue, or to take in what is new or changed."""
     from resight.collection.codebooks import codebook_file
     from resight.collection.open import open_or_create
+    from resight.exchange.photo_sources import listed_tags
     from resight.index.asmk import Codebook
     from resight.recipes.catalogue import INDEXING
 
@@ -54,7 +55,8 @@ def index(
     words = {kind: Codebook.load(file) for kind, file in map(codebook_file, codebook or ())}
     found = _scan(photos, hidden)
     parameters = {**options.settings(set_), **options.given(backbone=backbone, weights=weights, second=second)}
-    _add(open_or_create(to, recipe, parameters), found, jobs=jobs, codebooks=words, json=json)
+    tags = listed_tags(photos)
+    _add(open_or_create(to, recipe, parameters), found, tags, jobs=jobs, codebooks=words, json=json)
 
 
 def add(
@@ -65,7 +67,10 @@ def add(
     json: options.Json = False,
 ) -> None:
     """Add photos to a collection that exists."""
-    _add(options.opened(name), _scan(photos, hidden), jobs=jobs, json=json)
+    from resight.exchange.photo_sources import listed_tags
+
+    tags = listed_tags(photos)
+    _add(options.opened(name), _scan(photos, hidden), tags, jobs=jobs, json=json)
 
 
 def remove(
@@ -157,7 +162,12 @@ def info(name: options.Name, json: options.Json = False) -> None:
     if json:
         console.print_json(facts)
         return
+    parts = facts.pop("parts")
     console.print_table(name, ("what", "value"), [(key.replace("_", " "), _plain(v)) for key, v in facts.items()])
+    columns = ("disk", "disk_per_photo", "memory", "memory_per_photo")
+    rows = [(part, *(f"{size[column]:,}" for column in columns)) for part, size in parts.items()]
+    heads = ("bytes of", *(column.replace("_", " ") for column in columns))
+    console.print_table("what each part takes", heads, rows)
 
 
 def check(
@@ -283,9 +293,11 @@ def _scan(photos: list[str], hidden: bool) -> Scan:
     return found
 
 
-def _add(collection: Collection, found: Scan, *, json: bool, **how: Any) -> None:
+def _add(collection: Collection, found: Scan, tags: Mapping[str, Sequence[str]], *, json: bool, **how: Any) -> None:
     with console.progress(json) as progress:
         report = collection.add(found, progress=progress, **how)
+    for tag, photos in tags.items() if not report.interrupted else ():
+        collection.tag(photos, add=[tag])
     _print_report(collection, report, json)
     if report.interrupted:
         console.leave(INTERRUPTED, "stopped: what was read is indexed; run the same command again for the rest")

@@ -34,7 +34,8 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the recipe; may be given several times."),
 ]
 Box = Annotated[
-    str | None, typer.Option("--box", metavar="X,Y,W,H", help="Search for this part of the query, in its pixels.")
+    str | None,
+    typer.Option("--box", metavar="X,Y,W,H", help="Search for this part of the query, in its pixels."),
 ]
 Top = Annotated[int, typer.Option("--top", metavar="N", help="Number of results.", min=1)]
 Where = Annotated[

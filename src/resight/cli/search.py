@@ -23,8 +23,21 @@ def register(app: typer.Typer) -> None:
 
 def search(
     name: options.Name,
-    image: options.Image,
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="The query: the path of a photo, or the id of an indexed one. Of several, each is searched for, and a "
+            "result has the best of its scores.",
+        ),
+    ],
     box: options.Box = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--not", metavar="IMAGE", help="Leave out this photo and what matches it; may be given several times."
+        ),
+    ] = None,
     top: options.Top = 20,
     where: options.Where = None,
     recipe: options.Ranked = None,
@@ -35,7 +48,7 @@ def search(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Find the photos that show what a photo shows."""
+    """Find the photos that show what a photo shows, or several do."""
     chosen = options.settings(set_)
     if inspect and report is None:
         raise UsageError("--inspect adds pictures to a report: name its file with --report FILE.html")
@@ -47,14 +60,15 @@ def search(
         collection = options.opened(name)
         _check_recipe(collection, recipe, chosen)
         say(console.first_word("searching"))
-        answer = collection.search(image, _part(box), top, where, recipe, **chosen)
+        first, *also = images
+        answer = collection.search(first, _part(box), top, where, recipe, also, without or (), **chosen)
         if report is not None:
             say("drawing the report")
             _write(report, collection, answer, recipe, chosen, inspect)
     if json:
-        console.print_json(answer_json(answer))
+        console.print_json(answer_json(answer, also, without or ()))
         return
-    _print_answer(answer)
+    _print_answer(answer, len(images) > 1)
     if report is not None:
         console.say(f"report: {report}")
 
@@ -127,12 +141,17 @@ def _inspected(collection: Collection, answer: Answer) -> list[tuple[str, bytes]
     return [(figure.title, figure.png) for figure in query_figures(collection, answer.query)]
 
 
-def _print_answer(answer: Answer) -> None:
+def _print_answer(answer: Answer, several: bool) -> None:
     proof = answer.rule.proof
+    columns = ("rank", "id", "score", *(("inliers",) if proof else ()), "", *(("found by",) if several else ()))
     rows = [
-        (r.rank, r.id, r.score, *((r.inliers,) if proof else ()), "match" if r.match else "") for r in answer.results
+        (
+            *(r.rank, r.id, r.score, *((r.inliers,) if proof else ()), "match" if r.match else ""),
+            *((answer.found_by(r).name,) if several else ()),
+        )
+        for r in answer.results
     ]
-    console.print_table(answer.query.name, ("rank", "id", "score", *(("inliers",) if proof else ()), ""), rows)
+    console.print_table(answer.query.name, columns, rows)
     matches = sum(result.match for result in answer.results)
     verdict = console.count(matches, "match") if matches else "no confident match"
     took = f"{1000 * answer.seconds[0]:.0f} ms to read the query, {1000 * answer.seconds[1]:.0f} ms to search"

@@ -107,6 +107,7 @@ class Answer:
     not searchable until `resight index` has finished. `calibrated`: whether it is known what unrelated photos score.
     `seconds`: reading the query, and searching. `cut`: how many candidates geometry had looked at when the time for
     that was over, None where it looked at all; results behind these have no verification.
+    `origins`: of several queries, the one that found a result, by its row, where it is not `query`.
     """
 
     query: Query
@@ -116,6 +117,11 @@ class Answer:
     calibrated: bool
     seconds: tuple[float, float]
     cut: int | None = None
+    origins: Mapping[int, Query] = field(default_factory=dict)
+
+    def found_by(self, result: Result) -> Query:
+        """The query whose score and verification `result` has."""
+        return self.origins.get(result.row, self.query)
 
     @property
     def confident(self) -> bool:
@@ -137,7 +143,9 @@ class Info:
     """What a collection holds. Sizes in bytes; `missing`: photos whose file is gone from the disk. `features`, `words`
     and `index_bytes` of all `kinds` of local features together, of which each has its own. `vectors` global descriptors
     of `dim` dimensions; `whitening`: how they are whitened. `memory_per_million` and `disk_per_million`: bytes of the
-    indexes that searches hold, and of all files, for a million photos like these.
+    indexes that searches hold, and of all files, for a million photos like these. `bytes_per_image`: of these indexes,
+    for one photo. `parts`: for each part that is there the bytes of its files (`disk`) and in memory once a search has
+    loaded it (`memory`), and both for one photo (`disk_per_photo`, `memory_per_photo`).
     """
 
     path: str
@@ -160,3 +168,4 @@ class Info:
     kinds: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     memory_per_million: float = 0.0
     disk_per_million: float = 0.0
+    parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resight.collection.answer import Answer, Explanation, Info, MatchRule, Query
+from resight.collection.examples import first, refused, with_example, without_example
 from resight.collection.info import info_of
 from resight.collection.ingest import Report, ingest
 from resight.collection.query import read_query
 from resight.collection.snapshot import Snapshot
 from resight.collection.steps import explanation, search_in_steps
+from resight.collection.tags import change_tags, named_rows
 from resight.collection.update import begin, bring_up_to_date, prepare
 from resight.errors import UsageError
 from resight.images.scan import Scan, scan
@@ -67,7 +69,11 @@ class Collection:
         """
         found = paths if isinstance(paths, Scan) else scan(paths)
         with writing(self.path, "add") as writer:
-            _ = self.snapshot.network, self.snapshot.encoders  # before any work: they must be those that made it
+            _ = (
+                self.snapshot.network,
+                self.snapshot.encoders,
+                self.snapshot.verifier,
+            )  # before any work: they must be those that made it
             given = begin(writer, self.snapshot, codebooks)
             self.snapshot = prepare(writer, self.snapshot, found, jobs=jobs, progress=progress)
             report = ingest(writer, found, self.settings, self.snapshot.encoders, jobs=jobs, progress=progress)
@@ -91,6 +97,21 @@ class Collection:
             writer.remove_rows(gone)
             self.update(writer, progress=progress)
         return len(gone)
+
+    def tag(
+        self, photos: Sequence[str | os.PathLike[str]] | Int64, *, add: Sequence[str] = (), remove: Sequence[str] = ()
+    ) -> int:
+        """Add tags to photos and take others away, in one commit; returns how many photos changed.
+
+        `photos`: ids, paths of indexed files, or rows (n,) int64, such as those of `rows_where` of the snapshot. Search
+        them with `where="array_has(tags, 'beach')"`. Raises `UsageError` for an unknown photo or what is no tag,
+        `CollectionLocked` while another process writes.
+        """
+        with writing(self.path, "tag") as writer:
+            rows = photos if isinstance(photos, np.ndarray) else named_rows(writer.tables, photos)
+            count = change_tags(writer, rows, add, remove)
+            self.snapshot = Snapshot(writer.tables, self.snapshot.stamp)
+        return count
 
     def relearn(self, *, progress: Progress = silent) -> None:
         """Learn codebook and calibration anew from the photos as they are now; a collection that grows does so by
@@ -141,23 +162,45 @@ class Collection:
         top: int = 20,
         where: str | Int64 | None = None,
         recipe: str | None = None,
+        also: Sequence[str | os.PathLike[str] | Query] = (),
+        without: Sequence[str | os.PathLike[str] | Query] = (),
         **options: Any,
     ) -> Answer:
         """Find the photos that show what `image` shows (a path, an id or a `Query`), best first.
 
-        `box`: the part of it to look for, in its pixels. `where`: an SQL condition on table `images`, such as
-        `taken_at > '2020'`, or the rows (n,) int64 ascending to search. `recipe`: another way to rank what the
-        collection keeps. `options`: of the recipe (`resight.recipes`). A photo asked for by its id is not its own
-        result; photos with the very content of the query come first. Raises as `query` and `Snapshot.pipeline` do, and
-        `UsageError` on a bad condition or number.
+        `box`: the part of it to look for, in its pixels. `where`: an SQL condition on table `images`, such as `taken_at
+        > '2020'`, or the rows (n,) int64 ascending to search. `recipe`: another way to rank what the collection keeps.
+        `also`: further photos that show it, each searched for by itself: a result has the best of their scores.
+        `without`: photos that do not; these and what matches them are left out. `options`: of the recipe
+        (`resight.recipes`). A photo asked for by its id is not its own result; photos with the very content of the
+        query come first. Raises as `query` and `Snapshot.pipeline` do, and `UsageError` on a bad condition or number.
         """
         if top < 1:
             raise UsageError(f"{top} results were asked for: give at least 1")
-        started = time.perf_counter()
         pipeline = self.pipeline(where, recipe, **options)
+        rule, verify = self.match_rule(recipe), options.get("verify")
+        unlike = [self._found(one, None, top, rule, pipeline, verify) for one in without]
+        more = len(set().union(*map(refused, unlike)))  # so many of the first results may be left out
+        answer = self._found(image, box, top + more, rule, pipeline, verify)
+        for one in also:
+            answer = with_example(answer, self._found(one, None, top + more, rule, pipeline, verify))
+        for example in unlike:
+            answer = without_example(answer, example)
+        return first(answer, top)
+
+    def _found(
+        self,
+        image: str | os.PathLike[str] | Query,
+        box: Box | None,
+        top: int,
+        rule: MatchRule,
+        pipeline: Pipeline,
+        verify: int | None,
+    ) -> Answer:
+        """What one query finds."""
+        started = time.perf_counter()
         query = image if isinstance(image, Query) else read_query(self.snapshot, image, box)
         read = time.perf_counter() - started
-        rule, verify = self.match_rule(recipe), options.get("verify")
         *_, answer = search_in_steps(self.snapshot, rule, pipeline, query, top=top, verify=verify, read=read)
         assert isinstance(answer, Answer)
         return answer

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from resight.collection.answer import Info
 from resight.collection.ingest import missing_files
+from resight.collection.sizes import part_sizes, stored
 from resight.collection.snapshot import Snapshot
-from resight.store.folder import faults
 
 MILLION = 1_000_000
 
@@ -27,7 +25,7 @@ def info_of(snapshot: Snapshot, threshold: float) -> Info:
         words=sum(kind["words"] for kind in kinds.values()),
         binary=settings.local is not None and settings.local.indexing.binary,
         index_bytes=index_bytes,
-        bytes_per_image=sum(found.index.bytes_per_image() for found in snapshot.inverted_files.values() if found.index),
+        bytes_per_image=memory(snapshot) / max(len(snapshot.tables.feature_rows), 1),
         threshold=threshold,
         pending=len(snapshot.differences[1]),
         missing=len(missing_files(snapshot.tables)),
@@ -40,7 +38,22 @@ def info_of(snapshot: Snapshot, threshold: float) -> Info:
         kinds=kinds,
         memory_per_million=memory_per_million(snapshot),
         disk_per_million=_per_million(stored(snapshot.path), photos),
+        parts=parts_of(snapshot),
     )
+
+
+def parts_of(snapshot: Snapshot) -> dict[str, dict[str, float]]:
+    """Bytes of every part on disk and in memory, in all and for one photo, by name."""
+    photos = max(len(snapshot.tables), 1)
+    return {
+        name: {
+            "disk": size.disk,
+            "disk_per_photo": round(size.disk / photos, 1),
+            "memory": size.memory,
+            "memory_per_photo": round(size.memory / photos, 1),
+        }
+        for name, size in part_sizes(snapshot).items()
+    }
 
 
 def kinds_of(snapshot: Snapshot) -> dict[str, dict[str, int]]:
@@ -62,12 +75,6 @@ def memory(snapshot: Snapshot) -> int:
     if snapshot.settings.vector is None or snapshot.descriptors is None:
         return held
     return held + snapshot.descriptors.matrix.nbytes
-
-
-def stored(folder: Path) -> int:
-    """Bytes of all files of a collection."""
-    with faults("read", folder):
-        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def memory_per_million(snapshot: Snapshot) -> float:

@@ -186,6 +186,7 @@ def _move(writer: Writer, pairs: list[tuple[disk.Photo, _Known]]) -> None:
         kept: dict[str, Any] = {
             name: records[file.row][name] for name in ("width", "height", "taken_at", "error_kind", "error")
         }
+        kept["tags"] = tuple(records[file.row]["tags"] or ())
         photos.append(
             Photo(
                 row=first + number,
@@ -331,13 +332,22 @@ def _failed(read: _Read, error: ImageError) -> _Read:
     return replace(read, photo=photo, local=None, vector=None)
 
 
+def _tags(tables: Tables, ids: list[str]) -> dict[str, tuple[str, ...]]:
+    """The tags of photos that are stored again, by id: they stay when a file changes."""
+    table = tables.find("id", ids, ["id", "tags"])
+    return {
+        id_: tuple(tags or ()) for id_, tags in zip(table["id"].to_pylist(), table["tags"].to_pylist(), strict=True)
+    }
+
+
 def _store(writer: Writer, batch: list[_Read], report: Report) -> None:
     """Commit a batch and count it; empties the batch."""
     if not batch:
         return
     first = writer.next_row
-    photos = [replace(read.photo, row=first + i) for i, read in enumerate(batch)]
     tables = writer.tables
+    tags = _tags(tables, [read.photo.id for read in batch if read.known])
+    photos = [replace(read.photo, row=first + i, tags=tags.get(read.photo.id, ())) for i, read in enumerate(batch)]
     rows = [photo.row for photo, read in zip(photos, batch, strict=True) if read.local is not None]
     columns: dict[str, tuple[list[int], list[bytes]]] = {}
     for key in ("", *tables.kinds):

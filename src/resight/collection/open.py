@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from resight.collection.collection import Collection
-from resight.collection.snapshot import DESCRIPTOR, Snapshot, local_model
+from resight.collection.snapshot import DESCRIPTOR, MATCHER, Snapshot, local_model
 from resight.errors import StampMismatch, UsageError
 from resight.recipes.catalogue import DEFAULT, names_model, settings_of, with_absolute_paths
 from resight.store.stamp import check_stamp, new_stamp, read_stamp, write_stamp
@@ -42,6 +42,8 @@ def create_collection(
     network = settings.descriptor
     models = {} if network is None else {DESCRIPTOR: network.fingerprint}
     models |= {local_model(kind.key): kind.encoder.fingerprint for kind in settings.kinds}
+    matcher = None if settings.local is None else settings.local.matcher
+    models |= {} if matcher is None else {MATCHER: matcher.fingerprint}
     create(path, new_stamp(recipe, parameters, models), None if network is None else network.dim, settings.further)
     return open_collection(path)
 
@@ -73,7 +75,7 @@ def _moved_model(collection: Collection, moved: Mapping[str, str]) -> Collection
     known = collection.snapshot
     stamp = replace(known.stamp, parameters={**known.stamp.parameters, **moved})
     moved_to = Snapshot(known.tables, stamp)
-    _ = moved_to.network, moved_to.encoders
+    _ = moved_to.network, moved_to.encoders, moved_to.verifier
     with writing(collection.path, "move the network"):
         write_stamp(collection.path, stamp)
     return open_collection(collection.path)

@@ -63,6 +63,7 @@ _FILES = {
     "regions": files.REGIONS,
 }
 DESCRIPTOR, LOCAL = "descriptor", "local"  # names of the network and the encoder in the stamp's models
+MATCHER = "matcher"  # the learned matcher in the stamp's models
 IMPORTED = "imported from "  # what stands before the source in place of the encoder's fingerprint
 
 
@@ -186,8 +187,18 @@ class Snapshot:
 
     @cached_property
     def verifier(self) -> Verifier | None:
-        """Verification by geometry."""
-        return None if self.settings.local is None else make_verifier(self.tables, self.settings.local)
+        """Verification by geometry. Raises `StampMismatch` when its matcher is another than the collection's."""
+        local = self.settings.local
+        if (
+            local is not None
+            and local.matcher is not None
+            and local.matcher.fingerprint != self.stamp.models.get(MATCHER)
+        ):
+            raise StampMismatch(
+                f"{self.path} was made with another matcher than {local.matching.matcher_weights} is now: give the "
+                "file that it was made with, or index the photos into a new collection"
+            )
+        return None if local is None else make_verifier(self.tables, local)
 
     @cached_property
     def descriptors(self) -> Descriptors | None:

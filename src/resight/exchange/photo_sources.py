@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from resight.collection.tags import checked_tags
 from resight.errors import UsageError
 from resight.exchange.request import appearing
 from resight.extras import needed
@@ -27,6 +28,22 @@ def listed_photos(paths: Sequence[str]) -> list[str]:
     found: list[str] = []
     for path in paths:
         found += _samples(Path(path)) if Path(path).name == SAMPLES else [path]
+    return found
+
+
+def listed_tags(paths: Sequence[str]) -> dict[str, list[str]]:
+    """The tags in the `samples.json` of FiftyOne among `paths`, and the photos that have each.
+
+    Raises `UsageError` as `listed_photos` does, and for what is no tag.
+    """
+    found: dict[str, list[str]] = {}
+    for path in (Path(path) for path in paths if Path(path).name == SAMPLES):
+        for name, sample in zip(_samples(path), _read_samples(path), strict=True):
+            tags = sample.get("tags") or []
+            if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+                raise UsageError(f"{path}: the tags of {name} are no list of words")
+            for tag in checked_tags(tags):
+                found.setdefault(tag, []).append(name)
     return found
 
 
@@ -81,12 +98,17 @@ def _name(given: Any, content: bytes, number: int, taken: set[str]) -> str:
     return name
 
 
-def _samples(path: Path) -> list[str]:
+def _read_samples(path: Path) -> list[dict[str, Any]]:
     try:
-        content = json.loads(read_regular(path))
-        names = [Path(sample["filepath"]) for sample in content["samples"]]
+        samples: list[dict[str, Any]] = json.loads(read_regular(path))["samples"]
+        _ = [Path(sample["filepath"]) for sample in samples]
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
         raise UsageError(f"cannot read {path} as samples of FiftyOne: {error}") from error
+    return samples
+
+
+def _samples(path: Path) -> list[str]:
+    names = [Path(sample["filepath"]) for sample in _read_samples(path)]
     photos = [path.parent / name for name in names]
     wrong = [photo for photo in photos if photo.suffix.lower() not in EXTENSIONS or not photo.is_file()]
     if wrong or not photos:

@@ -59,7 +59,7 @@ class LighterGlue:
         return Correspondences(pairs[order].astype(np.int32), (1 - scores[order]).astype(np.float32))
 
 
-def open_lighterglue(path: str, least: float = 0.1) -> LighterGlue:
+def open_lighterglue(path: str, least: float = 0.5) -> LighterGlue:
     """The matcher in an ONNX file. Raises `UsageError` when onnxruntime is missing, or the file is damaged or of
     another network."""
     place = Path(path).expanduser()

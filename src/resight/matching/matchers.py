@@ -55,7 +55,7 @@ class MatchSettings:
 
     matcher: str = NEAREST
     matcher_weights: str = ""
-    matcher_score: float = 0.1
+    matcher_score: float = 0.5
 
     def __post_init__(self) -> None:
         if self.matcher not in (NEAREST, *MATCHERS):

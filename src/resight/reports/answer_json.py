@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from resight.collection.answer import Answer, Explanation, Result
 
 
-def answer_json(answer: Answer) -> dict[str, Any]:
-    """What a search found, for machines."""
+def answer_json(answer: Answer, also: Sequence[str] = (), without: Sequence[str] = ()) -> dict[str, Any]:
+    """What a search found, for machines; `also`, `without`: the names of further queries, and of what was not meant.
+    `found_by` of a result is the query that gave its score.
+    """
     return {
         "query": answer.query.name,
+        "also": list(also),
+        "without": list(without),
         "box": None if answer.query.box is None else str(answer.query.box),
         "confident": answer.confident,
         "threshold": answer.rule.threshold,
@@ -19,7 +24,7 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "calibrated": answer.calibrated,
         "pending": answer.pending,
         "seconds": {"read": answer.seconds[0], "search": answer.seconds[1]},
-        "results": [result_json(result) for result in answer.results],
+        "results": [{**result_json(result), "found_by": answer.found_by(result).name} for result in answer.results],
     }
 
 

@@ -63,8 +63,8 @@ def report_query(
             thumbnail=shown_pixels(result.path),
             score=result.score,
             match=result.match,
-            caption=_caption(result, same[i]),
-            picture=_encoded_picture(collection, answer.query, result) if i in drawn else None,
+            caption=_caption(result, same[i], answer),
+            picture=_encoded_picture(collection, answer.found_by(result), result) if i in drawn else None,
             relevant=None if relevant is None else relevant[i],
             evidence=() if same[i] or result.verification is None else (describe(result.verification),),
         )
@@ -81,10 +81,12 @@ def report_query(
     )
 
 
-def _caption(result: Result, same: bool) -> str:
+def _caption(result: Result, same: bool, answer: Answer) -> str:
     if same:
         return "the same file as the query"
-    return f"{result.inliers} inliers" if result.inliers else ""
+    told = [f"{result.inliers} inliers"] if result.inliers else []
+    other = answer.found_by(result)
+    return ", ".join([*told, *([] if other is answer.query else [f"found by {other.name}"])])
 
 
 def _encoded_picture(collection: Collection, query: Query, result: Result) -> bytes | None:

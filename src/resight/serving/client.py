@@ -191,6 +191,14 @@ class RemoteCollection:
         jobs = [self._asking.json("DELETE", f"{self._at}/photos/{key_of(id_)}")["id"] for id_ in ids]
         return sum(int((self.wait(job, progress).result or {}).get("removed", 0)) for job in jobs)
 
+    def tag(
+        self, ids: Sequence[str], *, add: Sequence[str] = (), remove: Sequence[str] = (), progress: Progress = silent
+    ) -> int:
+        """Give tags to photos by id and take others away, and wait until that is done. Returns how many changed."""
+        body = {"photos": [key_of(id_) for id_ in ids], "add": list(add), "remove": list(remove)}
+        job = self._asking.json("POST", f"{self._at}/tags", body=body)
+        return int((self.wait(job["id"], progress).result or {}).get("changed", 0))
+
     def start(self, kind: str, **work: Any) -> RemoteJob:
         """Start a job: add (folder=), graph (k=, verified=, offline=), tune, fit (what=) or duplicates."""
         return _made(RemoteJob, self._asking.json("POST", f"{self._at}/jobs", body={"kind": kind, **work}))

@@ -77,6 +77,10 @@ def _remove(collection: Collection, job: dict[str, Any], progress: Progress) -> 
     return {"removed": collection.remove(job["ids"], progress=progress)}
 
 
+def _tag(collection: Collection, job: dict[str, Any], _: Progress) -> dict[str, Any]:
+    return {"changed": collection.tag(job["ids"], add=job["add"], remove=job["remove"])}
+
+
 def _graph(collection: Collection, job: dict[str, Any], progress: Progress) -> dict[str, Any]:
     from dataclasses import asdict
 
@@ -117,6 +121,7 @@ def _duplicates(collection: Collection, _: dict[str, Any], progress: Progress) -
 KINDS: dict[str, Work] = {
     "add": _add,
     "remove": _remove,
+    "tag": _tag,
     "graph": _graph,
     "tune": _tune,
     "fit": _fit,

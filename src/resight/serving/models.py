@@ -233,6 +233,17 @@ class Neighbourhood(Model):
     edges: list[Edge]
 
 
+Tag = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class TagChange(Model):
+    """Tags to give to photos and to take from them."""
+
+    photos: list[Annotated[str, Field(max_length=8192)]] = Field(min_length=1, max_length=10_000, description="Keys.")
+    add: list[Tag] = Field(default=[], max_length=100)
+    remove: list[Tag] = Field(default=[], max_length=100)
+
+
 class AddWork(Model):
     """Add the photos of a folder."""
 

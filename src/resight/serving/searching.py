@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from resight.collection.answer import Answer, MatchRule, Query, Result
+from resight.collection.answer import Answer, MatchRule, Query
+from resight.collection.examples import with_example, without_example
 from resight.collection.steps import Proved, Ranked, search_in_steps
 from resight.errors import UsageError
 from resight.ranking.pipeline import Pipeline
@@ -137,12 +138,14 @@ def run(state: State, search: Search, check: Callable[[], None]) -> Iterator[Eve
             if results:
                 yield _event("proof", {"results": results, "done": step.done, "of": step.of})
         else:
-            origins: dict[int, Asked] = {}
+            known: dict[int, Asked] = {}
             for example in (*search.also, *search.without):
                 check()
                 other = ask(state, example)
+                known[id(other.query)] = other
                 found = _found(state, rule, pipeline, other.query, wanted + 1, verify, until)
-                step = _without(step, found) if example in search.without else _with(step, found, other, origins)
+                step = without_example(step, found) if example in search.without else with_example(step, found)
+            origins = {row: known[id(query)] for row, query in step.origins.items()}
             yield _answer(state, asked, step, recipe, search, origins)
 
 
@@ -165,32 +168,6 @@ def _found(
     )
     assert isinstance(answer, Answer)
     return answer
-
-
-def _with(answer: Answer, example: Answer, asked: Asked, origins: dict[int, Asked]) -> Answer:
-    """`answer` with what an example finds, each photo with its better score; `origins` notes by which query."""
-    best = {result.row: result for result in answer.results}
-    for result in example.results:
-        better = result.row not in best or result.score > best[result.row].score
-        if better and result.row != answer.query.row:
-            best[result.row], origins[result.row] = result, asked
-    results = sorted(best.values(), key=lambda result: (-result.score, result.row))
-    return replace(_ranked(answer, results), cut=_least(answer.cut, example.cut))
-
-
-def _without(answer: Answer, example: Answer) -> Answer:
-    """`answer` without an example and what matches it."""
-    wrong = {result.row for result in example.results if result.match} | {example.query.row}
-    left = [result for result in answer.results if result.row not in wrong]
-    return replace(_ranked(answer, left), cut=_least(answer.cut, example.cut))
-
-
-def _least(*cuts: int | None) -> int | None:
-    return min((cut for cut in cuts if cut is not None), default=None)
-
-
-def _ranked(answer: Answer, results: Sequence[Result]) -> Answer:
-    return replace(answer, results=tuple(replace(result, rank=rank) for rank, result in enumerate(results, 1)))
 
 
 def _untold(step: Proved, told: set[int]) -> Proved:

@@ -6,7 +6,7 @@ A killed writer leaves a collection that opens; what it had begun and not commit
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -82,6 +82,23 @@ class Writer:
             if len(unknown):
                 raise UsageError(f"row {unknown[0]} is not in {self.folder}: nothing was removed")
             self._remove(tables, rows)
+        self._tidy_if_it_pays()
+
+    def set_tags(self, tags: Mapping[int, Sequence[str]]) -> None:
+        """Give the photos of some rows these tags in place of theirs, in one commit.
+
+        Raises `UsageError` when a row is not in the collection, and `CollectionError` when the disk refuses; then all
+        photos have their new tags, or none.
+        """
+        rows = np.array(sorted(tags), np.int64)
+        with self._change() as tables:
+            if len(unknown := np.setdiff1d(rows, tables.rows)):
+                raise UsageError(f"row {unknown[0]} is not in {self.folder}: no tag was changed")
+            if len(rows):
+                column = pa.array([list(tags[row]) for row in rows.tolist()], IMAGES_SCHEMA.field("tags").type)
+                with lance_faults("tag photos of", self.folder):
+                    update = tables.images_dataset.merge_insert("row").when_matched_update_all()
+                    update.execute(pa.table({"row": rows, "tags": column}))
         self._tidy_if_it_pays()
 
     def tidy(self) -> None:

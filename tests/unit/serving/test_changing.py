@@ -270,3 +270,21 @@ def test_two_collections_of_one_name_are_refused(world, tmp_path):
     command = [sys.executable, "-m", "resight", "serve", str(tmp_path / "a/c.resight"), str(tmp_path / "b/c.resight")]
     done = subprocess.run([*command, "--port", "0"], capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, "rename one" in done.stderr) == (2, True)
+
+
+def test_tags_are_changed_together_filtered_by_and_refused(changed):
+    service, _, _ = changed
+    photos = service.get(f"{AT}/photos?order=name&limit=3").json["photos"]
+    remote = connect(service.url)
+    ids = [photo["id"] for photo in photos]
+    assert remote.tag(ids, add=["beach", "Ä b"]) == 3
+    assert remote.tag(ids[:1], remove=["beach"], add=["beach too"]) == 1
+    assert [photo.id for photo in remote.photos(tag="beach")] == ids[1:]
+    assert service.get(f"{AT}/photos/{photos[0]['key']}").json["tags"] == ["beach too", "Ä b"]
+    counts = {one["value"]: one["count"] for one in service.get(f"{AT}/facets").json["tags"]}
+    assert counts == {"beach": 2, "beach too": 1, "Ä b": 3}
+    found = remote.search(ids[0], where={"tag": "beach"})
+    assert {result.id for result in found.results} <= set(ids[1:])
+    for wrong in ({"photos": [photos[0]["key"]]}, {"photos": [photos[0]["key"]], "add": [" "]}, {"photos": []}):
+        assert service.post(f"{AT}/tags", body=wrong).status in (400, 422)
+    assert service.post(f"{AT}/tags", body={"photos": [key_of("none.jpg")], "add": ["a"]}).status == 404

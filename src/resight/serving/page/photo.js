@@ -9,6 +9,7 @@ import { shortName } from "./results.js";
 import { collection, here, may } from "./session.js";
 import { failure } from "./states.js";
 import { date, t } from "./strings.js";
+import { tagEditor } from "./tags.js";
 
 /** @typedef {import("./types.js").Photo} Photo */
 
@@ -77,6 +78,7 @@ function fill(dialog, photo) {
     h("div", { class: "large" }, picture(thumbnail(collectionName, photo, 1280), name, { eager: true, width: photo.width, height: photo.height })),
     h("div", { class: "inside" },
       h("ul", { class: "facts soft" }, facts.map((fact) => h("li", {}, fact))),
+      tagEditor(photo),
       h("div", { class: "row" },
         act(href({ collection: route.collection, photo: photo.key }), "search", t("result.use.title"), "button primary"),
         act(href({ view: "neighbours", collection: route.collection, photo: photo.key }), "graph", t("ask.neighbours")),

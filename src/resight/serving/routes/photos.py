@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, File, Header, Query, Response, UploadFile
+from fastapi import APIRouter, Body, Depends, File, Header, Query, Response, UploadFile
 
+from resight.collection.tags import checked_tags
+from resight.errors import UsageError
 from resight.serving import models
 from resight.serving.access import READ, WRITE, Reader, TheService, Writer
 from resight.serving.answers import VERSION, photo_model
@@ -123,6 +125,22 @@ async def remove_photo(service: TheService, name: str, key: str) -> models.JobIn
     served = service.find(name)
     id_ = served.state.photos.ids[place_of(served.state, key)]
     return job_model(service.jobs.start(name, served.path, {"kind": "remove", "ids": [id_]}))
+
+
+@router.post("/tags", status_code=202, dependencies=[WRITE])
+async def change_tags(
+    service: TheService,
+    name: str,
+    change: Annotated[models.TagChange, Body(examples=[{"photos": ["MjAxOS9yb21lLzA0MTIuanBn"], "add": ["beach"]}])],
+) -> models.JobInfo:
+    """Give tags to photos, or take them away, as a job; all photos change together."""
+    served = service.find(name)
+    add, remove = checked_tags(change.add), checked_tags(change.remove)
+    if not (add or remove):
+        raise UsageError("there is nothing to change: give tags to add or remove")
+    ids = [served.state.photos.ids[place_of(served.state, key)] for key in change.photos]
+    work = {"kind": "tag", "ids": ids, "add": add, "remove": remove}
+    return job_model(service.jobs.start(name, served.path, work))
 
 
 @router.post("/photos", status_code=202)
