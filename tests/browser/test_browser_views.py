@@ -330,3 +330,27 @@ def test_unknown_address_and_expired_upload_say_so(visit):
     visit.open("?collection=nowhere")
     visit.page.get_by_role("alert").wait_for()
     visit.problems.clear()
+
+
+def test_tags_are_given_shown_filtered_by_and_taken_away(own_server, visiting):
+    visit = visiting(own_server())
+    visit.open("?view=photos&order=name")
+    visit.page.locator(".tile .frame").first.click()
+    visit.page.get_by_role("textbox", name="New tag").fill("beach <b>")
+    visit.page.get_by_role("textbox", name="New tag").press("Enter")
+    visit.page.get_by_role("link", name="beach <b>").wait_for()
+    visit.audit()
+    visit.shot("tags")
+    visit.page.get_by_role("link", name="beach <b>").click()
+    visit.page.wait_for_function("() => document.querySelectorAll('.tile').length === 1")
+    visit.page.locator(".tile .frame").first.click()
+    visit.page.get_by_role("button", name="Remove tag beach <b>").click()
+    visit.page.wait_for_function("() => !document.querySelector('.tag')")
+
+
+def test_tags_are_only_shown_where_nothing_may_be_changed(own_server, visiting):
+    visit = visiting(own_server("--read-only"))
+    visit.open("?view=photos&order=name")
+    visit.page.locator(".tile .frame").first.click()
+    visit.page.locator("dialog.photo .facts").wait_for()
+    assert visit.page.get_by_role("textbox", name="New tag").count() == 0

@@ -41,6 +41,7 @@ def index(
     set_: options.Set = None,
     codebook: options.Codebooks = None,
     hidden: options.Hidden = False,
+    device: options.RunsOn = None,
     jobs: options.Jobs = 0,
     json: options.Json = False,
 ) -> None:
@@ -48,9 +49,11 @@ def index(
     from resight.collection.codebooks import codebook_file
     from resight.collection.open import open_or_create
     from resight.exchange.photo_sources import listed_tags
+    from resight.features.networks.device import use_device
     from resight.index.asmk import Codebook
     from resight.recipes.catalogue import INDEXING
 
+    use_device(device)
     options.checked_recipe(recipe, INDEXING)
     words = {kind: Codebook.load(file) for kind, file in map(codebook_file, codebook or ())}
     found = _scan(photos, hidden)
@@ -63,6 +66,7 @@ def add(
     name: options.Name,
     photos: options.Photos,
     hidden: options.Hidden = False,
+    device: options.RunsOn = None,
     jobs: options.Jobs = 0,
     json: options.Json = False,
 ) -> None:
@@ -70,7 +74,7 @@ def add(
     from resight.exchange.photo_sources import listed_tags
 
     tags = listed_tags(photos)
-    _add(options.opened(name), _scan(photos, hidden), tags, jobs=jobs, json=json)
+    _add(options.opened(name, device), _scan(photos, hidden), tags, jobs=jobs, json=json)
 
 
 def remove(

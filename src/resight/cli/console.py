@@ -25,6 +25,7 @@ from resight.progress import Progress as ProgressCallback
 
 # Control characters, changes of the writing direction, and halves of characters, as file names may hold them: a
 # terminal would obey them.
+FIRST_RUN = "This is the first run: kernels are compiled for this machine (compiling kernels takes a minute, once)."
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 NAME_WIDTH = 40  # characters of a first column that stay in one piece
 
@@ -151,7 +152,12 @@ class Rate(ProgressColumn):
 
 @contextmanager
 def progress(quiet: bool = False) -> Iterator[ProgressCallback]:
-    """A `Progress` callback that draws one bar per step on standard error while the block runs; `quiet`: nothing."""
+    """A `Progress` callback that draws one bar per step on standard error while the block runs; `quiet`: nothing.
+
+    The first run of all says before that kernels are compiled.
+    """
+    if not quiet and compiles():
+        err.print(FIRST_RUN, style="dim")
     columns = (
         SpinnerColumn(_spinner()),
         TextColumn("{task.description}"),
@@ -182,7 +188,12 @@ def waiting(what: str, quiet: bool = False) -> Iterator[Callable[[str], None]]:
 
 
 def first_word(what: str) -> str:
-    """What is being done; where numba keeps no kernels of this package yet, that they are compiled, which takes long.
+    """What is being done, and where numba keeps no kernels of this package yet, that they are compiled."""
+    return f"{what}; compiling kernels (first run only)" if compiles() else what
+
+
+def compiles() -> bool:
+    """Whether numba keeps no kernels of this package yet, so that what uses them compiles them.
 
     Looks only for files, as importing the kernels is what compiles some of them.
     """
@@ -191,8 +202,8 @@ def first_word(what: str) -> str:
     folders = [Path(named)] if named else [Path(__file__).parents[1] / "matching", user]
     with suppress(OSError):
         if any(next(folder.rglob("correspond.*.nbi"), None) for folder in folders):
-            return what
-    return f"{what}; compiling kernels (first run only)"
+            return False
+    return True
 
 
 def program() -> str:

@@ -17,7 +17,15 @@ from resight.extras import EXTRAS
 from resight.features.checkpoints.catalogue import models_folder
 from resight.version import __version__
 
-VARIABLES = ("RESIGHT_DATA", "RESIGHT_CACHE", "RESIGHT_MODELS", "NUMBA_CACHE_DIR", "OMP_NUM_THREADS", "NO_COLOR")
+VARIABLES = (
+    "RESIGHT_DATA",
+    "RESIGHT_CACHE",
+    "RESIGHT_MODELS",
+    "RESIGHT_DEVICE",
+    "NUMBA_CACHE_DIR",
+    "OMP_NUM_THREADS",
+    "NO_COLOR",
+)
 GOOD, WANTING, BAD = "ok", "note", "bad"
 
 

@@ -73,6 +73,15 @@ Groups = Annotated[
 Epochs = Annotated[int, typer.Option("--epochs", metavar="N", help="Maximum number of epochs.", min=0)]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Random seed.", min=0)]
 Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="Where the training runs: cpu or cuda.")]
+RunsOn = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="Where networks run: auto, cpu, cuda, tensorrt, rocm, coreml, directml or openvino; by default "
+        "$RESIGHT_DEVICE, or a GPU where there is one.",
+    ),
+]
 Log = Annotated[
     Path | None, typer.Option("--log", metavar="FOLDER", help="Write event files for TensorBoard to this folder.")
 ]
@@ -152,8 +161,12 @@ def given(**files: Path | None) -> dict[str, str]:
     return {name: str(path) for name, path in files.items() if path is not None}
 
 
-def opened(name: str | Path) -> Collection:
-    """The collection that a command names; loading what opens it waits until a command needs it."""
+def opened(name: str | Path, device: str | None = None) -> Collection:
+    """The collection that a command names; loading what opens it waits until a command needs it. `device`: where its
+    networks run.
+    """
     from resight.collection.open import open_collection
+    from resight.features.networks.device import use_device
 
+    use_device(device)
     return open_collection(name)

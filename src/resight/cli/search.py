@@ -42,6 +42,7 @@ def search(
     where: options.Where = None,
     recipe: options.Ranked = None,
     set_: options.Set = None,
+    device: options.RunsOn = None,
     report: options.Report = None,
     inspect: Annotated[
         bool, typer.Option("--inspect", help="Show in the report what the local features of the query see, too.")
@@ -57,7 +58,7 @@ def search(
         from resight.reports.files import need_folder
 
         need_folder(report)
-        collection = options.opened(name)
+        collection = options.opened(name, device)
         _check_recipe(collection, recipe, chosen)
         say(console.first_word("searching"))
         first, *also = images
@@ -84,6 +85,7 @@ def explain(
     top: options.Top = 20,
     recipe: options.Ranked = None,
     set_: options.Set = None,
+    device: options.RunsOn = None,
     json: options.Json = False,
 ) -> None:
     """Say, and draw, why a photo was found; its rank is that of a search with the same options."""
@@ -94,7 +96,7 @@ def explain(
         from resight.reports.pictures import match_picture
 
         need_folder(out)
-        collection = options.opened(name)
+        collection = options.opened(name, device)
         _check_recipe(collection, recipe, chosen)
         say(console.first_word("searching"))
         explanation = collection.explain(image, result_id, _part(box), recipe, **chosen)
