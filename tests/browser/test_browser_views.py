@@ -338,14 +338,14 @@ def test_tags_are_given_shown_filtered_by_and_taken_away(own_server, visiting):
     visit.page.locator(".tile .frame").first.click()
     visit.page.get_by_role("textbox", name="New tag").fill("beach <b>")
     visit.page.get_by_role("textbox", name="New tag").press("Enter")
-    visit.page.get_by_role("link", name="beach <b>").wait_for()
+    visit.page.get_by_role("link", name="beach <b>").wait_for(timeout=90_000)  # a job, in a process of its own
     visit.audit()
     visit.shot("tags")
     visit.page.get_by_role("link", name="beach <b>").click()
     visit.page.wait_for_function("() => document.querySelectorAll('.tile').length === 1")
     visit.page.locator(".tile .frame").first.click()
     visit.page.get_by_role("button", name="Remove tag beach <b>").click()
-    visit.page.wait_for_function("() => !document.querySelector('.tag')")
+    visit.page.wait_for_function("() => !document.querySelector('.tag')", timeout=90_000)
 
 
 def test_tags_are_only_shown_where_nothing_may_be_changed(own_server, visiting):

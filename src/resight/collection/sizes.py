@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +58,12 @@ def _loaders(snapshot: Snapshot) -> Mapping[str, Callable[[Snapshot], Any]]:
     }
     for key in snapshot.kinds:
         own = files.LOCAL[key]
-        loaders[own.codebook.holds] = lambda s, key=key: _codebook(s, key)
-        loaders[own.inverted_file.holds] = lambda s, key=key: s.inverted_files[key].index
+        loaders[own.codebook.holds] = partial(_codebook, key)
+        loaders[own.inverted_file.holds] = partial(_index, key)
     loaders[VECTORS] = lambda s: s.descriptors
     for artifact, name in LOADED.items():
         if artifact.exists(snapshot.path):
-            loaders[artifact.holds] = lambda s, name=name: getattr(s, name)
+            loaders[artifact.holds] = attrgetter(name)
     return loaders
 
 
@@ -74,8 +76,12 @@ LOADED = {
 }
 
 
-def _codebook(snapshot: Snapshot, key: str) -> Any:
-    index = snapshot.inverted_files[key].index
+def _index(key: str, snapshot: Snapshot) -> Any:
+    return snapshot.inverted_files[key].index
+
+
+def _codebook(key: str, snapshot: Snapshot) -> Any:
+    index = _index(key, snapshot)
     return None if index is None else index.codebook
 
 
@@ -98,7 +104,7 @@ def arrays(thing: Any, seen: set[int]) -> Iterator[int]:
             yield from arrays(base, seen)
         else:
             yield thing.nbytes
-    elif scipy.sparse.issparse(thing):
+    elif isinstance(thing, scipy.sparse.csr_array | scipy.sparse.csr_matrix):
         yield from arrays((thing.data, thing.indices, thing.indptr), seen)
     elif isinstance(thing, Mapping):
         for value in thing.values():
