@@ -26,6 +26,7 @@ EXTRAS: Mapping[str, str] = {
     "onnx": "train",
     "pycolmap": "exchange",
     "datasets": "exchange",
+    "ray": "cluster",
 }
 
 

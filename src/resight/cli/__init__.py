@@ -23,6 +23,7 @@ from resight.cli import (
     models,
     search,
     serve,
+    shards,
     train,
 )
 from resight.cli.ending import Commands
@@ -61,6 +62,7 @@ for group in (
     graph,
     evaluate,
     exchange,
+    shards,
     bench,
     models,
     doctor,

@@ -52,7 +52,7 @@ def index(
 
     options.checked_recipe(recipe, INDEXING)
     words = {kind: Codebook.load(file) for kind, file in map(codebook_file, codebook or ())}
-    found = _scan(photos, hidden)
+    found = scanned(photos, hidden)
     parameters = {**options.settings(set_), **options.given(backbone=backbone, weights=weights, second=second)}
     _add(open_or_create(to, recipe, parameters), found, jobs=jobs, codebooks=words, json=json)
 
@@ -65,7 +65,7 @@ def add(
     json: options.Json = False,
 ) -> None:
     """Add photos to a collection that exists."""
-    _add(options.opened(name), _scan(photos, hidden), jobs=jobs, json=json)
+    _add(options.opened(name), scanned(photos, hidden), jobs=jobs, json=json)
 
 
 def remove(
@@ -153,7 +153,7 @@ def info(name: options.Name, json: options.Json = False) -> None:
     """Print what a collection holds."""
     from dataclasses import asdict
 
-    facts = asdict(options.opened(name).info())
+    facts = asdict(options.searched(name).info())
     if json:
         console.print_json(facts)
         return
@@ -271,7 +271,7 @@ def _write_groups(
     write_page(path, groups_page(collection, title, shown, legend, nothing))
 
 
-def _scan(photos: list[str], hidden: bool) -> Scan:
+def scanned(photos: list[str], hidden: bool) -> Scan:
     """The photos that are there; refuses to go on when there is none."""
     from resight.exchange.photo_sources import listed_photos
     from resight.images.scan import scan
@@ -286,14 +286,15 @@ def _scan(photos: list[str], hidden: bool) -> Scan:
 def _add(collection: Collection, found: Scan, *, json: bool, **how: Any) -> None:
     with console.progress(json) as progress:
         report = collection.add(found, progress=progress, **how)
-    _print_report(collection, report, json)
+    print_report(collection, report, json)
     if report.interrupted:
         console.leave(INTERRUPTED, "stopped: what was read is indexed; run the same command again for the rest")
     if not len(collection.snapshot.tables.feature_rows):
         raise ResightError(f"none of the files given to {collection.path} can be read as a photo: add some that can")
 
 
-def _print_report(collection: Collection, report: Report, json: bool) -> None:
+def print_report(collection: Collection, report: Report, json: bool) -> None:
+    """What came of adding photos."""
     if json:
         counts = {
             key: getattr(report, key) for key in ("added", "updated", "moved", "unchanged", "skipped", "interrupted")

@@ -106,7 +106,8 @@ class Answer:
     """What a search found, best first. `confident`: at least one result is a match. `pending`: stored photos that are
     not searchable until `resight index` has finished. `calibrated`: whether it is known what unrelated photos score.
     `seconds`: reading the query, and searching. `cut`: how many candidates geometry had looked at when the time for
-    that was over, None where it looked at all; results behind these have no verification.
+    that was over, None where it looked at all; results behind these have no verification. `absent`: shards of the
+    collection that were gone, whose photos are not among the results.
     """
 
     query: Query
@@ -116,6 +117,7 @@ class Answer:
     calibrated: bool
     seconds: tuple[float, float]
     cut: int | None = None
+    absent: tuple[str, ...] = ()
 
     @property
     def confident(self) -> bool:

@@ -18,6 +18,7 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "rule": str(answer.rule),
         "calibrated": answer.calibrated,
         "pending": answer.pending,
+        "absent": list(answer.absent),
         "seconds": {"read": answer.seconds[0], "search": answer.seconds[1]},
         "results": [result_json(result) for result in answer.results],
     }
