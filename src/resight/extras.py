@@ -27,6 +27,7 @@ EXTRAS: Mapping[str, str] = {
     "pycolmap": "exchange",
     "datasets": "exchange",
     "ray": "cluster",
+    "pymilvus": "milvus",
 }
 
 

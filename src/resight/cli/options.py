@@ -48,7 +48,7 @@ Engine = Annotated[
     typer.Option(
         "--engine",
         metavar="ENGINE",
-        help="Where the shards of a collection are asked: threads, which is the default, or ray://HOST:PORT.",
+        help="What searches: threads or ray://HOST:PORT for shards, milvus://HOST:PORT/NAME for global descriptors.",
     ),
 ]
 Partial = Annotated[

@@ -1,4 +1,7 @@
-"""Two Ray nodes on this machine, at 127.0.0.1 and 127.0.0.2, whose workers and node are killed for real."""
+"""Two Ray nodes on this machine, at 127.0.0.2 and 127.0.0.3, whose workers and node are killed for real.
+
+Ray takes 127.0.0.1 for another address of the machine, which a node at 127.0.0.1 does not listen to.
+"""
 
 import os
 import shutil
@@ -24,29 +27,31 @@ START_SECONDS = 180
 
 def _free_port():
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind(("127.0.0.2", 0))
         return probe.getsockname()[1]
 
 
 def _start(*arguments, base):
     command = [Path(sys.executable).with_name("ray"), "start", "--block", "--num-cpus=2", "--disable-usage-stats"]
     options = ["--object-store-memory=100000000", *arguments]
-    log = (base / "log").open("w")
-    return subprocess.Popen([*command, *options, f"--temp-dir={base}"], stdout=log, stderr=log, start_new_session=True)
+    with (base / "log").open("w") as log:
+        return subprocess.Popen(
+            [*command, *options, f"--temp-dir={base}"], stdout=log, stderr=log, start_new_session=True
+        )
 
 
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory):
+def nodes():
     """The address of a cluster of two nodes, and the process of the second."""
     port, bases = _free_port(), []
     for name in "ab":  # short paths: sockets lie in them
         bases.append(Path("/tmp") / f"ray-{os.getpid()}-{name}")
         bases[-1].mkdir()
-    head = _start("--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false", base=bases[0])
+    head = _start("--head", "--node-ip-address=127.0.0.2", f"--port={port}", "--include-dashboard=false", base=bases[0])
     _wait(lambda: _answers(port))
-    second = _start(f"--address=127.0.0.1:{port}", "--node-ip-address=127.0.0.2", base=bases[1])
+    second = _start(f"--address=127.0.0.2:{port}", "--node-ip-address=127.0.0.3", base=bases[1])
     try:
-        yield f"ray://127.0.0.1:{port}", second
+        yield f"ray://127.0.0.2:{port}", second
     finally:
         ray.shutdown()
         for process in (second, head):
@@ -60,7 +65,7 @@ def nodes(tmp_path_factory):
 
 def _answers(port):
     try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
+        socket.create_connection(("127.0.0.2", port), 1).close()
     except OSError:
         return False
     return True
@@ -106,7 +111,7 @@ def test_photos_described_by_workers_are_those_of_one_process(nodes, built, tmp_
     there = create_collection(tmp_path / "there.resight", "classic", SMALL)
     killed = []
 
-    def progress(what, done, total):
+    def progress(what, _, __):
         if what == "reading photos" and not killed and (workers := _pids("MapWorker")):
             killed.append(workers[0])
             os.kill(workers[0], signal.SIGKILL)
