@@ -26,6 +26,8 @@ EXTRAS: Mapping[str, str] = {
     "onnx": "train",
     "pycolmap": "exchange",
     "datasets": "exchange",
+    "ray": "cluster",
+    "pymilvus": "milvus",
 }
 
 

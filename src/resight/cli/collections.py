@@ -56,7 +56,7 @@ def index(
     use_device(device)
     options.checked_recipe(recipe, INDEXING)
     words = {kind: Codebook.load(file) for kind, file in map(codebook_file, codebook or ())}
-    found = _scan(photos, hidden)
+    found = scanned(photos, hidden)
     parameters = {**options.settings(set_), **options.given(backbone=backbone, weights=weights, second=second)}
     tags = listed_tags(photos)
     _add(open_or_create(to, recipe, parameters), found, tags, jobs=jobs, codebooks=words, json=json)
@@ -74,7 +74,7 @@ def add(
     from resight.exchange.photo_sources import listed_tags
 
     tags = listed_tags(photos)
-    _add(options.opened(name, device), _scan(photos, hidden), tags, jobs=jobs, json=json)
+    _add(options.opened(name, device), scanned(photos, hidden), tags, jobs=jobs, json=json)
 
 
 def remove(
@@ -162,7 +162,7 @@ def info(name: options.Name, json: options.Json = False) -> None:
     """Print what a collection holds."""
     from dataclasses import asdict
 
-    facts = asdict(options.opened(name).info())
+    facts = asdict(options.searched(name).info())
     if json:
         console.print_json(facts)
         return
@@ -285,7 +285,7 @@ def _write_groups(
     write_page(path, groups_page(collection, title, shown, legend, nothing))
 
 
-def _scan(photos: list[str], hidden: bool) -> Scan:
+def scanned(photos: list[str], hidden: bool) -> Scan:
     """The photos that are there; refuses to go on when there is none."""
     from resight.exchange.photo_sources import listed_photos
     from resight.images.scan import scan
@@ -302,14 +302,15 @@ def _add(collection: Collection, found: Scan, tags: Mapping[str, Sequence[str]],
         report = collection.add(found, progress=progress, **how)
     for tag, photos in tags.items() if not report.interrupted else ():
         collection.tag(photos, add=[tag])
-    _print_report(collection, report, json)
+    print_report(collection, report, json)
     if report.interrupted:
         console.leave(INTERRUPTED, "stopped: what was read is indexed; run the same command again for the rest")
     if not len(collection.snapshot.tables.feature_rows):
         raise ResightError(f"none of the files given to {collection.path} can be read as a photo: add some that can")
 
 
-def _print_report(collection: Collection, report: Report, json: bool) -> None:
+def print_report(collection: Collection, report: Report, json: bool) -> None:
+    """What came of adding photos."""
     if json:
         counts = {
             key: getattr(report, key) for key in ("added", "updated", "moved", "unchanged", "skipped", "interrupted")

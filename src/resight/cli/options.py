@@ -44,6 +44,17 @@ Where = Annotated[
         "--where", metavar="SQL", help="Search only photos that fulfil this condition, such as \"taken_at > '2020'\"."
     ),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="ENGINE",
+        help="What searches: threads or ray://HOST:PORT for shards, milvus://HOST:PORT/NAME for global descriptors.",
+    ),
+]
+Partial = Annotated[
+    bool, typer.Option("--partial", help="Answer though shards of the collection are gone, and say which.")
+]
 Ranked = Annotated[
     str | None,
     typer.Option(
@@ -163,10 +174,26 @@ def given(**files: Path | None) -> dict[str, str]:
 
 def opened(name: str | Path, device: str | None = None) -> Collection:
     """The collection that a command names; loading what opens it waits until a command needs it. `device`: where its
-    networks run.
+    networks run. Raises `UsageError` for a collection in shards, which only searches take as one.
     """
+    from resight.cluster.layout import is_sharded, read_layout
     from resight.collection.open import open_collection
     from resight.features.networks.device import use_device
 
     use_device(device)
+    if is_sharded(name):
+        raise UsageError(
+            f"{name} lies in shards: this command takes one of them, such as {read_layout(name).shards[0]}"
+        )
     return open_collection(name)
+
+
+def searched(
+    name: str | Path, device: str | None = None, engine: str | None = None, partial: bool = False
+) -> Collection:
+    """As `opened`, of commands that take a collection in shards, too."""
+    from resight.cluster.open import open_searched
+    from resight.features.networks.device import use_device
+
+    use_device(device)
+    return open_searched(name, engine, partial=partial)

@@ -47,6 +47,8 @@ def search(
     inspect: Annotated[
         bool, typer.Option("--inspect", help="Show in the report what the local features of the query see, too.")
     ] = False,
+    engine: options.Engine = None,
+    partial: options.Partial = False,
     json: options.Json = False,
 ) -> None:
     """Find the photos that show what a photo shows, or several do."""
@@ -58,7 +60,7 @@ def search(
         from resight.reports.files import need_folder
 
         need_folder(report)
-        collection = options.opened(name, device)
+        collection = options.searched(name, device, engine, partial)
         _check_recipe(collection, recipe, chosen)
         say(console.first_word("searching"))
         first, *also = images
@@ -86,6 +88,7 @@ def explain(
     recipe: options.Ranked = None,
     set_: options.Set = None,
     device: options.RunsOn = None,
+    engine: options.Engine = None,
     json: options.Json = False,
 ) -> None:
     """Say, and draw, why a photo was found; its rank is that of a search with the same options."""
@@ -96,7 +99,7 @@ def explain(
         from resight.reports.pictures import match_picture
 
         need_folder(out)
-        collection = options.opened(name, device)
+        collection = options.searched(name, device, engine)
         _check_recipe(collection, recipe, chosen)
         say(console.first_word("searching"))
         explanation = collection.explain(image, result_id, _part(box), recipe, **chosen)
@@ -163,6 +166,8 @@ def _print_answer(answer: Answer, several: bool) -> None:
             "it is not known what unrelated photos score, as a run over this collection was stopped: matches rest on "
             "geometry alone; run the same command again, or resight check --repair, to finish"
         )
+    if answer.absent:
+        console.warn(f"photos of shards that are gone are not in this answer: {', '.join(answer.absent)}")
     if answer.pending:
         console.warn(
             f"{console.count(answer.pending, 'photo')} stored but not searchable yet: run resight index again to finish"

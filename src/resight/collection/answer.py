@@ -107,7 +107,8 @@ class Answer:
     not searchable until `resight index` has finished. `calibrated`: whether it is known what unrelated photos score.
     `seconds`: reading the query, and searching. `cut`: how many candidates geometry had looked at when the time for
     that was over, None where it looked at all; results behind these have no verification.
-    `origins`: of several queries, the one that found a result, by its row, where it is not `query`.
+    `origins`: of several queries, the one that found a result, by its row, where it is not `query`. `absent`: shards of
+    the collection that were gone, whose photos are not among the results.
     """
 
     query: Query
@@ -118,6 +119,7 @@ class Answer:
     seconds: tuple[float, float]
     cut: int | None = None
     origins: Mapping[int, Query] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
 
     def found_by(self, result: Result) -> Query:
         """The query whose score and verification `result` has."""

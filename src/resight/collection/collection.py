@@ -26,6 +26,7 @@ from resight.recipes.resources import need_database
 from resight.store.writer import Writer, writing
 
 if TYPE_CHECKING:
+    from resight.collection.ingest import Reads
     from resight.index.asmk import Codebook
     from resight.ranking.pipeline import Pipeline
     from resight.recipes.catalogue import Settings
@@ -59,12 +60,14 @@ class Collection:
         *,
         jobs: int = 0,
         codebooks: Mapping[str, Codebook] | None = None,
+        reads: Reads | None = None,
         progress: Progress = silent,
     ) -> Report:
         """Add the photos in files and folders, or of a scan; those that are in are read again only if they changed.
 
         Returns what came of it, with a row for each file that could not be used. `jobs`: threads, 0 for one per
         processor. `codebooks`: to use instead of learning them, by name of their local features, "" for the only kind.
+        `reads`: what reads and describes files instead of these threads (`resight.cluster.extract`).
         Raises `UsageError` when a path does not exist, `CollectionLocked` while another process writes.
         """
         found = paths if isinstance(paths, Scan) else scan(paths)
@@ -76,7 +79,9 @@ class Collection:
             )  # before any work: they must be those that made it
             given = begin(writer, self.snapshot, codebooks)
             self.snapshot = prepare(writer, self.snapshot, found, jobs=jobs, progress=progress)
-            report = ingest(writer, found, self.settings, self.snapshot.encoders, jobs=jobs, progress=progress)
+            report = ingest(
+                writer, found, self.settings, self.snapshot.encoders, jobs=jobs, reads=reads, progress=progress
+            )
             report.notes += self.update(writer, codebooks=given, progress=progress)
         return report
 

@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class _Known:
+class Known:
     """What the collection knows of a file."""
 
     row: int
@@ -67,7 +67,7 @@ class _Known:
 
 
 @dataclass(frozen=True)
-class _Read:
+class Read:
     """One file, read: a `Photo` without its row, and by kind the number of its features and their bytes, None when it
     could not be decoded; `pixels`, `scale` times as large as the photo, wait for the networks, one of which makes
     `vector` of them.
@@ -101,6 +101,18 @@ class Describers:
         return {key: encoder for key, encoder in self.encoders.items() if key not in self.networks}
 
 
+@dataclass(frozen=True)
+class Work:
+    """One file to read: its `id` in the collection, and what that knows of it already."""
+
+    photo: disk.Photo
+    id: str
+    known: Known | None
+
+
+Reads = Callable[[Sequence[Work]], Iterator[Read | None]]
+
+
 def ingest(
     writer: Writer,
     scan: Scan,
@@ -108,10 +120,12 @@ def ingest(
     encoders: Mapping[str, Encoder],
     *,
     jobs: int = 0,
+    reads: Reads | None = None,
     progress: Progress = silent,
 ) -> Report:
     """Bring the photos of `scan` into the collection. A photo that cannot be decoded is remembered with its error and
-    read again only when its file changes. `encoders`: of the local features, by key.
+    read again only when its file changes. `encoders`: of the local features, by key. `reads`: what reads and describes
+    files, in their order, None for threads of this process.
 
     An interrupt (Ctrl-C) stores what is read already and ends the run with `interrupted` set.
     """
@@ -123,17 +137,10 @@ def ingest(
         moved=moved, unchanged=len(scan.photos) - len(work) - moved, skipped=scan.skipped, problems=list(scan.problems)
     )
     ids = _ids(work, known)
-    batch: list[_Read] = []
+    batch: list[Read] = []
     started = time.monotonic()
-    networks = frozenset(kind.key for kind in settings.kinds if kind.kind.network)
-    describers = Describers(encoders, networks, settings.descriptor if work else None)
-
-    def read(photo: disk.Photo) -> _Read | None:
-        return _read(photo, ids[photo.path], known.get(photo.path), describers, settings.max_side)
-
-    results = map_ordered(read, work, jobs=jobs, ahead=DESCRIBED if describers.wait else None)
-    if describers.wait:
-        results = _described(results, describers)
+    todo = [Work(photo, ids[photo.path], known.get(photo.path)) for photo in work]
+    results = describe_photos(todo, settings, encoders, jobs) if reads is None else reads(todo)
     try:
         for done, result in enumerate(results, 1):
             if result is None:
@@ -150,12 +157,26 @@ def ingest(
     return report
 
 
-def _follow_moved(writer: Writer, scan: Scan, known: Mapping[str, _Known]) -> int:
+def describe_photos(
+    work: Sequence[Work], settings: Settings, encoders: Mapping[str, Encoder], jobs: int = 0
+) -> Iterator[Read | None]:
+    """Read and describe files in threads, in their order; None for one whose content is known."""
+    networks = frozenset(kind.key for kind in settings.kinds if kind.kind.network)
+    describers = Describers(encoders, networks, settings.descriptor if work else None)
+
+    def read(one: Work) -> Read | None:
+        return _read(one.photo, one.id, one.known, describers, settings.max_side)
+
+    results = map_ordered(read, work, jobs=jobs, ahead=DESCRIBED if describers.wait else None)
+    return _described(results, describers) if describers.wait else results
+
+
+def _follow_moved(writer: Writer, scan: Scan, known: Mapping[str, Known]) -> int:
     """Give photos whose file was moved or renamed their new place, by content; ids and features stay. How many."""
-    vanished: dict[int, list[tuple[str, _Known]]] = {}
+    vanished: dict[int, list[tuple[str, Known]]] = {}
     for path, file in known.items():
         vanished.setdefault(file.size, []).append((path, file))
-    found: list[tuple[disk.Photo, _Known]] = []
+    found: list[tuple[disk.Photo, Known]] = []
     for photo in scan.photos:
         candidates = [(path, file) for path, file in vanished.get(photo.size, ()) if not os.path.lexists(path)]
         if photo.path in known or not candidates:
@@ -169,7 +190,7 @@ def _follow_moved(writer: Writer, scan: Scan, known: Mapping[str, _Known]) -> in
     return len(found)
 
 
-def _same_content(photo: disk.Photo, candidates: list[tuple[str, _Known]]) -> tuple[str, _Known] | None:
+def _same_content(photo: disk.Photo, candidates: list[tuple[str, Known]]) -> tuple[str, Known] | None:
     try:
         sha256 = content_hash(photo.path)
     except ImageError:
@@ -177,7 +198,7 @@ def _same_content(photo: disk.Photo, candidates: list[tuple[str, _Known]]) -> tu
     return next((candidate for candidate in candidates if candidate[1].sha256 == sha256), None)
 
 
-def _move(writer: Writer, pairs: list[tuple[disk.Photo, _Known]]) -> None:
+def _move(writer: Writer, pairs: list[tuple[disk.Photo, Known]]) -> None:
     """Store known photos again under their new paths, in one commit."""
     tables, first = writer.tables, writer.next_row
     records = {r["row"]: r for r in tables.find("row", [file.row for _, file in pairs]).to_pylist()}
@@ -229,17 +250,17 @@ def absent_roots(tables: Tables) -> dict[str, int]:
     return {root: count for root, count in counts.items() if "%" not in root and not os.path.isdir(root)}
 
 
-def _known_files(tables: Tables) -> dict[str, _Known]:
+def _known_files(tables: Tables) -> dict[str, Known]:
     table = tables.images(["path_bytes", "row", "id", "sha256", "size", "mtime_ns", "error_kind"])
     columns = [table[name].to_pylist() for name in table.schema.names]
-    return {os.fsdecode(path): _Known(*rest) for path, *rest in zip(*columns, strict=True)}
+    return {os.fsdecode(path): Known(*rest) for path, *rest in zip(*columns, strict=True)}
 
 
-def _changed(photo: disk.Photo, known: _Known | None) -> bool:
+def _changed(photo: disk.Photo, known: Known | None) -> bool:
     return known is None or (known.size, known.mtime_ns) != (photo.size, photo.mtime_ns) or known.error_kind in RETRIED
 
 
-def _ids(work: list[disk.Photo], known: dict[str, _Known]) -> dict[str, str]:
+def _ids(work: list[disk.Photo], known: dict[str, Known]) -> dict[str, str]:
     """Path -> id. A known file keeps its id; a new one whose id is taken is told apart by the name of its root."""
     ids: dict[str, str] = {}
     taken = {file.id for file in known.values()}
@@ -256,7 +277,7 @@ def _ids(work: list[disk.Photo], known: dict[str, _Known]) -> dict[str, str]:
     return ids
 
 
-def _read(photo: disk.Photo, id_: str, known: _Known | None, describers: Describers, max_side: int) -> _Read | None:
+def _read(photo: disk.Photo, id_: str, known: Known | None, describers: Describers, max_side: int) -> Read | None:
     """Read one file and encode it as far as no network is needed; None when its content is what the collection has."""
     sha256, width, height, taken_at, local, pixels, scale = "", 0, 0, None, None, None, 1.0
     error: ImageError | None = None
@@ -285,7 +306,7 @@ def _read(photo: disk.Photo, id_: str, known: _Known | None, describers: Describ
         error_kind=error.kind if error else None,
         error=str(error) if error else None,
     )
-    return _Read(stored, local, known is not None, None if error else pixels, scale)
+    return Read(stored, local, known is not None, None if error else pixels, scale)
 
 
 def _packed(features: LocalFeatures, scale: float) -> tuple[int, bytes]:
@@ -293,7 +314,7 @@ def _packed(features: LocalFeatures, scale: float) -> tuple[int, bytes]:
     return len(features), pack(features.scaled(1 / scale))
 
 
-def _described(results: Iterator[_Read | None], describers: Describers) -> Iterator[_Read | None]:
+def _described(results: Iterator[Read | None], describers: Describers) -> Iterator[Read | None]:
     """`results` with what networks make of them. A photo that one cannot take is an error, but for a vector beside
     local features."""
     for group in batches(results, DESCRIBED):
@@ -303,7 +324,7 @@ def _described(results: Iterator[_Read | None], describers: Describers) -> Itera
             yield done.get(id(read), read)
 
 
-def _through_networks(waiting: list[_Read], describers: Describers) -> list[_Read]:
+def _through_networks(waiting: list[Read], describers: Describers) -> list[Read]:
     images = [read.pixels for read in waiting]
     for key in sorted(describers.networks):
         found = describers.encoders[key].describe(images)
@@ -315,19 +336,19 @@ def _through_networks(waiting: list[_Read], describers: Describers) -> list[_Rea
     return [replace(read, pixels=None) for read in waiting]
 
 
-def _with_features(read: _Read, key: str, features: LocalFeatures | ImageError) -> _Read:
+def _with_features(read: Read, key: str, features: LocalFeatures | ImageError) -> Read:
     if isinstance(features, ImageError):
         return _failed(read, features)
     return read if read.local is None else replace(read, local={**read.local, key: _packed(features, read.scale)})
 
 
-def _with_vector(read: _Read, vector: Float32 | ImageError, required: bool) -> _Read:
+def _with_vector(read: Read, vector: Float32 | ImageError, required: bool) -> Read:
     if not isinstance(vector, ImageError):
         return read if read.local is None else replace(read, vector=vector)
     return _failed(read, vector) if required else read
 
 
-def _failed(read: _Read, error: ImageError) -> _Read:
+def _failed(read: Read, error: ImageError) -> Read:
     photo = replace(read.photo, error_kind=error.kind, error=f"{escape_path(read.photo.path)}: {error}")
     return replace(read, photo=photo, local=None, vector=None)
 
@@ -340,7 +361,7 @@ def _tags(tables: Tables, ids: list[str]) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _store(writer: Writer, batch: list[_Read], report: Report) -> None:
+def _store(writer: Writer, batch: list[Read], report: Report) -> None:
     """Commit a batch and count it; empties the batch."""
     if not batch:
         return

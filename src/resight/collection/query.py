@@ -119,7 +119,7 @@ def _rows_of_content(snapshot: Snapshot, sha256: str) -> Int64:
 def _stored(snapshot: Snapshot, name: str, path: str, row: int, like: int, copies: Int64) -> Query:
     """A query whose features are those that the collection has of row `like`."""
     kept = {key: snapshot.features(like, key) for key in snapshot.kinds or ("",)}
-    vector = _stored_vector(snapshot, like)
+    vector = snapshot.vector(like)
     return Query(escape_path(name), path, None, kept.pop(""), row, vector, copies, kept)
 
 
@@ -144,25 +144,17 @@ def _of_decoded(
     return Query(escape_path(name), path, box, found.pop(""), row, vector, more=found)
 
 
-def _stored_vector(snapshot: Snapshot, row: int) -> Float32 | None:
-    if snapshot.settings.vector is None or snapshot.descriptors is None:
-        return None
-    rows, matrix = snapshot.descriptors.rows, snapshot.descriptors.matrix
-    place = int(np.searchsorted(rows, row))
-    known = place < len(rows) and rows[place] == row
-    return np.array(matrix[place]) if known else np.zeros(matrix.shape[1], np.float32)
-
-
 def _described(snapshot: Snapshot, path: str, decoded: Decoded) -> Float32 | None:
     """The global descriptor of a query. One too small for the network counts nothing beside local features."""
-    if snapshot.network is None or snapshot.descriptors is None:
+    if snapshot.network is None or snapshot.vector_index is None:
         return None
+    whitening = snapshot.whitening
     vector: Float32 | ImageError = snapshot.network.describe([decoded.pixels])[0]
     if not isinstance(vector, ImageError):
-        return np.asarray(snapshot.descriptors.whiten(vector[None])[0])
+        return vector if whitening is None else np.asarray(whitening.apply(vector[None])[0])
     if snapshot.settings.local is None:
         raise type(vector)(f"{escape_path(path)}: {vector}")
-    return np.zeros(snapshot.descriptors.matrix.shape[1], np.float32)
+    return np.zeros(snapshot.network.dim if whitening is None else whitening.dim, np.float32)
 
 
 def _decode(path: str, box: Box | None, max_side: int) -> tuple[Decoded, tuple[float, float]]:

@@ -34,12 +34,14 @@ from resight.artifacts.vlad import load_vlad
 from resight.errors import CollectionError, StampMismatch, UsageError
 from resight.features.extraction import Describer
 from resight.features.local.reduction import Reducible
+from resight.features.whitening import Whitening
 from resight.index.asmk import Asmk
 from resight.ranking.confidence import UNKNOWN, Confidence
 from resight.ranking.deep_spatial import DescribeQuery, RegionSource
 from resight.ranking.expansion_stages import Augmentation
 from resight.ranking.pipeline import Pipeline
 from resight.ranking.propagation import TrainingPhotos
+from resight.ranking.search import VectorIndex
 from resight.ranking.similarity import PairScorer
 from resight.ranking.vector_database import VectorDatabase
 from resight.ranking.verification import Verifier
@@ -211,6 +213,26 @@ class Snapshot:
     def database(self) -> VectorDatabase | None:
         """The global descriptors as stages take them."""
         return None if self.descriptors is None else self.descriptors.database
+
+    @property
+    def vector_index(self) -> VectorIndex | None:
+        """What finds the nearest global descriptors."""
+        return None if self.descriptors is None else self.descriptors.index
+
+    def vector(self, row: int) -> Float32 | None:
+        """The stored descriptor (D,) of a row as searches compare it, zeros for a photo without one; None in recipes
+        without."""
+        if self.settings.vector is None or self.descriptors is None:
+            return None
+        rows, matrix = self.descriptors.rows, self.descriptors.matrix
+        place = int(np.searchsorted(rows, row))
+        known = place < len(rows) and rows[place] == row
+        return np.array(matrix[place]) if known else np.zeros(matrix.shape[1], np.float32)
+
+    @property
+    def whitening(self) -> Whitening | None:
+        """How global descriptors are whitened."""
+        return None if self.descriptors is None else self.descriptors.whitening
 
     @property
     def vector_confidence(self) -> Confidence:

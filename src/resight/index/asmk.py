@@ -21,7 +21,7 @@ from resight.index.asmk_scoring import Kernel, Snapshot, best, score_blocks, sco
 from resight.index.codebook import Codebook, words_for
 from resight.index.inverted import Segment, build, merge_small
 from resight.store.tensor_file import read_tensors, write_tensors
-from resight.types import Bool, Int64, Ranking, as_array
+from resight.types import Bool, Float32, Int64, Ranking, as_array
 
 __all__ = ["Aggregated", "Asmk", "Codebook", "aggregate", "words_for"]
 
@@ -152,6 +152,16 @@ class Asmk:
             columns, scores[block] = best(dense.astype(np.float32), k)
             ids[block] = snapshot.rows[columns]
         return Ranking(ids, scores)
+
+    def dense(self, aggregated: Aggregated, queries: int) -> tuple[Int64, Float32]:
+        """The rows in the index, ascending, (N,) int64, and the scores of so many `queries` against each, (Q, N)
+        float32: what `search_aggregated` ranks."""
+        self._check(aggregated, self.kernel.planes)
+        snapshot = self._snapshot
+        scores = np.empty((queries, len(snapshot.rows)), np.float32)
+        for block, dense in score_blocks(snapshot, aggregated, queries):
+            scores[block] = dense
+        return snapshot.rows, scores
 
     def scores(self, query_rows: Any, descriptors: Any, *, queries: int | None = None) -> Float64:
         """Scores of every query against every image, (Q, N) float64, columns as `rows`. Arguments as for `search`."""

@@ -111,6 +111,22 @@ class ExactIndex:
             ids[start : start + QUERY_BLOCK], scores[start : start + QUERY_BLOCK] = rows[positions], levels
         return Ranking(ids, scores)
 
+    def candidates(self, queries: Float32, k: int, allowed: Int64 | None = None) -> tuple[Int64, Float32]:
+        """Rows and inner products (Q, m) of the `k` best, or of all that there are, unordered and without the rule for
+        ties: what an index over several such ones merges."""
+        rows, vectors, _ = self._held
+        chosen = None if allowed is None else _positions(rows, allowed)
+        width = min(k, len(rows) if chosen is None else len(chosen))
+        if not width:
+            return np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)
+        positions, scores = _candidates(queries, vectors, chosen, width)
+        return rows[positions], scores
+
+    @property
+    def longest(self) -> float:
+        """Length of the longest vector, which ties are relative to."""
+        return self._held[2]
+
     def _insert(self, new_rows: Int64, new: NDArray[Any]) -> None:
         rows, vectors, length = self._held
         total = len(rows) + len(new)

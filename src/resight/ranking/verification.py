@@ -72,19 +72,21 @@ class Verifier:
         known = self._remember(query)
         missing = np.array([row for row in map(int, rows) if row not in known], np.int64)
         if len(missing):
-            found = verify_many(
-                query,
-                self._candidates(missing),
-                self.model,
-                threshold=self.threshold,
-                min_inliers=self.min_inliers,
-                ratio=self.ratio,
-                coarse=self.coarse,
-                jobs=self.jobs,
-                matcher=self.matcher,
-            )
-            known.update(zip(missing.tolist(), found, strict=True))
+            known.update(zip(missing.tolist(), self._verified(query, missing), strict=True))
         return [known[int(row)] for row in rows]
+
+    def _verified(self, query: LocalFeatures, rows: Int64) -> Sequence[Verification]:
+        return verify_many(
+            query,
+            self._candidates(rows),
+            self.model,
+            threshold=self.threshold,
+            min_inliers=self.min_inliers,
+            ratio=self.ratio,
+            coarse=self.coarse,
+            jobs=self.jobs,
+            matcher=self.matcher,
+        )
 
     def _candidates(self, rows: Int64) -> list[Compact]:
         """The photos of `rows` (n,), ready to be matched; those that are not hot are read."""

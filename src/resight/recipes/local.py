@@ -19,7 +19,7 @@ from resight.ranking.pipeline import Composable, Fusion, Pipeline
 from resight.ranking.search import AsmkSearch, GlobalSearch, SearchAgain, Standardise
 from resight.ranking.verification import VERIFIED, SpatialRerank, Verifier
 from resight.recipes.options import check_verify
-from resight.recipes.resources import Resources, need_database, need_index, need_kind, need_verifier
+from resight.recipes.resources import Resources, need_index, need_kind, need_vectors, need_verifier
 from resight.types import Int64
 
 VECTOR = "vector"  # the global descriptor among the weights
@@ -77,7 +77,7 @@ def reranked(
     match; `tolerance`: pixels by which an inlier may be off. `allowed`: rows that may be returned.
     """
     check_verify(verify)
-    search = GlobalSearch(need_database(resources).index, resources.vector_confidence, allowed)
+    search = GlobalSearch(need_vectors(resources), resources.vector_confidence, allowed)
     features = need_kind(resources, "").features
     return search >> NearestRerank(features, verify, distance, tolerance)
 
@@ -102,7 +102,7 @@ def hybrid(
     """
     usual = {**usual_weights(resources.kinds), VECTOR: WEIGHT}
     given = parts if weight is None else f"{VECTOR}={weight}" + ("" if parts is None else f",{parts}")
-    need_database(resources)
+    need_vectors(resources)
     return _local(resources, allowed, usual, given, verify, sources, expand, strict)
 
 
@@ -176,7 +176,7 @@ def _local(
     rerank = SpatialRerank(verifier, scale, verify, strict)
     searches: dict[str, Composable] = {key: AsmkSearch(need_kind(resources, key).index, allowed, key) for key in kinds}
     if VECTOR in counted:
-        searches[VECTOR] = GlobalSearch(need_database(resources).index, resources.vector_confidence, allowed)
+        searches[VECTOR] = GlobalSearch(need_vectors(resources), resources.vector_confidence, allowed)
     search = _fused(resources, searches, counted, only) >> rerank
     if not expand:
         return search

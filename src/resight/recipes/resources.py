@@ -21,6 +21,7 @@ from resight.ranking.confidence import UNKNOWN, Confidence
 from resight.ranking.deep_spatial import DescribeQuery, RegionSource
 from resight.ranking.expansion_stages import Augmentation, verified_augmentation
 from resight.ranking.propagation import TrainingPhotos
+from resight.ranking.search import VectorIndex
 from resight.ranking.similarity import PairScorer
 from resight.ranking.vector_database import VectorDatabase
 from resight.ranking.verification import FeatureSource, Verifier, inliers_between
@@ -59,10 +60,11 @@ class Resources(Protocol):
 
     Of local features: `kinds`, key -> name of those that are kept, the one that verifies first; the `index` of that
     one, its `confidence` (what unrelated photos score), and `verifier`; `kind` gives any of them. Of global
-    descriptors: `database`, its `vector_confidence`, the graph of similarities `graph`, `verified_graph` of inliers,
-    `augmented_graph` of descriptors moved by it, `offline` diffusion, labelled photos `training`, and `regions` of
-    activation maps, which `describe_regions` makes of a query. Learned: `fusion_weights` by key, `tuned` options,
-    `separation`, `similarity`. `describe`: makes the global descriptors (Q, D) of queries that carry none.
+    descriptors: `database`, the `vector_index` that searches it, its `vector_confidence`, the graph of similarities
+    `graph`, `verified_graph` of inliers, `augmented_graph` of descriptors moved by it, `offline` diffusion, labelled
+    photos `training`, and `regions` of activation maps, which `describe_regions` makes of a query. Learned:
+    `fusion_weights` by key, `tuned` options, `separation`, `similarity`. `describe`: makes the global descriptors
+    (Q, D) of queries that carry none.
     """
 
     @property
@@ -76,6 +78,8 @@ class Resources(Protocol):
     def verifier(self) -> Verifier | None: ...
     @property
     def database(self) -> VectorDatabase | None: ...
+    @property
+    def vector_index(self) -> VectorIndex | None: ...
     @property
     def vector_confidence(self) -> Confidence: ...
     @property
@@ -129,6 +133,11 @@ class ArrayResources:
     builds: bool = True
     kinds: Mapping[str, str] = field(default_factory=lambda: {"": "local"})
 
+    @property
+    def vector_index(self) -> VectorIndex:
+        """What finds the nearest descriptors."""
+        return self.database.index
+
     def kind(self, key: str) -> IndexedKind | None:
         """The one kind there is."""
         if key or self.index is None or self.verifier is None:
@@ -160,6 +169,12 @@ def need_verifier(resources: Resources) -> Verifier:
 def need_database(resources: Resources) -> VectorDatabase:
     """The global descriptors. Raises `UsageError` where there are none."""
     return _need(resources.database, "global descriptors", "resight index with a recipe that has some, such as gem,")
+
+
+def need_vectors(resources: Resources) -> VectorIndex:
+    """What finds the nearest global descriptors. Raises `UsageError` where there are none."""
+    how = "resight index with a recipe that has some, such as gem,"
+    return _need(resources.vector_index, "global descriptors", how)
 
 
 def need_graph(resources: Resources, k: int) -> KnnGraph:

@@ -23,6 +23,7 @@ def answer_json(answer: Answer, also: Sequence[str] = (), without: Sequence[str]
         "rule": str(answer.rule),
         "calibrated": answer.calibrated,
         "pending": answer.pending,
+        "absent": list(answer.absent),
         "seconds": {"read": answer.seconds[0], "search": answer.seconds[1]},
         "results": [{**result_json(result), "found_by": answer.found_by(result).name} for result in answer.results],
     }

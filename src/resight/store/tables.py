@@ -89,7 +89,7 @@ class Tables:
             table = self.images_dataset.to_table(columns=sorted({*names, "row"}))
         return table.sort_by("row").select(names)
 
-    def find(self, column: str, values: Sequence[str | int], columns: Sequence[str] | None = None) -> pa.Table:
+    def find(self, column: str, values: Sequence[str | int | bytes], columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of table `images`, ascending, whose `column` is one of `values`; some `columns` of them."""
         names = [name for name in self.images_dataset.schema.names if name != GLOBAL]
         wanted = list(names if columns is None else columns)
