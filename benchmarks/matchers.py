@@ -1,12 +1,14 @@
 """What verifies best: RootSIFT and nearest neighbours, XFeat and nearest neighbours, or XFeat and LighterGlue.
 
     OMP_NUM_THREADS=1 python benchmarks/matchers.py holidays PHOTOS --xfeat FILE.onnx ... --lighterglue FILE.onnx
+    OMP_NUM_THREADS=1 python benchmarks/matchers.py scores PHOTOS --xfeat FILE.onnx ... --lighterglue FILE.onnx
     OMP_NUM_THREADS=1 python benchmarks/matchers.py landmarks PHOTOS --xfeat FILE.onnx ... --lighterglue FILE.onnx
 
 `holidays`: the first candidates of `classic`'s inverted file are verified anew in each way, and what geometry finds is
 added to their standardised similarity as searches do; PHOTOS are named group * 100 + number, number 0 is the query.
 `landmarks`: PHOTOS holds a folder for each thing; all pairs of views of one thing. Both print how many pairs of one
 thing are proven, and of random pairs of two things how many are proven and how many count at all, with processor time.
+`scores`: 60 pairs of one thing and 80 of two things of 30 groups of Holidays, by the least score of LighterGlue.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from resight.collection.open import create_collection
 from resight.evaluation.metrics import rectangle_ap
 from resight.features.local.encoders import find_kind, open_encoder
 from resight.images.decode import decode
-from resight.matching.geometry import Verification, verify_many
+from resight.matching.correspond import Correspondences
+from resight.matching.geometry import Verification, verify, verify_correspondences, verify_many
 from resight.matching.lighterglue import open_lighterglue
 from resight.matching.matchers import Matcher
 from resight.ranking.search import Scale
@@ -54,7 +57,7 @@ class Way:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set", choices=("holidays", "landmarks"))
+    parser.add_argument("set", choices=("holidays", "scores", "landmarks"))
     parser.add_argument("photos", type=Path)
     parser.add_argument("--xfeat", type=Path, nargs="*", default=[])
     parser.add_argument("--lighterglue", type=Path)
@@ -64,6 +67,9 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=10_000, help="first groups of holidays")
     parser.add_argument("--unrelated", type=int, default=500, help="random pairs of two things")
     arguments = parser.parse_args()
+    if arguments.set == "scores":
+        scores(arguments)
+        return
     pattern = "*.jpg" if arguments.set == "holidays" else "*/*.jpg"
     paths = sorted(arguments.photos.glob(pattern))
     names = [path.stem[:4] if arguments.set == "holidays" else path.parent.name for path in paths]
@@ -149,6 +155,44 @@ def holidays(paths: list[Path], names: list[str], ways: list[Way], arguments: ar
             f"| {by_chance}, {counted} | {way.photo_ms:.0f} | {1000 * seconds / (false + true):.1f} |",
             flush=True,
         )
+
+
+def scores(arguments: argparse.Namespace) -> None:
+    """How many pairs each least score of LighterGlue proves; each pair is matched once."""
+    paths = sorted(arguments.photos.glob("*.jpg"))
+    names, rng = [path.stem[:4] for path in paths], np.random.default_rng(1)
+    things = sorted(set(names))
+    things = [things[place] for place in rng.permutation(len(things))[:30]]
+    kept = [place for place, name in enumerate(names) if name in things]
+    true = [pair for pair in itertools.combinations(kept, 2) if names[pair[0]] == names[pair[1]]][:60]
+    false: list[tuple[int, int]] = []
+    while len(false) < 80:
+        i, j = rng.choice(kept, 2, replace=False)
+        if names[i] != names[j]:
+            false.append((i, j))
+    glue = open_lighterglue(str(arguments.lighterglue), 0.0)
+    print("| features | least score | pairs of one thing proven | of two things |\n|---|--:|--:|--:|")
+    for file in arguments.xfeat:
+        encoder = open_encoder("xfeat", weights=str(file))
+        features = {i: encoder(decode(paths[i], max_side=1024).pixels) for i in sorted({*sum(true + false, ())})}
+        found = {(i, j): glue(features[i], features[j]) for i, j in true + false}
+        for least in (None, 0.1, 0.3, 0.5, 0.8):
+            counts = [sum(proven(features, found, pair, least) for pair in pairs) for pairs in (true, false)]
+            name = "nearest, no LighterGlue" if least is None else f"{least:g}"
+            print(f"| {file.stem} | {name} | {counts[0]} of 60 | {counts[1]} of 80 |", flush=True)
+
+
+def proven(
+    features: dict[int, LocalFeatures],
+    found: dict[tuple[int, int], Correspondences],
+    pair: tuple[int, int],
+    least: float | None,
+) -> bool:
+    a, b = (features[place] for place in pair)
+    if least is None:
+        return verify(a, b).verified
+    kept = found[pair].distance <= 1 - least
+    return verify_correspondences(a, b, Correspondences(found[pair].pairs[kept], found[pair].distance[kept])).verified
 
 
 def candidates(paths: list[Path], queries: list[int]) -> tuple[np.ndarray, np.ndarray]:

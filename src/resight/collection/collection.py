@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resight.collection.answer import Answer, Explanation, Info, MatchRule, Query
-from resight.collection.examples import first, refused, with_example, without_example
 from resight.collection.info import info_of
 from resight.collection.ingest import Report, ingest
 from resight.collection.query import read_query
 from resight.collection.snapshot import Snapshot
-from resight.collection.steps import explanation, search_in_steps
-from resight.collection.tags import change_tags, named_rows
-from resight.collection.update import begin, bring_up_to_date, prepare
+from resight.collection.steps import explanation, search_all
+from resight.collection.update import begin, bring_up_to_date, prepare, tag_photos
 from resight.errors import UsageError
 from resight.images.scan import Scan, scan
 from resight.progress import Progress, silent
@@ -113,8 +110,7 @@ class Collection:
         `CollectionLocked` while another process writes.
         """
         with writing(self.path, "tag") as writer:
-            rows = photos if isinstance(photos, np.ndarray) else named_rows(writer.tables, photos)
-            count = change_tags(writer, rows, add, remove)
+            count = tag_photos(writer, photos, add, remove)
             self.snapshot = Snapshot(writer.tables, self.snapshot.stamp)
         return count
 
@@ -184,31 +180,7 @@ class Collection:
             raise UsageError(f"{top} results were asked for: give at least 1")
         pipeline = self.pipeline(where, recipe, **options)
         rule, verify = self.match_rule(recipe), options.get("verify")
-        unlike = [self._found(one, None, top, rule, pipeline, verify) for one in without]
-        more = len(set().union(*map(refused, unlike)))  # so many of the first results may be left out
-        answer = self._found(image, box, top + more, rule, pipeline, verify)
-        for one in also:
-            answer = with_example(answer, self._found(one, None, top + more, rule, pipeline, verify))
-        for example in unlike:
-            answer = without_example(answer, example)
-        return first(answer, top)
-
-    def _found(
-        self,
-        image: str | os.PathLike[str] | Query,
-        box: Box | None,
-        top: int,
-        rule: MatchRule,
-        pipeline: Pipeline,
-        verify: int | None,
-    ) -> Answer:
-        """What one query finds."""
-        started = time.perf_counter()
-        query = image if isinstance(image, Query) else read_query(self.snapshot, image, box)
-        read = time.perf_counter() - started
-        *_, answer = search_in_steps(self.snapshot, rule, pipeline, query, top=top, verify=verify, read=read)
-        assert isinstance(answer, Answer)
-        return answer
+        return search_all(self.snapshot, rule, pipeline, (image, *also), without, box=box, top=top, verify=verify)
 
     def explain(
         self,

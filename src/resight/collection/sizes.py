@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -61,18 +60,18 @@ def _loaders(snapshot: Snapshot) -> Mapping[str, Callable[[Snapshot], Any]]:
         loaders[own.codebook.holds] = partial(_codebook, key)
         loaders[own.inverted_file.holds] = partial(_index, key)
     loaders[VECTORS] = lambda s: s.descriptors
-    for artifact, name in LOADED.items():
+    for artifact, load in LOADED.items():
         if artifact.exists(snapshot.path):
-            loaders[artifact.holds] = attrgetter(name)
+            loaders[artifact.holds] = load
     return loaders
 
 
-LOADED = {
-    files.GRAPH: "graph",
-    files.VERIFIED_GRAPH: "verified_graph",
-    files.OFFLINE: "offline",
-    files.LABELS: "training",
-    files.SEPARATED: "separation",
+LOADED: Mapping[files.Artifact, Callable[[Snapshot], Any]] = {
+    files.GRAPH: lambda s: s.graph,
+    files.VERIFIED_GRAPH: lambda s: s.verified_graph,
+    files.OFFLINE: lambda s: s.offline,
+    files.LABELS: lambda s: s.training,
+    files.SEPARATED: lambda s: s.separation,
 }
 
 

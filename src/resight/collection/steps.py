@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from resight.collection.answer import Answer, Explanation, MatchRule, Query, Result
-from resight.collection.query import identical_first, judge
+from resight.collection.examples import first, refused, with_example, without_example
+from resight.collection.query import identical_first, judge, read_query
 from resight.collection.snapshot import Snapshot
 from resight.matching.geometry import Verification
 from resight.ranking.pipeline import Pipeline, need, run_stage
 from resight.ranking.verification import VERIFIED, SpatialRerank, with_own_scores
-from resight.types import Int64, Ranking, Stage
+from resight.types import Box, Int64, Ranking, Stage
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +91,39 @@ def search_in_steps(
     results = judge(snapshot, rule, query, rows[:top], scores[:top], verify, own=own)
     seconds = (read, time.perf_counter() - started)
     yield Answer(query, results, rule, len(snapshot.differences[1]), snapshot.calibrated, seconds, cut)
+
+
+def search_all(
+    snapshot: Snapshot,
+    rule: MatchRule,
+    pipeline: Pipeline,
+    images: Sequence[str | os.PathLike[str] | Query],
+    unlike: Sequence[str | os.PathLike[str] | Query],
+    *,
+    box: Box | None,
+    top: int,
+    verify: int | None,
+) -> Answer:
+    """The first `top` results of several queries, `box` cutting the first one, without what matches the `unlike`, by
+    the rule of `resight.collection.examples`. Raises as `read_query` does.
+    """
+
+    def found(image: str | os.PathLike[str] | Query, part: Box | None, most: int) -> Answer:
+        started = time.perf_counter()
+        query = image if isinstance(image, Query) else read_query(snapshot, image, part)
+        read = time.perf_counter() - started
+        *_, answer = search_in_steps(snapshot, rule, pipeline, query, top=most, verify=verify, read=read)
+        assert isinstance(answer, Answer)
+        return answer
+
+    wrong = [found(image, None, top) for image in unlike]
+    most = top + len(set().union(*map(refused, wrong)))  # so many of the first results may be left out
+    answer = found(images[0], box, most)
+    for image in images[1:]:
+        answer = with_example(answer, found(image, None, most))
+    for example in wrong:
+        answer = without_example(answer, example)
+    return first(answer, top)
 
 
 def explanation(

@@ -52,6 +52,14 @@ def change_tags(writer: Writer, rows: Int64, add: Sequence[str], remove: Sequenc
     return len(changed)
 
 
+def tag_photos(
+    writer: Writer, photos: Sequence[str | os.PathLike[str]] | Int64, add: Sequence[str], remove: Sequence[str]
+) -> int:
+    """As `change_tags`, of photos by id, by the path of their file, or by row. Raises as `named_rows` does, too."""
+    rows = photos if isinstance(photos, np.ndarray) else named_rows(writer.tables, photos)
+    return change_tags(writer, rows, add, remove)
+
+
 def named_rows(tables: Tables, photos: Sequence[str | os.PathLike[str]]) -> Int64:
     """Rows (n,) int64, ascending, of photos by id or by the path of their file.
 

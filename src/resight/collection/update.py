@@ -14,6 +14,7 @@ from resight.artifacts.vlad import follow_vlad
 from resight.collection.codebooks import given_codebooks
 from resight.collection.reductions import learn_reductions
 from resight.collection.snapshot import DESCRIPTOR, Snapshot
+from resight.collection.tags import tag_photos as tag_photos  # a change that nothing follows
 from resight.errors import CollectionError
 from resight.features.whitening import Whitening
 from resight.images.scan import Scan
