@@ -20,6 +20,7 @@ Calls = Mapping[int, tuple[Any, ...]]  # number of a shard -> arguments
 PROBE_SECONDS = 5.0
 SECONDS = 120.0  # after which a shard that does not answer counts as gone
 THREADS = "threads"
+TOKEN = Path.home() / ".ray" / "auth_token"
 RAY = re.compile(r"ray://(?P<address>[^/\s]+:\d+|local)")
 
 
@@ -140,6 +141,8 @@ class Ray(_Asked):
 def connected(address: str) -> Any:
     """The package `ray`, connected to a cluster. Raises `UsageError` without the package, `CollectionError` when there
     is no cluster at the address."""
+    if TOKEN.exists():  # a cluster that ray start made asks for it, and a driver sends it only when told so
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     with needed("a search on a Ray cluster"):
         import ray
     if ray.is_initialized():

@@ -7,6 +7,7 @@ collection is the one that threads of this process would have made.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -50,14 +51,14 @@ def ray_reads(path: str, engine: str, *, workers: int = 0) -> Reads:
         if not work:
             return
         data: Any = ray.data
-        context = data.DataContext.get_current()
+        with warnings.catch_warnings():  # its own settings are deprecated by it
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context = data.DataContext.get_current()
         context.execution_options.preserve_order = True  # rows are numbered in the order of the files
         context.enable_progress_bars = False
         size = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         parts = data.from_items([{"work": one} for one in work], override_num_blocks=-(-len(work) // BATCH))
-        described = parts.map_batches(
-            Describing, fn_constructor_args=(path,), batch_size=BATCH, concurrency=(1, size), max_restarts=-1
-        )
+        described = parts.map_batches(Describing, fn_constructor_args=(path,), batch_size=BATCH, concurrency=(1, size))
         for batch in described.iter_batches(batch_size=None, batch_format="numpy"):
             yield from batch["read"]
 

@@ -136,7 +136,7 @@ class MilvusIndex:
                 consistency_level="Strong",
             )
         )
-        return [np.array([hit["row"] for hit in answer], np.int64) for answer in answers]
+        return [np.array([hit.id for hit in answer], np.int64) for answer in answers]
 
     def fill(self, rows: Int64, vectors: Float32, *, progress: Progress = silent) -> tuple[int, int]:
         """Bring Milvus to the `vectors` (N, D) of `rows` (N,) ascending: what is there stays, what is gone goes. Gives

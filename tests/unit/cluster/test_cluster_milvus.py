@@ -1,5 +1,11 @@
 """Global descriptors in Milvus: Milvus Lite here, the server where its package is installed (marked slow)."""
 
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -81,6 +87,28 @@ def test_what_cannot_be_searched(built, gem, tmp_path):
 def test_a_server_that_is_down_is_said_at_once(gem):
     with pytest.raises(CollectionError, match="see that the server is up"):
         open_searched(gem[0], "milvus://127.0.0.1:1/x")
+
+
+@pytest.mark.slow
+def test_the_server_answers_as_one_machine(gem, tmp_path):
+    """In a network namespace of its own, since the server listens on all addresses."""
+    pytest.importorskip("milvus")
+    if shutil.which("unshare") is None or shutil.which("ip") is None:
+        pytest.skip("a network namespace needs unshare and ip")
+    script = Path(__file__).with_name("milvus_server.py")
+    inside = f"ip link set lo up && exec {sys.executable} {script} {gem[0]} {tmp_path}"
+    done = subprocess.run(
+        ["unshare", "--net", "--map-root-user", "sh", "-c", inside],
+        capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:] + (tmp_path / "log").read_text()[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    count = len(open_collection(gem[0]).vectors()[0])
+    assert found["filled"] == [count, 0]
+    assert found["again"] == [0, 0]
+    assert found["equal"]
+    assert found["before"] == count
+    assert "see that the server is up" in found["down"]
 
 
 @pytest.fixture

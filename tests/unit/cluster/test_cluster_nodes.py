@@ -21,6 +21,7 @@ from resight.cluster.split import split
 from resight.collection import create_collection, open_collection
 
 pytestmark = pytest.mark.slow
+os.environ["RAY_AUTH_MODE"] = "disabled"  # read when ray is imported, and by the nodes
 ray = pytest.importorskip("ray")
 START_SECONDS = 180
 
