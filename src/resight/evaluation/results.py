@@ -28,6 +28,7 @@ SIGNIFICANT = 0.05
 
 def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
     """An evaluation for machines: means, times, and the scores of every query. NaN (no positives) becomes null."""
+    misses = {} if evaluation.misses is None else {"misses": evaluation.misses.as_json()}
     return {
         "format": FORMAT,
         "resight": __version__,
@@ -42,6 +43,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         "memory_per_million_bytes": evaluation.memory_per_million,
         "queries": list(evaluation.queries),
         "systems": [_result_json(result) for result in evaluation.results],
+        **misses,
     }
 
 
