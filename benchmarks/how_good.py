@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--rows", default="", help="only rows whose name this regular expression finds")
     parser.add_argument("--sets", default="", help="only sets whose name it finds")
+    parser.add_argument("--peers", default="", help="folder of packages that only the peers need")
     arguments = parser.parse_args()
     plan = yaml.safe_load(PLAN.read_text())
     if arguments.what == "run":
@@ -63,7 +65,7 @@ def main() -> None:
             for job in jobs(plan, str(data), results)
             if re.search(arguments.rows, job.row) and re.search(arguments.sets, job.set)
         ]
-        failed = [job for job in chosen if not done(job)]
+        failed = [job for job in chosen if not done(job, arguments.peers)]
         sys.exit(f"{len(failed)} of {len(chosen)} runs failed" if failed else 0)
     if arguments.what == "collect":
         (results,) = arguments.folders
@@ -97,15 +99,17 @@ def command(plan: Mapping[str, Any], row: str, judged: str, data: str, lists: st
     return ("evaluate", plan["sets"][judged]["benchmark"].format(data=data), *words, *stages)
 
 
-def done(job: Job) -> bool:
-    """Do a job unless its result is there; whether it is there now."""
+def done(job: Job, peers: str) -> bool:
+    """Do a job unless its result is there; whether it is there now. `peers`: a folder of packages for the peer."""
     if job.result.exists():
         return True
     job.result.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    if job.peer and not Path(job.peer[-1]).exists() and subprocess.run([sys.executable, *job.peer]).returncode:
-        print(f"{job.set}: {job.row}: the peer failed: {shlex.join(job.peer)}", flush=True)
-        return False
+    if job.peer and not Path(job.peer[-1]).exists():
+        paths = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (peers, os.environ.get("PYTHONPATH"))))}
+        if subprocess.run([sys.executable, *job.peer], env=paths).returncode:
+            print(f"{job.set}: {job.row}: the peer failed: {shlex.join(job.peer)}", flush=True)
+            return False
     found = subprocess.run([sys.executable, "-m", "resight", *job.command, "--json"], capture_output=True)
     if found.returncode:
         print(f"{job.set}: {job.row}: failed: {found.stderr.decode().strip()}", flush=True)
@@ -122,17 +126,35 @@ def collect(plan: Mapping[str, Any], results: Path) -> dict[str, Any]:
     cells: dict[str, dict[str, Any]] = {row: {} for row in plan["rows"]}
     for name, judged in plan["sets"].items():
         found = {row: result for row in plan["rows"] if (result := read(plan, results, row, name)) is not None}
-        for level, column in judged["columns"].items():
+        for level, column in judged["columns"].items() if found else ():
+            top = best(next(iter(found.values())), level)
             scored = {row: per_query(result, level, judged["score"]) for row, result in found.items()}
-            for row, cell in measured(scored, plan["baseline"], unit(found[plan["baseline"]], level)).items():
+            for row, cell in measured(scored, plan["baseline"], top).items():
                 cells[row][column] = cell
-    shown = {row: shlex.join(("resight", *command(plan, row, "holidays", "DATA", "LISTS.txt"))) for row in cells}
     return {
         "baseline": plan["baseline"],
         "tables": plan["tables"],
-        "commands": {row: text.replace("holidays:DATA/holidays/images", "SET") for row, text in shown.items()},
+        "commands": {row: shown(plan, row) for row in cells},
         "cells": cells,
+        "misses": {name: counts for name in plan["sets"] if (counts := misses(results / name, plan["baseline"]))},
     }
+
+
+def shown(plan: Mapping[str, Any], row: str) -> str:
+    """The command of a row as the page shows it, after that of its peer."""
+    judged = next(iter(plan["sets"]))
+    words = ["resight", *command(plan, row, judged, "DATA", "LISTS.txt")]
+    words[2] = "SET"
+    peer = plan["rows"][row].get("peer")
+    made = "" if peer is None else f"python benchmarks/peers.py {peer.format(data='DATA')} SET LISTS.txt && "
+    return made + shlex.join(words)
+
+
+def misses(folder: Path, row: str) -> dict[str, Any] | None:
+    """What a row missed on a set, by cause; None where it was not asked."""
+    path = folder / f"{slug(row)}.json"
+    found: dict[str, Any] | None = json.loads(path.read_text()).get("misses") if path.exists() else None
+    return found
 
 
 def read(plan: Mapping[str, Any], results: Path, row: str, name: str) -> Result | None:
@@ -150,19 +172,22 @@ def per_query(result: Result, level: str, score: str) -> np.ndarray:
     return scores.ap if score == "ap" else scores.p_at[:, scores.at.index(1)]
 
 
-def unit(result: Result, level: str) -> float:
-    """N-S scores are printed as they are, all others in percent."""
-    return 1.0 if result.scores[level].metric == "N-S" else 100.0
+def best(result: Result, level: str) -> float:
+    """The score of a perfect query: 4 for N-S, else 1."""
+    return 4.0 if result.scores[level].metric == "N-S" else 1.0
 
 
-def measured(scored: Mapping[str, np.ndarray], baseline: str, scale: float) -> dict[str, dict[str, Any]]:
-    """The cells of one column. `holm`: p-values of all comparisons with the baseline, corrected for their number."""
+def measured(scored: Mapping[str, np.ndarray], baseline: str, most: float) -> dict[str, dict[str, Any]]:
+    """The cells of one column, whose scores are at most `most`. `holm`: the p-values of all comparisons with the
+    baseline, corrected for their number.
+    """
     cells: dict[str, dict[str, Any]] = {}
-    compared = [row for row in scored if row != baseline]
+    scale = most if most > 1 else 100.0
     for row, scores in scored.items():
-        low, high = interval(scores, seed=SEED)
-        cells[row] = {"mean": scale * np.nanmean(scores), "low": scale * low, "high": scale * high}
-    pairs = [compare(scored[row], scored[baseline], seed=SEED) for row in compared]
+        low, high = interval(scores / most, seed=SEED)
+        cells[row] = {"mean": scale * np.nanmean(scores / most), "low": scale * low, "high": scale * high}
+    compared = [row for row in scored if row != baseline and baseline in scored]
+    pairs = [compare(scored[row] / most, scored[baseline] / most, seed=SEED) for row in compared]
     corrected = holm([pair.p_value for pair in pairs])
     for row, pair, p in zip(compared, pairs, corrected, strict=True):
         cells[row] |= {"difference": scale * pair.difference, "p": pair.p_value, "holm": float(p)}
@@ -173,6 +198,7 @@ def written(page: str, numbers: Mapping[str, Any]) -> str:
     """The page with its tables as the numbers say. Raises `ValueError` when a marker is missing."""
     for name, columns in numbers["tables"].items():
         page = between(page, name, table(numbers, columns))
+    page = between(page, "misses", missed(numbers))
     return between(page, "commands", commands(numbers))
 
 
@@ -201,6 +227,18 @@ def cell(values: Mapping[str, float] | None) -> str:
     sure = values.get("holm", 1.0) < SIGNIFICANT
     mark = ("*" if values["difference"] > 0 else "°") if sure else ""
     return f"**{values['mean']:.{digits}f}**{mark} {values['low']:.{digits}f}–{values['high']:.{digits}f}"
+
+
+def missed(numbers: Mapping[str, Any]) -> str:
+    """What the baseline missed, by set and cause."""
+    counts = numbers["misses"]
+    causes = list(next(iter(counts.values()))["causes"]) if counts else []
+    lines = [f"| set | right photos | missed | {' | '.join(causes)} |", "|---|" + "--:|" * (2 + len(causes))]
+    for name, one in counts.items():
+        of = "" if one["level"] == "plain" else f", {one['level']}"
+        each = " | ".join(str(one["causes"][cause]) for cause in causes)
+        lines.append(f"| {name}{of} | {one['right']} | {one['missed']} | {each} |")
+    return "\n".join(lines) + "\n"
 
 
 def commands(numbers: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """What other programs find on a benchmark: ranked lists of methods that use none of resight but its list of photos.
 
-    python benchmarks/peers.py bow|sift|asmk|gem BENCHMARK:PATH OUT.txt [--backbone FILE.onnx]
+    python benchmarks/peers.py bow|sift|asmk|gem BENCHMARK:PATH OUT.txt [--backbone FILE.onnx [--whiten]]
     resight evaluate BENCHMARK:PATH --lists OUT.txt
 
 | method | program | what it does |
@@ -8,12 +8,13 @@
 | `sift` | OpenCV | SIFT features of the query against every photo: ratio test, homography by RANSAC; by inliers |
 | `bow` | OpenCV 4 | `BOWKMeansTrainer`, 1000 words of SIFT, `BOWImgDescriptorExtractor`; tf-idf, cosine |
 | `asmk` | OpenCV, asmk | RootSIFT, 4096 words; the authors' package: binary, alpha 3, queries to five words |
-| `gem` | onnxruntime | as cirtorch: GeM, p = 3, at scales 1, 1/sqrt 2, 1/2 of at most 1024 pixels, PCA whitening |
+| `gem` | onnxruntime | as cirtorch: GeM, p = 3, at scales 1, 1/sqrt 2, 1/2 of at most 1024 pixels; PCA whitening |
 
-Words and whitening are learnt from the photos of the database, without labels, as resight learns them. OpenCV 5 has no
-bag of words any more: `pip install --target DIR "opencv-python-headless<5" asmk`, and run with PYTHONPATH=DIR.
-Every photo is at most 1024 pixels wide or high and gives its 1000 strongest features. Memory: all descriptors, 0.5 MB a
-photo.
+PCA keeps a quarter as many dimensions as there are photos, at most 512: cirtorch learns its whitening from labels of
+120 000 photos of landmarks, which nobody has of their own. Words and whitening are learnt from the photos of the
+database, without labels, as resight learns them. OpenCV 5 has no bag of words any more:
+`pip install --target DIR "opencv-python-headless<5" asmk`, and run with PYTHONPATH=DIR. Every photo is at most 1024
+pixels wide or high and gives its 1000 strongest features. Memory: all descriptors, 0.5 MB a photo.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from resight.types import Box
 SIDE, FEATURES = 1024, 1000
 BOW_WORDS, ASMK_WORDS = 1000, 4096
 LEARNT_FROM = 40  # descriptors per word
+MOST_DIMENSIONS = 512
 RATIO, PIXELS, FEWEST = 0.8, 5.0, 8  # of the ratio test, of RANSAC, and matches that RANSAC is tried with
 Photo = tuple[Path, Box | None]
 SCALES = (1.0, 2**-0.5, 0.5)
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("benchmark", metavar="BENCHMARK:PATH")
     parser.add_argument("out", type=Path)
     parser.add_argument("--backbone", type=Path)
+    parser.add_argument("--whiten", action="store_true")
     arguments = parser.parse_args()
     benchmark = open_benchmark(arguments.benchmark)
     files = find_images(benchmark, arguments.benchmark.partition(":")[2])
@@ -52,7 +55,7 @@ def main() -> None:
     images = [(Path(str(path)), None) for path in files.images]
     boxes = [query.box for query in benchmark.queries]
     queries = [(Path(str(path)), box) for path, box in zip(files.queries, boxes, strict=True)]
-    scores = METHODS[arguments.method](images, queries, arguments.backbone)
+    scores = METHODS[arguments.method](images, queries, arguments)
     order = np.argsort(-scores, axis=1, kind="stable")
     lines = [
         f"{query.image} {benchmark.images[row]}\n"
@@ -87,7 +90,7 @@ def features(photos: list[Photo]) -> list[tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def sift(images: list[Photo], queries: list[Photo], _: Path | None) -> np.ndarray:
+def sift(images: list[Photo], queries: list[Photo], _: argparse.Namespace) -> np.ndarray:
     """Inliers of every pair (Q, N)."""
     database, asked = features(images), features(queries)
     return np.array([[_inliers(query, photo) for photo in database] for query in asked])
@@ -106,7 +109,7 @@ def _inliers(ours: tuple[np.ndarray, np.ndarray], theirs: tuple[np.ndarray, np.n
     return 0 if model is None else int(mask.sum())
 
 
-def bow(images: list[Photo], queries: list[Photo], _: Path | None) -> np.ndarray:
+def bow(images: list[Photo], queries: list[Photo], _: argparse.Namespace) -> np.ndarray:
     """Cosines (Q, N) of tf-idf histograms of OpenCV's visual words."""
     if not hasattr(cv2, "BOWKMeansTrainer"):
         raise SystemExit(f'OpenCV {cv2.__version__} has no bag of words: install "opencv-python-headless<5"')
@@ -130,7 +133,7 @@ def bow(images: list[Photo], queries: list[Photo], _: Path | None) -> np.ndarray
     return _normalised(theirs * idf) @ _normalised(ours * idf).T
 
 
-def asmk(images: list[Photo], queries: list[Photo], _: Path | None) -> np.ndarray:
+def asmk(images: list[Photo], queries: list[Photo], _: argparse.Namespace) -> np.ndarray:
     """Scores (Q, N) of the authors' package."""
     from asmk.asmk_method import ASMKMethod
 
@@ -160,17 +163,19 @@ def asmk(images: list[Photo], queries: list[Photo], _: Path | None) -> np.ndarra
     return every
 
 
-def gem(images: list[Photo], queries: list[Photo], backbone: Path | None) -> np.ndarray:
-    """Cosines (Q, N) of whitened GeM descriptors."""
-    if backbone is None:
+def gem(images: list[Photo], queries: list[Photo], arguments: argparse.Namespace) -> np.ndarray:
+    """Cosines (Q, N) of GeM descriptors, whitened where that is asked."""
+    if arguments.backbone is None:
         raise SystemExit("gem needs --backbone FILE.onnx")
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(backbone), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(arguments.backbone), providers=["CPUExecutionProvider"])
     ours, theirs = (np.array(list(_descriptors(session, photos))) for photos in (images, queries))
+    if not arguments.whiten:
+        return theirs @ ours.T
     mean = ours.mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov((ours - mean).T.astype(np.float64)))
-    kept = np.argsort(values)[::-1][: min(len(ours) - 1, ours.shape[1])]
+    kept = np.argsort(values)[::-1][: min(len(ours) // 4, MOST_DIMENSIONS)]
     whiten = vectors[:, kept] / np.sqrt(np.maximum(values[kept], 1e-9))
     return _normalised((theirs - mean) @ whiten) @ _normalised((ours - mean) @ whiten).T
 
@@ -207,7 +212,7 @@ def _normalised(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
-METHODS: dict[str, Callable[[list[Photo], list[Photo], Path | None], np.ndarray]] = {
+METHODS: dict[str, Callable[[list[Photo], list[Photo], argparse.Namespace], np.ndarray]] = {
     "sift": sift,
     "bow": bow,
     "asmk": asmk,

@@ -42,7 +42,8 @@ def classic(photos: Path, cache: Path, **settings: object) -> Evaluation:
 
 
 def of(found: Evaluation, query: str, row: str) -> Miss:
-    assert found.misses is not None and found.benchmark is not None
+    assert found.misses is not None
+    assert found.benchmark is not None
     number = [one.name for one in found.benchmark.queries].index(query)
     place = found.benchmark.images.index(row)
     (miss,) = [one for one in found.misses.found if (one.query, one.row) == (number, place)]
@@ -65,11 +66,13 @@ def test_every_cause_is_told_from_the_others(photos: Path, cache: Path) -> None:
     beaten = of(found, "beaten/a.jpg", "beaten/b.jpg")
     assert (beaten.cause, beaten.rank) == (BEATEN, 2)
     assert of(found, "apart/a.jpg", "apart/b.jpg").cause == NOT_PROVEN
-    assert found.misses is not None and found.benchmark is not None
+    assert found.misses is not None
+    assert found.benchmark is not None
     wrong, right = found.misses.drawn[beaten.query]
     assert found.benchmark.images[wrong.row] == "thief/copy.jpg"
     assert found.benchmark.images[right.row] == "beaten/b.jpg"
-    assert right.transform is not None and right.inliers.sum() >= 5
+    assert right.transform is not None
+    assert right.inliers.sum() >= 5
     assert len(right.ours) == len(right.theirs) == len(right.inliers)
 
 
@@ -96,7 +99,8 @@ def test_the_page_says_why(photos: Path, cache: Path) -> None:
     found = classic(photos, cache)
     html = misses_page(found, shown_files(found.run, opened(found.run)))
     assert "beaten/b.jpg, at rank 2: geometry proved it, and yet a wrong photo counted for more" in html
-    assert "apart/b.jpg" in html and "geometry looked at it and did not prove it" in html
+    assert "apart/b.jpg" in html
+    assert "geometry looked at it and did not prove it" in html
     assert html.count("Missed: <b>") == html.count("Found first: <b>") == len({m.query for m in found.misses.found})
     assert found.misses.sentence in html
     assert "not at hand" not in html
