@@ -63,7 +63,7 @@ def _card(
     assert ranking is not None  # evaluations with misses were just made
     scores = evaluation.final.scores[misses.level]
     drawings = ""
-    for what, matched in zip(("Found first", "Missed"), misses.drawn.get(query, ()), strict=False):
+    for what, matched in zip(("First wrong", "Missed"), misses.drawn.get(query, ()), strict=False):
         name = benchmark.images[matched.row]
         image = encode_jpeg(_drawing(benchmark, files, query, matched), WIDTH, WIDTH)
         proof = f"{int(matched.inliers.sum())} of {len(matched.inliers)} matches agree" + (

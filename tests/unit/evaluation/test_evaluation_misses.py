@@ -101,7 +101,7 @@ def test_the_page_says_why(photos: Path, cache: Path) -> None:
     assert "beaten/b.jpg, at rank 2: geometry proved it, and yet a wrong photo counted for more" in html
     assert "apart/b.jpg" in html
     assert "geometry looked at it and did not prove it" in html
-    assert html.count("Missed: <b>") == html.count("Found first: <b>") == len({m.query for m in found.misses.found})
+    assert html.count("Missed: <b>") == html.count("First wrong: <b>") == len({m.query for m in found.misses.found})
     assert found.misses.sentence in html
     assert "not at hand" not in html
     assert misses_page(found, None).count("<img") == html.count("<img"), "words stand for photos"
