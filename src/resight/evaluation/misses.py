@@ -50,7 +50,7 @@ class Miss:
 @dataclass(frozen=True, eq=False)
 class Misses:
     """All misses of an evaluation at one `level`, out of `right` right photos of all queries. `drawn`: by query number,
-    the first wrong result and the first right photo that was missed, where both are.
+    the first wrong result and the first right photo that was missed, where both are listed.
     """
 
     level: str

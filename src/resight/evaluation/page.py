@@ -172,11 +172,11 @@ def strip(
     verdicts = judged(benchmark, level, query, ids).tolist()
     names = [benchmark.images[row] for row in ids]
     items = [
-        RankedItem(shown_pixels(files, int(row)), Path(name).name, VERDICT[verdict])
+        RankedItem(_pixels(files, int(row)), Path(name).name, VERDICT[verdict])
         for row, name, verdict in zip(ids, names, verdicts, strict=True)
     ]
     path = None if files is None else files.queries[query]
-    image = ranked_strip(shown_photo(path, asked.box), items, caption=asked.name, cell=CELL, columns=SHOWN)
+    image = ranked_strip(_read(path, asked.box), items, caption=asked.name, cell=CELL, columns=SHOWN)
     words = ", ".join(("wrong", "right", "junk")[verdict] for verdict in verdicts)
     alt = f"Query {asked.name}; results: {words or 'none'}"
     found = _where(judged(benchmark, level, query, ranking.ids[query]))
@@ -195,12 +195,12 @@ def _where(verdicts: NDArray[np.int8]) -> str:
     return f"right at rank {first}" + (f" and {len(ranks) - 5} more" if len(ranks) > 5 else "")
 
 
-def shown_pixels(files: ImageFiles | None, row: int) -> Pixels:
+def _pixels(files: ImageFiles | None, row: int) -> Pixels:
     inside = files is not None and row < len(files.images)
-    return shown_photo(files.images[row] if files is not None and inside else None, None)
+    return _read(files.images[row] if files is not None and inside else None, None)
 
 
-def shown_photo(path: Path | None, box: Box | None) -> Pixels:
+def _read(path: Path | None, box: Box | None) -> Pixels:
     if path is None:
         return placeholder(NOT_AT_HAND)
     try:

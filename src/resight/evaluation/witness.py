@@ -30,7 +30,7 @@ class Witness:
         self.task, self.verifier, self.level = task, verifier, level
         images = len(task.benchmark.images)
         self.known = np.arange(images) if task.rows is None else task.rows
-        self.held = np.full(images, -1, np.int64)  # database row of every benchmark row, -1 for those unreadable
+        self.held = np.full(images, -1, np.int64)  # database row of every benchmark row
         self.held[self.known[self.known >= 0]] = np.flatnonzero(self.known >= 0)
         self.places: list[tuple[Int64, Int64]] = []  # of every query: rows that were missed, their ranks
         self.proven: list[Bool] = []
@@ -47,7 +47,7 @@ class Witness:
         """Ask about what `ranked` (K,) rows of the benchmark, the answer of the next query, lack."""
         number = len(self.places)
         rows, ranks, rival = missed(self.task.benchmark, self.level, number, ranked)
-        there = self.held[rows] >= 0
+        there = ranks > 0  # what is not in the list may have no features at all
         found = self.verifier(query, self.held[rows[there]])
         proven = np.zeros(len(rows), bool)
         proven[there] = [one.verified for one in found]

@@ -117,3 +117,16 @@ def test_a_recipe_without_geometry_is_refused(photos: Path, cache: Path, tmp_pat
     network = write_network(tmp_path / "net.onnx")
     with pytest.raises(UsageError, match="recipe gem proves nothing by geometry"):
         evaluate(Run("folders", str(photos), "gem", {"backbone": str(network)}), cache=cache, misses=True)
+
+
+def test_a_photo_that_cannot_be_read_is_no_candidate(tmp_path: Path, cache: Path) -> None:
+    for name, thing in {"a/0.jpg": 0, "a/1.jpg": 0, "b/0.jpg": 1, "b/1.jpg": 1}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        save(tmp_path / name, view(picture(thing), int(name[2])))
+    (tmp_path / "pairs.csv").write_text("query,positive,junk\na/0.jpg,a/1.jpg,a/0.jpg\na/0.jpg,a/broken.jpg,\n")
+    (tmp_path / "a/broken.jpg").write_bytes(b"no photo")
+    run = Run("csv", str(tmp_path / "pairs.csv"), settings=SMALL)
+    found = evaluate(run, cache=cache, misses=True)
+    assert of(found, "a/0.jpg", "a/broken.jpg").cause == NO_CANDIDATE
+    html = misses_page(found, shown_files(run, opened(run)))
+    assert "a/broken.jpg, not in the list: no search brought it before geometry" in html
