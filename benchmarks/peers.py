@@ -20,6 +20,7 @@ pixels wide or high and gives its 1000 strongest features. Memory: all descripto
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -135,6 +136,8 @@ def bow(images: list[Photo], queries: list[Photo], _: argparse.Namespace) -> np.
 
 def asmk(images: list[Photo], queries: list[Photo], _: argparse.Namespace) -> np.ndarray:
     """Scores (Q, N) of the authors' package."""
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]  # asmk.py beside this is another
     from asmk.asmk_method import ASMKMethod
 
     database, asked = ([_rootsift(one) for _, one in features(photos)] for photos in (images, queries))
