@@ -82,6 +82,13 @@ def evaluate(
         typer.Option(metavar="FILE.csv", help="Write the first 100 results of every query as lines id,images, too."),
     ] = None,
     report: options.Report = None,
+    failures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Write a page of the right photos that were missed, with their causes and matched features.",
+        ),
+    ] = None,
     cache: options.Cache = None,
     json: options.Json = False,
 ) -> None:
@@ -114,6 +121,7 @@ def evaluate(
         codebooks=dict(map(codebook_file, codebook or ())),
     )
     need_folder(report)
+    need_folder(failures)
     need_folder(submission)
     earlier = None if against is None else read_evaluation(against)
     with console.progress(json) as progress:
@@ -123,31 +131,43 @@ def evaluate(
             progress(OPENING, 1, 1)
             progress(step, done, total)
 
-        evaluation = run_evaluation(run, cache=cache, progress=show)
+        evaluation = run_evaluation(run, cache=cache, progress=show, misses=failures is not None)
         progress(OPENING, 1, 1)
     comparisons = {} if earlier is None else compare_evaluations(evaluation, earlier)
     if submission is not None:
         write_submission(submission, evaluation)
-    if report is not None:
-        with console.waiting("drawing the report", json):
-            _write(report, run, evaluation, comparisons)
+    with console.waiting("drawing the pages", json):
+        _write_pages(report, failures, run, evaluation, comparisons)
     if json:
         _print_json(evaluation, comparisons)
         return
     _print_scores(evaluation)
     _print_notes(evaluation, comparisons)
-    for what, path in (("report", report), ("submission", submission)):
+    for what, path in (("report", report), ("failures", failures), ("submission", submission)):
         if path is not None:
             console.say(f"{what}: {path}")
 
 
-def _write(path: Path, run: Run, evaluation: Evaluation, comparisons: Mapping[str, Comparison]) -> None:
+def _write_pages(
+    report: Path | None,
+    failures: Path | None,
+    run: Run,
+    evaluation: Evaluation,
+    comparisons: Mapping[str, Comparison],
+) -> None:
+    if report is None and failures is None:
+        return
     from resight.evaluation.evaluate import opened
+    from resight.evaluation.misses_page import misses_page
     from resight.evaluation.page import evaluation_page
     from resight.evaluation.photos import shown_files
     from resight.reports.files import write_page
 
-    write_page(path, evaluation_page(evaluation, shown_files(run, opened(run)), comparisons))
+    files = shown_files(run, opened(run))
+    if report is not None:
+        write_page(report, evaluation_page(evaluation, files, comparisons))
+    if failures is not None:
+        write_page(failures, misses_page(evaluation, files))
 
 
 def _print_json(evaluation: Evaluation, comparisons: Mapping[str, Comparison]) -> None:
@@ -199,6 +219,8 @@ def _print_notes(evaluation: Evaluation, comparisons: Mapping[str, Comparison]) 
             console.say(f"{one.empty} queries without positives{_of(scores, level)} are left out")
     for note in evaluation.notes:
         console.say(f"note: {note}")
+    if evaluation.misses is not None:
+        console.say(evaluation.misses.sentence)
     for level, c in comparisons.items():
         unit = 1 if scores[level].metric == "N-S" else 100
         low, high = unit * c.low, unit * c.high

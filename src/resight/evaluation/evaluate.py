@@ -29,6 +29,7 @@ from resight.evaluation.photos import PHOTO_RECIPES, Prepared, check_photo_recip
 from resight.evaluation.results import Table, evaluation_json, parse_evaluation, tabulate
 from resight.evaluation.sources import program_hash
 from resight.evaluation.vectors import FeatureSearch, check_feature_recipe, read_for_benchmark
+from resight.evaluation.witness import explained, witness
 from resight.progress import Progress, silent
 from resight.regular_files import read_regular
 from resight.store.folder import write_atomic
@@ -37,12 +38,13 @@ from resight.types import Queries
 RECIPES = (*PHOTO_RECIPES, *FEATURE_RECIPES)
 
 
-def evaluate(run: Run, *, cache: Path | None = None, progress: Progress = silent) -> Evaluation:
+def evaluate(run: Run, *, cache: Path | None = None, progress: Progress = silent, misses: bool = False) -> Evaluation:
     """Do `run` and score it under the protocol of its benchmark, after every stage of its recipe.
 
     Features of photos are kept in the folder `cache` (None: `feature_cache.cache_folder`), so that a second run, or one
-    that was stopped, only searches. Raises `UsageError` for an unknown benchmark, recipe or setting, images that are
-    not there (with their number and names), queries that cannot be read, and feature files that do not fit.
+    that was stopped, only searches. `misses`: say, too, why geometry missed what it did. Raises `UsageError` for an
+    unknown benchmark, recipe or setting, images that are not there (with their number and names), queries that cannot
+    be read, and feature files that do not fit.
     """
     check_run(run)
     started = time.perf_counter()
@@ -56,7 +58,10 @@ def evaluate(run: Run, *, cache: Path | None = None, progress: Progress = silent
     seconds = time.perf_counter() - started
     if run.stages is not None and run.stages > len(prepared.systems):
         raise UsageError(f"recipe {run.recipe} has {len(prepared.systems)} stages, not {run.stages}")
-    results = evaluate_systems(prepared.task, prepared.systems[: run.stages], progress)
+    systems = prepared.systems[: run.stages]
+    seen = witness(prepared.task, systems[-1], run.recipe) if misses else None
+    watched = [] if seen is None else [System(seen.name, (*systems[-1].stages, seen))]
+    results = evaluate_systems(prepared.task, [*systems, *watched], progress)[: len(systems)]
     benchmark = prepared.task.benchmark
     return Evaluation(
         run=run,
@@ -70,6 +75,7 @@ def evaluate(run: Run, *, cache: Path | None = None, progress: Progress = silent
         peak_memory=peak_memory(),
         benchmark=benchmark,
         memory_per_million=prepared.memory_per_million,
+        misses=None if seen is None else explained(seen, results, systems[-1].stages),
     )
 
 

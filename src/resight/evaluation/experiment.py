@@ -16,6 +16,7 @@ import numpy as np
 from resight.errors import UsageError
 from resight.evaluation.benchmark import Benchmark
 from resight.evaluation.metrics import Scores
+from resight.evaluation.misses import Misses
 from resight.features.local.encoders import MODEL_FILES
 from resight.progress import Progress, silent
 from resight.recipes.catalogue import DEFAULT
@@ -129,7 +130,7 @@ class Evaluation:
     `protocol` says every choice, `protocol: uncropped` among them. `notes`: what a reader of the numbers must know.
     `seconds`: of preparing the features. `peak_memory`: bytes, the most this process has held. `benchmark`: with its
     distractors, None when the evaluation was read from a file. `memory_per_million`: bytes that searches would hold of
-    a million photos like these; None where that is not known.
+    a million photos like these; None where that is not known. `misses`: what it missed and why, where that was asked.
     """
 
     run: Run
@@ -143,6 +144,7 @@ class Evaluation:
     peak_memory: int
     benchmark: Benchmark | None = None
     memory_per_million: float | None = None
+    misses: Misses | None = None
 
     @property
     def final(self) -> Result:

@@ -14,12 +14,13 @@ from resight.errors import ImageError, UsageError
 from resight.evaluation.benchmark import Benchmark
 from resight.evaluation.experiment import Evaluation
 from resight.evaluation.image_files import ImageFiles
-from resight.evaluation.metrics import PROTOCOLS, Scores
+from resight.evaluation.metrics import Scores
 from resight.evaluation.results import milliseconds, scaled
 from resight.evaluation.significance import Comparison
+from resight.evaluation.verdicts import JUNK, RIGHT, WRONG, judged, right_rows, shown_level
 from resight.images.decode import decode
 from resight.images.transform import decode_crop
-from resight.types import Box, Int64, Ranking
+from resight.types import Box, Ranking
 from resight.viz.curves import ap_histogram, precision_recall, recall_precision
 from resight.viz.html import BRAND, document, picture, text
 from resight.viz.pictures import Pixels, Relevance, encode_jpeg, placeholder
@@ -28,7 +29,6 @@ from resight.viz.ranked import RankedItem, ranked_strip
 WORST, BEST, SHOWN = 8, 4, 10  # queries at either end, results of each
 CELL, STRIP_WIDTH, STRIP_HEIGHT, FIGURE_WIDTH = 132, 1700, 400, 1600
 NOT_AT_HAND = "the file is\nnot at hand"
-PAD, WRONG, RIGHT, JUNK = -1, 0, 1, 2
 VERDICT: dict[int, Relevance] = {WRONG: False, RIGHT: True, JUNK: "junk"}
 
 
@@ -44,8 +44,7 @@ def evaluation_page(
     ranking, benchmark = evaluation.final.ranking, evaluation.benchmark
     if ranking is None or benchmark is None:
         raise UsageError("this result was read from a file and holds no rankings: evaluate again to draw them")
-    levels = tuple(evaluation.final.scores)
-    level = "medium" if "medium" in levels else levels[0]
+    level = shown_level(benchmark)
     scores = evaluation.final.scores[level]
     parts = (
         _header(evaluation, comparisons or {}),
@@ -59,28 +58,15 @@ def evaluation_page(
     return document(f"{evaluation.run.recipe} on {evaluation.run.benchmark}", "\n".join(parts), kind="evaluation")
 
 
-def judged(benchmark: Benchmark, level: str, query: int, ids: Int64) -> NDArray[np.int8]:
-    """Judgement of ranked rows `ids` (K,) of one query: 1 right, 0 wrong, 2 junk, -1 past the end of the list."""
-    right, junk = PROTOCOLS[level] if benchmark.protocol.ap == "trapezoid" else (("ok",), ("junk",))
-    truth = benchmark.judgements[query]
-    verdict = np.full(len(ids), WRONG, np.int8)
-    for labels, value in ((right, RIGHT), (junk, JUNK)):
-        for label in labels:
-            verdict[np.isin(ids, truth[label])] = value
-    verdict[ids < 0] = PAD
-    return verdict
-
-
 def curve(benchmark: Benchmark, level: str, ranking: Ranking) -> tuple[Float64, Float64]:
     """Recall levels (101,) and interpolated precision (Q, 101), junk left out. Memory: a byte per ranked result."""
     relevant = np.zeros(ranking.ids.shape, bool)
     positives = np.zeros(len(ranking), np.int64)
-    right = PROTOCOLS[level][0] if benchmark.protocol.ap == "trapezoid" else ("ok",)
     for query, ids in enumerate(ranking.ids):
         verdict = judged(benchmark, level, query, ids)
         kept = verdict[(verdict == RIGHT) | (verdict == WRONG)]
         relevant[query, : len(kept)] = kept == RIGHT
-        positives[query] = sum(len(benchmark.judgements[query][label]) for label in right)
+        positives[query] = len(right_rows(benchmark, level, query))
     return recall_precision(relevant, positives)
 
 
@@ -171,12 +157,12 @@ def _ends(benchmark: Benchmark, ranking: Ranking, scores: Scores, level: str, fi
     strips = ""
     for title, queries in (("Worst queries", worst), ("Best queries", best)):
         if len(queries):
-            drawn = "".join(_strip(benchmark, ranking, scores, level, files, int(query)) for query in queries)
+            drawn = "".join(strip(benchmark, ranking, scores, level, files, int(query)) for query in queries)
             strips += f"<section><h2>{title}{'' if level == 'plain' else f' ({level})'}</h2>{drawn}</section>"
     return strips
 
 
-def _strip(
+def strip(
     benchmark: Benchmark, ranking: Ranking, scores: Scores, level: str, files: ImageFiles | None, query: int
 ) -> str:
     """One query and its first results as a picture: green right, red wrong, grey junk."""

@@ -28,6 +28,7 @@ SIGNIFICANT = 0.05
 
 def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
     """An evaluation for machines: means, times, and the scores of every query. NaN (no positives) becomes null."""
+    misses = {} if evaluation.misses is None else {"misses": evaluation.misses.as_json()}
     return {
         "format": FORMAT,
         "resight": __version__,
@@ -42,6 +43,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         "memory_per_million_bytes": evaluation.memory_per_million,
         "queries": list(evaluation.queries),
         "systems": [_result_json(result) for result in evaluation.results],
+        **misses,
     }
 
 
@@ -191,9 +193,12 @@ def scaled(scores: Scores) -> float:
 
 
 def spread(scores: Scores) -> tuple[float, float]:
-    """The 95 % interval of the mean over queries, in the unit of `scaled`."""
-    low, high = interval(scores.ap, seed=SEED)
-    return low * _unit(scores), high * _unit(scores)
+    """The 95 % interval of the mean over queries, in the unit of `scaled`. Queries that found all of their four, or
+    none, are hits and misses (`significance.interval`).
+    """
+    most = 4.0 if scores.metric == "N-S" else 1.0
+    low, high = interval(scores.ap / most, seed=SEED)
+    return low * most * _unit(scores), high * most * _unit(scores)
 
 
 def milliseconds(result: Result, queries: int) -> str:
@@ -234,7 +239,7 @@ def _scores_json(scores: Scores) -> dict[str, Any]:
     return {
         "metric": scores.metric,
         "mean": _number(scores.map),
-        "interval": [_number(value) for value in interval(scores.ap, seed=SEED)],
+        "interval": [_number(value / _unit(scores)) for value in spread(scores)],
         "empty": scores.empty,
         "at": list(scores.at),
         "mean_p_at": [_number(value) for value in scores.mp_at.tolist()],

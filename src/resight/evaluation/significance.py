@@ -89,6 +89,18 @@ def compare(ap_a: ArrayLike, ap_b: ArrayLike, *, seed: int, resamples: int = 100
     )
 
 
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """`p_values` (n,) of n tests corrected for their number (Holm, "A simple sequentially rejective multiple test
+    procedure", Scandinavian Journal of Statistics 1979): below 0.05 each, all are true at once but 1 time in 20.
+    """
+    p = as_array("p_values", p_values, np.float64, (None,))
+    order = np.argsort(p, kind="stable")
+    raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(raised, 1.0)
+    return corrected
+
+
 def _bootstrap(difference: NDArray[np.float64], rng: np.random.Generator, resamples: int) -> NDArray[np.float64]:
     n = len(difference)
     return np.concatenate([difference[rng.integers(n, size=(rows, n))].mean(axis=1) for rows in _blocks(resamples, n)])

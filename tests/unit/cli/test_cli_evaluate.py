@@ -64,9 +64,12 @@ def test_photos_are_scored_stage_by_stage(tmp_path: Path) -> None:
         for k in range(2):
             save(tmp_path / "p" / str(number) / f"{k}.jpg", view(picture(number), k))
     pairs = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
-    printed = words(resight("evaluate", f"folders:{tmp_path}/p", *pairs, "--cache", tmp_path / "c"))
+    printed = words(resight("evaluate", f"folders:{tmp_path}/p", *pairs, "--cache", tmp_path / "c",
+                             "--failures", tmp_path / "f.html"))  # fmt: skip
     for expected in ("AsmkSearch", "+ SpatialRerank", "100.0", "4 images, 4 queries"):
         assert expected in printed
+    assert "0 of 4 right photos missed, in 0 queries: 0 no candidate, 0 not proven" in printed
+    assert "What classic missed on folders" in (tmp_path / "f.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from resight.errors import UsageError
 from resight.evaluation.benchmark import Benchmark, BenchmarkQuery, Protocol
 from resight.evaluation.experiment import Evaluation, Result, Run
 from resight.evaluation.image_files import ImageFiles
-from resight.evaluation.page import JUNK, PAD, RIGHT, WRONG, curve, evaluation_page, judged
+from resight.evaluation.page import curve, evaluation_page
 from resight.evaluation.significance import compare
+from resight.evaluation.verdicts import JUNK, PAD, RIGHT, WRONG, judged
 from resight.types import Box, Ranking
 
 REVISITED = Protocol(

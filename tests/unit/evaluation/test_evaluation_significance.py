@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from resight.errors import ArrayError, UsageError
-from resight.evaluation.significance import compare, interval
+from resight.evaluation.significance import compare, holm, interval
 
 
 def test_equal_systems_do_not_differ() -> None:
@@ -84,3 +84,10 @@ def test_hits_and_misses_have_the_interval_of_wilson():
     for hits, n in ((100, 100), (90, 91), (0, 7), (5, 9)):
         expected = binomtest(hits, n).proportion_ci(method="wilson")
         assert interval([1] * hits + [0] * (n - hits), seed=0) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+def test_holm_raises_p_values_by_the_number_of_tests() -> None:
+    """Holm's procedure by hand: 0.01 x 4, then 0.02 x 3, then 0.03 x 2 and what went before, never above 1."""
+    assert holm([0.02, 0.01, 0.9, 0.03]).tolist() == pytest.approx([0.06, 0.04, 0.9, 0.06])
+    assert holm([0.6, 0.7]).tolist() == [1.0, 1.0]
+    assert holm([]).tolist() == []
