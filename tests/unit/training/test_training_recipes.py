@@ -84,7 +84,7 @@ def test_descriptors_are_trained_and_read_again(tmp_path, data, network, name):
     recipe, outcome = trained(name, start, data, Place(checkpoint=tmp_path / "state"), **more)
     assert [epoch.number for epoch in outcome.trained.epochs] == [0, 1, 2]
     assert all(np.isfinite(epoch.validation) for epoch in outcome.trained.epochs)
-    assert len(outcome.before) == len(outcome.after) == 6
+    assert len(outcome.before.precision) == len(outcome.after.precision) == 6
     last = load_file(tmp_path / "state")
     assert not torch.equal(last["now/trunk.weight0"], before["weight0"])
     if name != "rmac":
@@ -255,7 +255,7 @@ def test_nan_stops_with_the_best_state_and_names_photos(data, network, monkeypat
     assert outcome.trained.stopped == "diverged"
     assert outcome.trained.fault.startswith("in batch 1 of epoch 2, with the photos 0")
     assert ".jpg" in outcome.trained.fault
-    assert np.isfinite(outcome.after).all()
+    assert np.isfinite(outcome.after.precision).all()
 
 
 def test_a_full_disk_keeps_the_checkpoint_of_before(tmp_path, data, network, monkeypatch):
