@@ -140,12 +140,14 @@ def reproduce(
     cache: options.Cache = None,
     json: options.Json = False,
 ) -> None:
-    """Measure published tables again: OK, CLOSE, FAIL, or MISSING with the files to get."""
+    """Measure published tables again: OK, CLOSE, FAIL, or MISSING with the files to get. Networks that nobody
+    published are trained first, where their data is."""
     from resight.evaluation.matrix import matrix_page
     from resight.evaluation.published import select
     from resight.evaluation.published_file import read_tables
     from resight.evaluation.reproduce import data_folder, outcome_json
     from resight.evaluation.reproduce import reproduce as measure
+    from resight.fitting.ordered import train_ordered
     from resight.reports.files import need_folder, write_page
 
     need_folder(report)
@@ -154,7 +156,7 @@ def reproduce(
     total = sum(len(one.cells) for one in chosen)
     with console.progress(json) as progress:
         progress("scores", 0, total)
-        for outcome in measure(chosen, data_folder(data), cache=cache, progress=progress):
+        for outcome in measure(chosen, data_folder(data), cache=cache, train=train_ordered, progress=progress):
             outcomes.append(outcome)
             progress("scores", len(outcomes), total)
     if report is not None:
