@@ -12,6 +12,7 @@ from resight.collection.open import create_collection
 from resight.fitting.training import Asked, train_network
 from resight.progress import Progress, silent
 from resight.training.orders import Order
+from resight.training.recipes import recipe_of
 from resight.training.run import Place
 from resight.training.sources.open import open_examples
 
@@ -62,7 +63,7 @@ def _learn_words(order: Order, data: Path, progress: Progress) -> None:
     target = data / order.codebook
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        recipe = "fire" if order.recipe == "fire" else "how"
-        collection = create_collection(Path(folder) / "words.resight", recipe, settings)
+        layout = recipe_of(order.recipe, order.kind).layout  # of local features, the name of what they are searched by
+        collection = create_collection(Path(folder) / "words.resight", layout, settings)
         collection.add([learned.files[row] for row in rows.tolist()], progress=progress)
         codebook_of(collection.snapshot).save(target)
