@@ -48,12 +48,23 @@ def _order(out: str, value: Any) -> Order:
     if "codebook" in given and kind != "local":
         raise UsageError(f"{what} gives no local features: leave out its codebook")
     search = dict(mapping(f"search of {what}", value.get("search") or {}))
-    sizes = {name: _size(what, value, name) for name in ("words", "sampled") if name in value}
-    return Order(out, kind, recipe.name, settings=settings, search=search, **given, **sizes)
+    return Order(
+        out,
+        kind,
+        recipe.name,
+        data=given["data"],
+        start=given["start"],
+        photos=given.get("photos"),
+        settings=settings,
+        codebook=given.get("codebook"),
+        words=_size(what, value, "words", Order.words),
+        sampled=_size(what, value, "sampled", Order.sampled),
+        search=search,
+    )
 
 
-def _size(what: str, value: Mapping[str, Any], name: str) -> int:
-    found = number(f"{name} of {what}", value[name])
+def _size(what: str, value: Mapping[str, Any], name: str, default: int) -> int:
+    found = number(f"{name} of {what}", value.get(name, default))
     if found != int(found) or found < 1:
         raise UsageError(f"{what} has {name} {value[name]!r}: a whole number of at least 1 is needed")
     return int(found)

@@ -262,7 +262,7 @@ def set_precision(network: Precise, precision: str, device: torch.device, *, com
     if halved:
         network.autocast = lambda: torch.autocast(device.type, torch.bfloat16)
     network.pass_pixels = PASS_PIXELS["bfloat16" if halved else "float32"] if device.type == "cpu" else None
-    network.trunk.to(memory_format=torch.channels_last)
+    network.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compiled:
         network.run = torch.compile(network.trunk, dynamic=True)
 

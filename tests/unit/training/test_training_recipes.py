@@ -271,7 +271,6 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path, data, network):
 
 
 def test_nan_stops_with_the_best_state_and_names_photos(data, network, monkeypatch):
-
     plain, calls = losses.contrastive, []
 
     def spoilt(x, labels, margin):
