@@ -10,7 +10,7 @@ from typing import Any, Literal
 from resight.errors import UsageError
 from resight.evaluation.experiment import Evaluation, Run, names_file
 from resight.evaluation.results import scaled
-from resight.training.orders import Order
+from resight.training.orders import Ordered
 
 CLOSE = 3.0  # tolerances within which a score that is not OK is close
 MEMORY = "memory"  # a column that is not a score: 2^30 bytes for a million photos, which is what the papers call GB
@@ -39,7 +39,7 @@ class Cell:
     level: str
     needs: tuple[str, ...]
     sources: Mapping[str, str]
-    orders: tuple[Order, ...] = ()
+    orders: tuple[Ordered, ...] = ()
 
     def at(self, data: Path) -> Run:
         """The run with the paths of a data folder."""

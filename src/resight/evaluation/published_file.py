@@ -22,13 +22,13 @@ from resight.evaluation.experiment import Run, names_file
 from resight.evaluation.experiment_file import named
 from resight.evaluation.ground_truth import KNOWN
 from resight.evaluation.published import Aim, Cell, PublishedTable
-from resight.evaluation.published_orders import read_orders
+from resight.evaluation.published_orders import read_orders, read_similarities
 from resight.evaluation.table_checks import inside, keys, mapping, number, text
 from resight.regular_files import open_regular
 from resight.safe_yaml import read_yaml
-from resight.training.orders import Order
+from resight.training.orders import Ordered
 
-TABLE_KEYS = {"table", "title", "source", "tolerance", "columns", "rows", "files", "trainings"}
+TABLE_KEYS = {"table", "title", "source", "tolerance", "columns", "rows", "files", "trainings", "similarities"}
 COLUMN_KEYS = {"benchmark", "path", "level", "photos", "distractors"}
 ROW_KEYS = {"name", "recipe", "settings", "features", "query_features", "blend", "published", "tolerance", "aim"}
 ROW_KEYS |= {"index", "benchmarks", "stages", "source", "note", "needs", "distractors", "codebook"}
@@ -62,7 +62,7 @@ def parse_table(content: Any) -> PublishedTable:
     sources = {str(path): str(where) for path, where in mapping("files", content.get("files") or {}).items()}
     if not isinstance(content["rows"], list):
         raise UsageError("rows must be a list")
-    orders = read_orders(content.get("trainings") or {})
+    orders = read_orders(content.get("trainings") or {}) | read_similarities(content.get("similarities") or {})
     cells: list[Cell] = []
     for row in content["rows"]:
         cells += _row(content, columns, sources, orders, row)
@@ -79,7 +79,7 @@ def _row(
     table: Any,
     columns: Mapping[str, dict[str, str]],
     sources: Mapping[str, str],
-    orders: Mapping[str, Order],
+    orders: Mapping[str, Ordered],
     row: Any,
 ) -> list[Cell]:
     keys("a row", row, ROW_KEYS, {"name", "recipe", "published"})

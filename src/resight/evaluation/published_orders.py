@@ -10,7 +10,12 @@
         codebook: codebooks/how_r18_trained.safetensors
 
 `settings` are those of the training, where they are not the published ones; `codebook`, of `words`, is learnt from up
-to `sampled` of the training photos, seen with the settings `search`.
+to `sampled` of the training photos, seen with the settings `search`. Learned similarities stand apart:
+
+    similarities:
+      features: descriptors/landmarks-extra_vgg16_rmac.npy
+      labels: landmarks-extra/labels.txt
+      stages: {OASIS: weights/oasis.safetensors, DeepCosine: ..., DeepSim: ..., DeepSimH: ...}
 """
 
 from __future__ import annotations
@@ -20,18 +25,39 @@ from typing import Any
 
 from resight.errors import UsageError
 from resight.evaluation.table_checks import inside, keys, mapping, number, text
-from resight.training.orders import Order
+from resight.training.orders import STAGES, Order, Ordered, SimilarityOrder
 from resight.training.recipes import Kind, recipe_of
 
 ORDER_KEYS = {"kind", "recipe", "data", "photos", "start", "settings", "codebook", "words", "sampled", "search"}
+SIMILARITY_KEYS = {"features", "labels", "stages"}
+NUMBERS = ("random_pairs", "cosine_epochs", "epochs")
 PATHS = ("data", "start", "photos", "codebook")
 
 
-def read_orders(content: Any) -> dict[str, Order]:
+def read_orders(content: Any) -> dict[str, Ordered]:
     """Every file that a training writes, and its order. Raises `UsageError` on unknown keys, recipes and settings, and
     paths outside the data folder."""
     orders = [_order(str(out), value) for out, value in mapping("trainings", content).items()]
     return {path: order for order in orders for path in order.outputs}
+
+
+def read_similarities(content: Any) -> dict[str, Ordered]:
+    """As `read_orders`, for learned similarities; nothing for an empty mapping."""
+    what = "training of similarities"
+    if not mapping(what, content):
+        return {}
+    keys(what, content, {*SIMILARITY_KEYS, *NUMBERS, "hidden"}, SIMILARITY_KEYS)
+    stages = {str(stage): text(f"{stage} of {what}", path) for stage, path in mapping(what, content["stages"]).items()}
+    keys(f"stages of {what}", stages, set(STAGES), set(STAGES))
+    features, labels = (text(f"{name} of {what}", content[name]) for name in ("features", "labels"))
+    for path in (features, labels, *stages.values()):
+        inside(what, path)
+    hidden = content.get("hidden", SimilarityOrder.hidden)
+    if not isinstance(hidden, list | tuple) or not all(isinstance(width, int) and width > 0 for width in hidden):
+        raise UsageError(f"{what} has hidden {str(hidden)[:60]}: give a list of widths")
+    pairs, first, others = (_size(what, content, name, getattr(SimilarityOrder, name)) for name in NUMBERS)
+    order = SimilarityOrder(features, labels, stages, tuple(hidden), pairs, first, others)
+    return dict.fromkeys(order.outputs, order)
 
 
 def _order(out: str, value: Any) -> Order:

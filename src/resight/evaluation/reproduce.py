@@ -13,7 +13,7 @@ from resight.evaluation.evaluate import check_run, evaluate_once
 from resight.evaluation.experiment import Evaluation, Run
 from resight.evaluation.published import Cell, Outcome, PublishedTable, command_of, missing_files, reproduce_cell
 from resight.progress import Progress, silent
-from resight.training.orders import Order
+from resight.training.orders import Ordered, made
 
 ENVIRONMENT = "RESIGHT_DATA"
 
@@ -23,7 +23,7 @@ def data_folder(given: Path | None) -> Path:
     return given or Path(os.environ.get(ENVIRONMENT) or "data")
 
 
-Train = Callable[[Order, Path, Progress], None]
+Train = Callable[[Ordered, Path, Progress], None]
 
 
 def reproduce(
@@ -69,7 +69,7 @@ def _trained(cell: Cell, data: Path, train: Train | None, refused: dict[str, str
     if missing_files(cell, data):
         return ""
     for order in cell.orders:
-        if order.made(data):
+        if made(order, data):
             continue
         if train is None:
             return f"{data / order.out} is not trained yet: {order.command(data)}"
