@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from resight.evaluation.available import AtHand
     from resight.evaluation.ground_truth import KnownBenchmark
     from resight.evaluation.published import Outcome
+    from resight.progress import Progress
+    from resight.training.orders import Ordered
 
 FORMATS = ("table", "json", "csv", "markdown", "latex")
 
@@ -147,7 +149,6 @@ def reproduce(
     from resight.evaluation.published_file import read_tables
     from resight.evaluation.reproduce import data_folder, outcome_json
     from resight.evaluation.reproduce import reproduce as measure
-    from resight.fitting.ordered import train_ordered
     from resight.reports.files import need_folder, write_page
 
     need_folder(report)
@@ -156,7 +157,7 @@ def reproduce(
     total = sum(len(one.cells) for one in chosen)
     with console.progress(json) as progress:
         progress("scores", 0, total)
-        for outcome in measure(chosen, data_folder(data), cache=cache, train=train_ordered, progress=progress):
+        for outcome in measure(chosen, data_folder(data), cache=cache, train=_train, progress=progress):
             outcomes.append(outcome)
             progress("scores", len(outcomes), total)
     if report is not None:
@@ -168,6 +169,13 @@ def reproduce(
         console.say(f"report: {report}")
     if any(outcome.status == "FAIL" for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def _train(order: Ordered, data: Path, progress: Progress) -> None:
+    """Only rows that are trained need torch."""
+    from resight.fitting.ordered import train_ordered
+
+    train_ordered(order, data, progress)
 
 
 def _described(name: str, known: KnownBenchmark, item: AtHand | None, folder: Path) -> dict[str, Any]:
