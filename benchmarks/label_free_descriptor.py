@@ -94,7 +94,7 @@ def main() -> None:
                 found[f"seed {seed}"].append(ap)
                 row = {
                     "fold": fold, "seed": seed, "mAP": ap.mean(), "best": outcome.trained.best,
-                    "held before": float(np.nanmean(outcome.before)), "held after": float(np.nanmean(outcome.after)),
+                    "held before": outcome.before.map, "held after": outcome.after.map,
                     "losses": [epoch.loss for epoch in outcome.trained.epochs], "pairs": len(learn.pairs),
                     "seconds": time.process_time() - began, "p": float(outcome.network.p.detach()),
                 }  # fmt: skip

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from resight.evaluation.available import AtHand
     from resight.evaluation.ground_truth import KnownBenchmark
     from resight.evaluation.published import Outcome
+    from resight.progress import Progress
+    from resight.training.orders import Ordered
 
 FORMATS = ("table", "json", "csv", "markdown", "latex")
 
@@ -140,7 +142,8 @@ def reproduce(
     cache: options.Cache = None,
     json: options.Json = False,
 ) -> None:
-    """Measure published tables again: OK, CLOSE, FAIL, or MISSING with the files to get."""
+    """Measure published tables again: OK, CLOSE, FAIL, or MISSING with the files to get. Networks that nobody
+    published are trained first, where their data is."""
     from resight.evaluation.matrix import matrix_page
     from resight.evaluation.published import select
     from resight.evaluation.published_file import read_tables
@@ -154,7 +157,7 @@ def reproduce(
     total = sum(len(one.cells) for one in chosen)
     with console.progress(json) as progress:
         progress("scores", 0, total)
-        for outcome in measure(chosen, data_folder(data), cache=cache, progress=progress):
+        for outcome in measure(chosen, data_folder(data), cache=cache, train=_train, progress=progress):
             outcomes.append(outcome)
             progress("scores", len(outcomes), total)
     if report is not None:
@@ -166,6 +169,13 @@ def reproduce(
         console.say(f"report: {report}")
     if any(outcome.status == "FAIL" for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def _train(order: Ordered, data: Path, progress: Progress) -> None:
+    """Only rows that are trained need torch."""
+    from resight.fitting.ordered import train_ordered
+
+    train_ordered(order, data, progress)
 
 
 def _described(name: str, known: KnownBenchmark, item: AtHand | None, folder: Path) -> dict[str, Any]:

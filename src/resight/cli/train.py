@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +14,7 @@ import typer
 from resight.cli import console, options
 
 if TYPE_CHECKING:
+    from resight.evaluation.significance import Comparison
     from resight.fitting.training import Training
     from resight.training.recipes import Kind
 
@@ -57,6 +61,10 @@ Precision = Annotated[
     str, typer.Option("--precision", metavar="NAME", help="Of the network: auto, float32 or bfloat16.")
 ]
 Compiled = Annotated[bool, typer.Option("--compile", help="Compile the network first, which takes minutes.")]
+Picture = Annotated[
+    Path | None,
+    typer.Option("--picture", metavar="FILE.jpg", help="Draw rankings of some queries before and after to this file."),
+]
 History = Annotated[
     Path | None, typer.Option("--history", metavar="FILE.jsonl", help="Append a line of JSON for every epoch.")
 ]
@@ -67,14 +75,10 @@ def register(root: typer.Typer) -> None:
     root.add_typer(app, name="train")
 
 
-@app.command()
-def descriptor(
+def _given(
     out: Out,
     data: Data = None,
-    recipe: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="What is trained: gem, gem-whitened, rmac, ap-gem, solar or delg."),
-    ] = "gem",
+    recipe: str = "",
     source: Source = None,
     photos: Folder = None,
     backbone: Trunk = None,
@@ -91,37 +95,38 @@ def descriptor(
     history: History = None,
     log: options.Log = None,
     report: options.Report = None,
+    picture: Picture = None,
     json: options.Json = False,
-) -> None:
-    """Train a global descriptor. Use what it writes as --weights of index and evaluate."""
-    _train("descriptor", **locals())
+) -> dict[str, Any]:
+    """What both commands take; they differ in the recipes alone."""
+    return locals()
 
 
-@app.command()
-def local(
-    out: Out,
-    data: Data = None,
-    recipe: Annotated[str, typer.Option(metavar="NAME", help="What is trained: how, context or fire.")] = "how",
-    source: Source = None,
-    photos: Folder = None,
-    backbone: Trunk = None,
-    weights: Weights = None,
-    set_: options.Set = None,
-    epochs: Epochs = None,
-    seed: Seed = None,
-    proofs: Proofs = None,
-    device: options.Device = "cpu",
-    precision: Precision = "auto",
-    compiled: Compiled = False,
-    checkpoint: State = None,
-    minutes: Minutes = 10.0,
-    history: History = None,
-    log: options.Log = None,
-    report: options.Report = None,
-    json: options.Json = False,
-) -> None:
-    """Train local descriptors. Use what it writes as --weights of their kind."""
-    _train("local", **locals())
+def _add(kind: Kind, default: str, names: str, told: str) -> None:
+    """Add the command that trains networks of `kind` by one of the recipes `names`."""
+
+    @wraps(_given)
+    def command(**given: Any) -> None:
+        _train(kind, **_given(**given))
+
+    choice = Annotated[str, typer.Option(metavar="NAME", help=f"What is trained: {names}.")]
+    signature = inspect.signature(_given, eval_str=True)
+    known = signature.parameters | {
+        "recipe": signature.parameters["recipe"].replace(default=default, annotation=choice)
+    }
+    command.__signature__ = signature.replace(parameters=list(known.values()))  # type: ignore[attr-defined]
+    command.__annotations__ = {name: parameter.annotation for name, parameter in known.items()}
+    command.__doc__ = told
+    app.command(kind)(command)
+
+
+_add(
+    "descriptor",
+    "gem",
+    "gem, gem-whitened, rmac, ap-gem, solar or delg",
+    "Train a global descriptor. Use what it writes as --weights of index and evaluate.",
+)
+_add("local", "how", "how, context or fire", "Train local descriptors. Use what it writes as --weights of their kind.")
 
 
 def _train(
@@ -129,6 +134,7 @@ def _train(
     *,
     out: Path,
     report: Path | None,
+    picture: Path | None,
     json: bool,
     set_: list[str] | None,
     epochs: int | None,
@@ -142,7 +148,7 @@ def _train(
     from resight.training.parallel import outermost
     from resight.training.run import Place
 
-    for file in (out, report, history, given["checkpoint"]):
+    for file in (out, report, picture, history, given["checkpoint"]):
         need_folder(file)
     settings = options.settings(set_)
     settings |= {name: value for name, value in (("epochs", epochs), ("seed", seed)) if value is not None}
@@ -152,11 +158,23 @@ def _train(
         training = train_network(asked, place, on_epoch=_recorder(history, log), progress=progress)
     if not outermost():
         return
-    if report is not None:
-        _write(report, asked.recipe, training)
-    _print(training, json)
-    if report is not None and not json:
-        console.say(f"report: {report}")
+    gain = _gain(training)
+    _write(report, picture, training, gain)
+    _print(training, gain, json)
+    for name, path in (("report", report), ("picture", picture)):
+        if path is not None and path.exists() and not json:
+            console.say(f"{name}: {path}")
+
+
+def _gain(training: Training) -> Comparison | None:
+    """After against before, by the paired tests of `evaluate`; None where no query could be scored in both."""
+    import numpy as np
+
+    from resight.evaluation.significance import compare
+
+    before, after = training.outcome.before.precision, training.outcome.after.precision
+    known = ~np.isnan(before) & ~np.isnan(after)
+    return compare(after[known], before[known], seed=training.recipe.settings.seed) if known.any() else None
 
 
 def _recorder(history: Path | None, log: Path | None) -> Callable[[Any], None]:
@@ -175,16 +193,28 @@ def _recorder(history: Path | None, log: Path | None) -> Callable[[Any], None]:
     return record
 
 
-def _write(path: Path, recipe: str, training: Training) -> None:
+def _write(report: Path | None, picture: Path | None, training: Training, gain: Comparison | None) -> None:
     from resight.reports.files import write_page
-    from resight.reports.training_page import training_page
+    from resight.reports.training_page import rankings_picture, training_page
+    from resight.store.folder import write_atomic
+    from resight.viz.pictures import encode_jpeg
     from resight.viz.report import render
 
-    page = training_page(recipe, training.data, training.outcome, *training.gain)
-    write_page(path, render(page))
+    outcome, data = training.outcome, training.data
+    if report is not None:
+        write_page(report, render(training_page(training.recipe.name, data, outcome, gain)))
+    if picture is None:
+        return
+    drawn = rankings_picture(data.judge, outcome.before, outcome.after)
+    if drawn is None:
+        console.warn(f"{picture} is not written: no query was found better or worse than before")
+        return
+    write_atomic(picture, encode_jpeg(drawn, drawn.width, drawn.height))
 
 
-def _print(training: Training, json: bool) -> None:
+def _print(training: Training, gain: Comparison | None, json: bool) -> None:
+    from resight.reports.training_page import gain_text
+
     outcome, (before, after) = training.outcome, training.gain
     trained, learn = outcome.trained, training.data.learn
     if json:
@@ -200,6 +230,7 @@ def _print(training: Training, json: bool) -> None:
                 "fault": trained.fault,
                 "before": before,
                 "after": after,
+                "gain": None if gain is None else asdict(gain),
             }
         )
         return
@@ -208,6 +239,8 @@ def _print(training: Training, json: bool) -> None:
         f"epoch {trained.best} of {len(trained.epochs) - 1} was kept: mAP of the photos held back "
         f"{console.percent(before)} before, {console.percent(after)} after"
     )
+    if gain is not None:
+        console.say(f"gain, 95 % interval: {gain_text(gain)}")
     if trained.best == 0:
         console.warn("no epoch was better than the start, which is what was written")
     if trained.stopped == "diverged":

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from resight.errors import UsageError
 from resight.evaluation.experiment import Evaluation, Run, names_file
 from resight.evaluation.results import scaled
+from resight.training.orders import Ordered
 
 CLOSE = 3.0  # tolerances within which a score that is not OK is close
 MEMORY = "memory"  # a column that is not a score: 2^30 bytes for a million photos, which is what the papers call GB
@@ -23,7 +24,7 @@ class Cell:
 
     `run`: with paths relative to the data folder. `level`: of the benchmark's scores. `aim`: the score is to be met
     (`equal`) or to be reached (`at least`), within `tolerance` points. `needs`: relative paths without which it cannot
-    run. `sources`: path -> where it comes from.
+    run. `sources`: path -> where it comes from. `orders`: trainings that give some of what it needs.
     """
 
     table: str
@@ -38,6 +39,7 @@ class Cell:
     level: str
     needs: tuple[str, ...]
     sources: Mapping[str, str]
+    orders: tuple[Ordered, ...] = ()
 
     def at(self, data: Path) -> Run:
         """The run with the paths of a data folder."""
@@ -94,8 +96,14 @@ def select(tables: Sequence[PublishedTable], table: str | None, row: str | None)
 
 
 def missing_files(cell: Cell, data: Path) -> tuple[str, ...]:
-    """What is not in the data folder, one sentence each: the file, where to put it, where it comes from."""
-    absent = [path for path in cell.needs if not (data / path).exists()]
+    """What is not in the data folder, one sentence each: the file, where to put it, where it comes from. Of a file that
+    can be trained, what the training lacks."""
+    trained = {path: order for order in cell.orders for path in order.outputs}
+    absent: dict[str, None] = {}
+    for path in cell.needs:
+        if not (data / path).exists():
+            needed = trained[path].needs if path in trained else (path,)
+            absent |= dict.fromkeys(one for one in needed if not (data / one).exists())
     return tuple(f"{data / path}" + (f" ({cell.sources[path]})" if path in cell.sources else "") for path in absent)
 
 
@@ -131,12 +139,17 @@ def reproduce_cell(cell: Cell, data: Path, measure: Callable[[Run], Evaluation])
     run = cell.at(data)
     missing = missing_files(cell, data)
     if missing:
-        return Outcome(cell, "MISSING", None, missing, run.command)
+        return Outcome(cell, "MISSING", None, missing, command_of(cell, data))
     try:
         status, measured = judge(cell, measure(run))
     except UsageError as error:
-        return Outcome(cell, "MISSING", None, (str(error),), run.command)
-    return Outcome(cell, status, measured, (), run.command)
+        return Outcome(cell, "MISSING", None, (str(error),), command_of(cell, data))
+    return Outcome(cell, status, measured, (), command_of(cell, data))
+
+
+def command_of(cell: Cell, data: Path) -> str:
+    """The command lines that give the number: trainings first."""
+    return " && ".join([*(order.command(data) for order in cell.orders), cell.at(data).command])
 
 
 def printed(score: float) -> str:

@@ -6,14 +6,14 @@ A file holds `table`, `title`, `source`, `tolerance`, `columns`, `rows` and `fil
 `query_features`, `blend` and `distractors` (files of descriptors), a `codebook` learnt on other photos (a file, or
 KIND=FILE), the number of `stages` that count, what else it `needs`, and `published` scores per column. All paths, those
 in settings (`FILE_SETTINGS`) among them, are relative to one data folder; `{benchmark}` in a path stands for the
-column's benchmark. `files` says where a file comes from.
+column's benchmark. `files` says where a file comes from, and `trainings` how one is trained here (`published_orders`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.resources import files
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from resight.collection.codebooks import codebook_file
@@ -22,11 +22,13 @@ from resight.evaluation.experiment import Run, names_file
 from resight.evaluation.experiment_file import named
 from resight.evaluation.ground_truth import KNOWN
 from resight.evaluation.published import Aim, Cell, PublishedTable
+from resight.evaluation.published_orders import read_orders, read_similarities
+from resight.evaluation.table_checks import inside, keys, mapping, number, text
 from resight.regular_files import open_regular
 from resight.safe_yaml import read_yaml
+from resight.training.orders import Ordered
 
-MOST = 1e6  # of any number in a table
-TABLE_KEYS = {"table", "title", "source", "tolerance", "columns", "rows", "files"}
+TABLE_KEYS = {"table", "title", "source", "tolerance", "columns", "rows", "files", "trainings", "similarities"}
 COLUMN_KEYS = {"benchmark", "path", "level", "photos", "distractors"}
 ROW_KEYS = {"name", "recipe", "settings", "features", "query_features", "blend", "published", "tolerance", "aim"}
 ROW_KEYS |= {"index", "benchmarks", "stages", "source", "note", "needs", "distractors", "codebook"}
@@ -55,27 +57,34 @@ def read_tables(folder: Path | None = None) -> tuple[PublishedTable, ...]:
 
 def parse_table(content: Any) -> PublishedTable:
     """A table out of what YAML gives. Raises `UsageError` on unknown or absent keys, and on wrong kinds of values."""
-    _keys("a table", content, TABLE_KEYS, {"table", "title", "source", "tolerance", "columns", "rows"})
-    columns = {str(name): _column(str(name), value) for name, value in _mapping("columns", content["columns"]).items()}
-    sources = {str(path): str(where) for path, where in _mapping("files", content.get("files") or {}).items()}
+    keys("a table", content, TABLE_KEYS, {"table", "title", "source", "tolerance", "columns", "rows"})
+    columns = {str(name): _column(str(name), value) for name, value in mapping("columns", content["columns"]).items()}
+    sources = {str(path): str(where) for path, where in mapping("files", content.get("files") or {}).items()}
     if not isinstance(content["rows"], list):
         raise UsageError("rows must be a list")
+    orders = read_orders(content.get("trainings") or {}) | read_similarities(content.get("similarities") or {})
     cells: list[Cell] = []
     for row in content["rows"]:
-        cells += _row(content, columns, sources, row)
+        cells += _row(content, columns, sources, orders, row)
     table = PublishedTable(
         str(content["table"]), str(content["title"]), str(content["source"]), tuple(columns), tuple(cells)
     )
-    keys = [(cell.row, cell.column) for cell in cells]
-    if len(set(keys)) < len(keys):
+    places = [(cell.row, cell.column) for cell in cells]
+    if len(set(places)) < len(places):
         raise UsageError(f"table {table.name} has two rows of one name")
     return table
 
 
-def _row(table: Any, columns: Mapping[str, dict[str, str]], sources: Mapping[str, str], row: Any) -> list[Cell]:
-    _keys("a row", row, ROW_KEYS, {"name", "recipe", "published"})
+def _row(
+    table: Any,
+    columns: Mapping[str, dict[str, str]],
+    sources: Mapping[str, str],
+    orders: Mapping[str, Ordered],
+    row: Any,
+) -> list[Cell]:
+    keys("a row", row, ROW_KEYS, {"name", "recipe", "published"})
     what = f"row {row['name']}"
-    published = _mapping(f"published scores of {what}", row["published"])
+    published = mapping(f"published scores of {what}", row["published"])
     cells = []
     for column, score in published.items():
         if column not in columns:
@@ -88,8 +97,8 @@ def _row(table: Any, columns: Mapping[str, dict[str, str]], sources: Mapping[str
                 table=str(table["table"]),
                 row=str(row["name"]),
                 column=str(column),
-                published=_number(what, score),
-                tolerance=_number(what, row.get("tolerance", table["tolerance"])),
+                published=number(what, score),
+                tolerance=number(what, row.get("tolerance", table["tolerance"])),
                 aim=_aim(what, row.get("aim", "equal")),
                 source=str(row.get("source", table["source"])),
                 note=str(row.get("note", "")),
@@ -97,6 +106,7 @@ def _row(table: Any, columns: Mapping[str, dict[str, str]], sources: Mapping[str
                 level=columns[column]["level"],
                 needs=tuple(dict.fromkeys([path for path in files_needed if path is not None] + extra)),
                 sources=sources,
+                orders=tuple({orders[path].out: orders[path] for path in _files_of(run) if path in orders}.values()),
             )
         )
     return cells
@@ -104,7 +114,7 @@ def _row(table: Any, columns: Mapping[str, dict[str, str]], sources: Mapping[str
 
 def _run(what: str, row: Mapping[str, Any], column: Mapping[str, str]) -> Run:
     def at(key: str) -> str | None:
-        return None if row.get(key) is None else named(_text(f"{key} of {what}", row[key]), column["benchmark"])
+        return None if row.get(key) is None else named(text(f"{key} of {what}", row[key]), column["benchmark"])
 
     features, words = at("features"), at("codebook")
     distractors = None
@@ -115,7 +125,7 @@ def _run(what: str, row: Mapping[str, Any], column: Mapping[str, str]) -> Run:
         path=column["path"],
         recipe=str(row["recipe"]),
         settings=_settings(what, _of_benchmark(what, row, column["benchmark"]), column["benchmark"]),
-        index=None if row.get("index") is None else _text(f"index of {what}", row["index"]),
+        index=None if row.get("index") is None else text(f"index of {what}", row["index"]),
         photos=column.get("photos") if features is None else None,
         features=features,
         query_features=at("query_features"),
@@ -127,26 +137,26 @@ def _run(what: str, row: Mapping[str, Any], column: Mapping[str, str]) -> Run:
     if "distractors" in column and distractors is None:
         raise UsageError(f"{what} has a score with distractors and names no file of their descriptors")
     for path in (run.path, run.photos, run.features, run.query_features, run.blend, run.distractors, *_files_of(run)):
-        _inside(what, path)
+        inside(what, path)
     return run
 
 
 def _of_benchmark(what: str, row: Mapping[str, Any], benchmark: str) -> dict[str, Any]:
     """The settings of a row, with those that it has for this benchmark alone."""
-    own = _mapping(f"benchmarks of {what}", row.get("benchmarks") or {})
+    own = mapping(f"benchmarks of {what}", row.get("benchmarks") or {})
     for name in own:
         if name not in KNOWN:
             raise UsageError(f"{what} has settings for the unknown benchmark {name!r}")
     return {
-        **_mapping(f"settings of {what}", row.get("settings") or {}),
-        **_mapping(f"settings of {what} for {benchmark}", own.get(benchmark) or {}),
+        **mapping(f"settings of {what}", row.get("settings") or {}),
+        **mapping(f"settings of {what} for {benchmark}", own.get(benchmark) or {}),
     }
 
 
 def _settings(what: str, value: Any, benchmark: str) -> dict[str, Any]:
     """Settings of a row; `{benchmark}` in those that name a file stands for the column's benchmark."""
-    settings = {str(name): setting for name, setting in _mapping(f"settings of {what}", value).items()}
-    paths = {n: named(_text(f"{n} of {what}", settings[n]), benchmark) for n in settings if names_file(n)}
+    settings = {str(name): setting for name, setting in mapping(f"settings of {what}", value).items()}
+    paths = {n: named(text(f"{n} of {what}", settings[n]), benchmark) for n in settings if names_file(n)}
     return {**settings, **paths}
 
 
@@ -159,54 +169,22 @@ def _needs(what: str, value: Any, benchmark: str) -> list[str]:
     """What a row needs besides, below the data folder."""
     if not isinstance(value, list | None):
         raise UsageError(f"needs of {what} must be a list of paths")
-    paths = [named(_text(f"needs of {what}", path), benchmark) for path in value or ()]
+    paths = [named(text(f"needs of {what}", path), benchmark) for path in value or ()]
     for path in paths:
-        _inside(what, path)
+        inside(what, path)
     return paths
 
 
 def _column(name: str, value: Any) -> dict[str, str]:
-    _keys(f"column {name}", value, COLUMN_KEYS, {"benchmark", "path"})
-    if _text(f"benchmark of column {name}", value["benchmark"]) not in KNOWN:
+    keys(f"column {name}", value, COLUMN_KEYS, {"benchmark", "path"})
+    if text(f"benchmark of column {name}", value["benchmark"]) not in KNOWN:
         raise UsageError(f"column {name} is on benchmark {value['benchmark']!r}, which is not known")
-    given = {key: _text(f"{key} of column {name}", item) for key, item in value.items() if item is not None}
+    given = {key: text(f"{key} of column {name}", item) for key, item in value.items() if item is not None}
     return {"level": "plain", **given}
 
 
-def _inside(what: str, path: str | None) -> None:
-    """Tables come from anyone: a path of theirs must not leave the data folder."""
-    if path is not None and (PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts):
-        raise UsageError(f"{what} names {path}, which is not inside the data folder")
-
-
-def _keys(what: str, value: Any, known: set[str], needed: set[str]) -> None:
-    _mapping(what, value)
-    if wrong := sorted(map(str, set(value) - known)):
-        raise UsageError(f"{what} has the unknown keys {', '.join(wrong)}")
-    if absent := sorted(needed - set(value)):
-        raise UsageError(f"{what} lacks {', '.join(absent)}")
-
-
-def _mapping(what: str, value: Any) -> Mapping[Any, Any]:
-    if not isinstance(value, Mapping):
-        raise UsageError(f"{what} must be a mapping, not {type(value).__name__}")
-    return value
-
-
-def _text(what: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise UsageError(f"{what} is {str(value)[:60]}, which must be text, in quotes if need be")
-    return value
-
-
-def _number(what: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MOST:
-        raise UsageError(f"{what} has {repr(value)[:60]} where a number is needed")
-    return float(value)
-
-
 def _stages(what: str, value: Any) -> int:
-    if int(_number(what, value)) != value or value < 1:
+    if int(number(what, value)) != value or value < 1:
         raise UsageError(f"{what} has stages {value!r}: 1 or more whole stages of its recipe count")
     return int(value)
 

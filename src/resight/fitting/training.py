@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from resight.arrays import Float64
 from resight.collection.open import open_collection
 from resight.errors import ResightError, UsageError
 from resight.fitting.proven import proven_examples
@@ -57,7 +54,7 @@ class Training:
     @property
     def gain(self) -> tuple[float, float]:
         """mAP of the photos held back, before and after."""
-        return _mean(self.outcome.before), _mean(self.outcome.after)
+        return self.outcome.before.map, self.outcome.after.map
 
 
 def train_network(
@@ -86,8 +83,8 @@ def train_network(
         "photos": len(data.learn),
         "pairs": len(data.learn.pairs),
         "seed": recipe.settings.seed,
-        "before": _mean(outcome.before),
-        "after": _mean(outcome.after),
+        "before": outcome.before.map,
+        "after": outcome.after.map,
         "start": start.sha256,
     }
     files = write_network(asked.out, outcome.network, recipe, start, facts) if outermost() else []
@@ -119,8 +116,3 @@ def _check_out(out: Path) -> None:
         partial = out.with_name(f"{out.name}.part")
         partial.touch()
         partial.unlink()
-
-
-def _mean(precisions: Float64) -> float:
-    known = precisions[~np.isnan(precisions)]
-    return float(known.mean()) if len(known) else float("nan")

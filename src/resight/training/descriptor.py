@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resight.arrays import Float64
 from resight.errors import UsageError
 from resight.features.whitening import fit_zca
 from resight.progress import Progress, silent
@@ -34,7 +33,7 @@ from resight.training.run import (
 from resight.training.tuples.batches import Batch, Batches, Drawn
 from resight.training.tuples.photos import by_size
 from resight.training.tuples.three_stage import three_stage
-from resight.training.validation import vector_precision
+from resight.training.validation import Judged, judged_vectors
 from resight.types import Int64
 
 WHITENED = 2000  # photos that the last layer's start is learnt from, without labels
@@ -105,12 +104,9 @@ def _of_tuple(loss: Callable[..., Tensor], margin: float, x: Tensor, labels: Ten
     return loss(x, labels, margin=margin)
 
 
-def _judged(bench: Bench) -> Float64:
+def _judged(bench: Bench) -> Judged:
     judge = bench.data.judge
-    vectors = vectors_of(bench, bench.judge, np.arange(len(judge)), "validating")
-    if not np.isfinite(vectors).all():
-        return np.full(1, np.nan)
-    return vector_precision(judge, vectors)
+    return judged_vectors(judge, vectors_of(bench, bench.judge, np.arange(len(judge)), "validating"))
 
 
 def _whiten(bench: Bench, network: GlobalNetwork) -> None:
@@ -196,7 +192,7 @@ def _add_classes(bench: Bench, network: DelgNetwork, batch: Batch) -> float:
     mine = [place for place, images in enumerate(batch.images) if images]
     images = [batch.images[place][0] for place in mine]
     total = 0.0
-    for group in by_size(images):
+    for group in by_size(images, network.pass_pixels):
         rows: Int64 = batch.drawn.rows[[mine[place] for place in group]]
         classes = torch.from_numpy(np.searchsorted(numbers, bench.data.learn.clusters[rows])).to(bench.device)
         vectors, maps = network.both(photos.tensor([images[place] for place in group]).to(bench.device))

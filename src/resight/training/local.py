@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resight.arrays import Float64
 from resight.errors import ImageError, UsageError
 from resight.features.local import how
 from resight.features.local.context import Context, ContextSettings
@@ -32,7 +31,7 @@ from resight.training.recipes import Recipe, Settings
 from resight.training.run import Bench, Data, Outcome, Place, device_of, mined_batches, propagated, run, tuple_gradient
 from resight.training.tuples.batches import Batch
 from resight.training.tuples.photos import Photos, by_size
-from resight.training.validation import local_precision
+from resight.training.validation import Judged, judged_local
 from resight.types import LocalFeatures
 
 REDUCED_ON = 5000  # photos that the reduction is learnt from, without labels
@@ -144,7 +143,7 @@ def _add_super_features(bench: Bench, network: FireNetwork, batch: Batch) -> flo
     for images in batch.images:
         if not images:
             continue
-        groups = by_size(images)
+        groups = by_size(images, network.pass_pixels)
         order = np.argsort([place for group in groups for place in group])
         features, apart = [], torch.zeros((), device=bench.device)
         for group in groups:
@@ -158,15 +157,15 @@ def _add_super_features(bench: Bench, network: FireNetwork, batch: Batch) -> flo
     return add_up(network, total) / len(batch)
 
 
-def _judged(bench: Bench) -> Float64:
-    """Average precision of the photos held back, by their local features in an index that is made for them."""
+def _judged(bench: Bench) -> Judged:
+    """How the photos held back are found by their local features, in an index that is made for them."""
     encoder = encoder_of(bench)
     judge, learn = bench.judge, bench.learn
     training = np.sort(np.random.default_rng(0).permutation(len(learn.files))[:CODEBOOK_PHOTOS])
     known = np.concatenate([one.descriptors for one in _features(bench, encoder, learn, training.tolist())])
     words = max(16, min(round(MAP_WORDS * len(known) ** 0.5), len(known) // 2))
     index = Asmk(Codebook.fit(known, words, seed=0))
-    return local_precision(bench.data.judge, index, _features(bench, encoder, judge, list(range(len(judge.files)))))
+    return judged_local(bench.data.judge, index, _features(bench, encoder, judge, list(range(len(judge.files)))))
 
 
 def encoder_of(bench: Bench) -> How | Fire:

@@ -31,6 +31,7 @@ from resight.features.networks.second_order import SecondOrderAttention
 
 Pool = Literal["gem", "mac", "spoc", "rmac"]
 GEM_P = 3.0
+PASS_PIXELS = {"float32": 2**17, "bfloat16": 2**19}  # of one pass with gradients on a CPU: more leave its caches
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +77,17 @@ def open_start(backbone: Path | None, weights: Path | None, *, local: bool = Fal
 
 
 class Precise(nn.Module):
-    """What runs a trunk, in bfloat16 where that is asked for; all behind it computes in single precision."""
+    """What runs a trunk, in bfloat16 where that is asked for; all behind it computes in single precision.
+
+    `pass_pixels`: of the images that go through it together in a pass with gradients, None for any number.
+    """
 
     def __init__(self, trunk: nn.Module) -> None:
         super().__init__()
         self.trunk = trunk
         self.autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
         self.run: Callable[[Tensor], Tensor] = trunk  # replaced when it is compiled
+        self.pass_pixels: int | None = PASS_PIXELS["float32"]
 
     def maps(self, images: Tensor) -> Tensor:
         """Feature maps (N, C, H, W) float32."""
@@ -253,8 +258,11 @@ def set_precision(network: Precise, precision: str, device: torch.device, *, com
     if precision not in ("auto", "float32", "bfloat16"):
         raise UsageError(f"precision={precision!r}: give auto, float32 or bfloat16")
     has = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    if precision == "bfloat16" or (precision == "auto" and has):
+    halved = precision == "bfloat16" or (precision == "auto" and has)
+    if halved:
         network.autocast = lambda: torch.autocast(device.type, torch.bfloat16)
+    network.pass_pixels = PASS_PIXELS["bfloat16" if halved else "float32"] if device.type == "cpu" else None
+    network.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compiled:
         network.run = torch.compile(network.trunk, dynamic=True)
 

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from resight.arrays import Float64
 from resight.errors import UsageError
 from resight.progress import Progress, silent
 from resight.training.checkpoint import Checkpoint
@@ -26,6 +25,7 @@ from resight.training.parallel import add_up, gathered, rank, size
 from resight.training.recipes import Recipe, Settings
 from resight.training.tuples.batches import Batch, Batches, Drawn
 from resight.training.tuples.photos import Photos, describe, forward
+from resight.training.validation import Judged
 from resight.types import Float32, Int64
 
 Network = TypeVar("Network", bound=Precise)
@@ -69,13 +69,13 @@ class Hard:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A `network` as it came out of a training, the story of that, the average precision (Q,) of queries held back
-    `before` and `after`, and the `hardest` negatives of the last epoch, where some were mined."""
+    """A `network` as it came out of a training, the story of that, how the photos held back were found `before` and
+    `after`, and the `hardest` negatives of the last epoch, where some were mined."""
 
     network: Precise
     trained: Trained[nn.Module]
-    before: Float64
-    after: Float64
+    before: Judged
+    after: Judged
     hardest: tuple[Hard, ...]
 
 
@@ -162,11 +162,11 @@ def run(
     bench: Bench,
     batches: Callable[[int], Iterable[Batch]],
     loss: Gradient[Batch],
-    judge: Callable[[], Float64],
+    judge: Callable[[], Judged],
     memory: dict[str, Tensor],
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Outcome:
-    """Train `bench.network` on the one loop, judged by the mean of what `judge` gives; the best state is kept.
+    """Train `bench.network` on the one loop, judged by the mAP of what `judge` gives; the best state is kept.
 
     Raises `UsageError` as `train` does, and when the loss diverges before any epoch was better than none.
     """
@@ -183,7 +183,7 @@ def run(
         optimiser_of(network, settings),
         batches,
         loss,
-        lambda: _mean(judge()),
+        lambda: judge().map,
         settings.rate_of,
         memory,
         lambda batch: _called(batch, told),
@@ -195,11 +195,6 @@ def run(
         on_epoch=on_epoch,
     )
     return Outcome(network, trained, before, judge(), _hardest(bench.data.learn, memory))
-
-
-def _mean(precisions: Float64) -> float:
-    known = precisions[~np.isnan(precisions)]
-    return float(known.mean()) if len(known) else float("nan")
 
 
 def _checkpoint(bench: Bench) -> Checkpoint | None:
@@ -266,14 +261,14 @@ def _mine(bench: Bench, photos: Photos, memory: dict[str, Tensor], epoch: int) -
 def tuple_gradient(bench: Bench, loss: Callable[[Tensor, Tensor], Tensor]) -> Gradient[Batch]:
     """Of the sum of `loss(descriptors, labels)` of the tuples of a batch, one after the other in memory; it gives the
     mean."""
-    photos = bench.learn
+    photos, network = bench.learn, bench.network
 
     def add(batch: Batch) -> float:
         labels, total = torch.from_numpy(batch.drawn.select(slice(1)).labels).to(bench.device), 0.0
         for images in batch.images:
             if images:
-                total += propagated(loss(forward(bench.network, photos, images, bench.device), labels))
-        return add_up(bench.network, total) / len(batch)
+                total += propagated(loss(forward(network, photos, images, bench.device, network.pass_pixels), labels))
+        return add_up(network, total) / len(batch)
 
     return Gradient(add)
 

@@ -35,13 +35,19 @@ def run(*arguments, code=0):
 
 def test_a_descriptor_is_trained_indexed_and_searched(made, tmp_path):
     out, page, history = tmp_path / "out.safetensors", tmp_path / "page.html", tmp_path / "epochs.jsonl"
+    picture = tmp_path / "picture.jpg"
     told = run("train", "descriptor", made / "labels.csv", "--backbone", made / "net.onnx", "--out", out, "--epochs", 2,
-               "--report", page, "--history", history, *FEW, "--json")  # fmt: skip
+               "--report", page, "--picture", picture, "--history", history, *FEW, "--json")  # fmt: skip
     answer = json.loads(told.stdout)
     assert (answer["recipe"], answer["epochs"], answer["files"]) == ("gem", 2, [str(out)])
     assert 0 < answer["before"] <= 1 >= answer["after"] >= answer["before"]
     assert [json.loads(line)["number"] for line in history.read_text().splitlines()] == [1, 2]
+    gain = answer["gain"]
+    assert gain["difference"] == pytest.approx(answer["after"] - answer["before"])
+    assert gain["low"] <= gain["difference"] <= gain["high"]
+    assert picture.exists() == (gain["difference"] != 0)
     text = page.read_text()
+    assert "gain, 95 % interval" in text
     assert "mAP before and after" in text
     assert text.count("<img") >= 13  # curves, and three photos of each of four tuples
     run("index", made / "photos", "--to", tmp_path / "c.resight", "--recipe", "gem", "--weights", out,

@@ -1,10 +1,12 @@
 """Training on one's own collection, without labels: what geometry proves is what is learned from."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from resight.collection import open_collection
-from resight.errors import ResightError, UsageError
+from resight.errors import CollectionError, ResightError, UsageError
 from resight.fitting.proven import proven_examples
 from resight.fitting.training import Asked, data_of, train_network
 from resight.training.recipes import RECIPES
@@ -108,3 +110,40 @@ def test_a_training_that_only_diverges_writes_nothing(tmp_path, world):
     with pytest.raises(ResightError, match=r"diverged before it gained anything: .*give a smaller rate"):
         train_network(asked, Place())
     assert not out.exists()
+
+
+def test_a_disk_that_is_full_at_the_end_loses_nothing(tmp_path, world, monkeypatch):
+    import resight.training.output as output
+
+    out, place, told = tmp_path / "out.safetensors", Place(checkpoint=tmp_path / "state"), []
+    asked = Asked("descriptor", "gem", out, source=world.path("classic"), backbone=world.network, settings=SMALL)
+    write = output.write_tensors
+
+    def full(path, *_):
+        raise CollectionError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(output, "write_tensors", full)
+    with pytest.raises(CollectionError, match="No space left"):
+        train_network(asked, place, on_epoch=told.append)
+    assert len(told) == 1
+    assert not out.exists()
+    monkeypatch.setattr(output, "write_tensors", write)
+    train_network(asked, place, on_epoch=told.append)
+    assert len(told) == 1, "the epoch is not trained again"
+    assert out.exists()
+
+
+def test_data_that_was_moved_between_runs_goes_on_from_its_checkpoint(tmp_path, world):
+    place, told = Place(checkpoint=tmp_path / "state"), []
+
+    def asked(folder):
+        lines = [f"{name},{number}\n" for number, group in enumerate(world.photos.groups) for name in group]
+        shutil.copytree(world.photos.folder, folder)
+        (folder / "labels.csv").write_text("photo,label\n" + "".join(lines))
+        out = tmp_path / "out.safetensors"
+        return Asked("descriptor", "gem", out, data=folder / "labels.csv", backbone=world.network, settings=SMALL)
+
+    train_network(asked(tmp_path / "here"), place, on_epoch=told.append)
+    shutil.rmtree(tmp_path / "here")
+    train_network(asked(tmp_path / "there"), place, on_epoch=told.append)
+    assert len(told) == 1, "the epoch is not trained again"

@@ -105,6 +105,21 @@ def test_descriptors_do_not_depend_on_batches(photos):
     np.testing.assert_allclose(together, each, atol=1e-6)
 
 
+@pytest.mark.parametrize("pixels", [1, 20_000, None])
+def test_gradients_do_not_depend_on_how_many_go_together(photos, pixels):
+    images = [photos.pixels(0), photos.pixels(1)[:, :40], photos.pixels(2), photos.pixels(3), photos.pixels(4)]
+    weights = torch.linspace(-1, 1, 5)[:, None]
+    torch.manual_seed(0)
+    network = Small()
+    (forward(network, photos, images, CPU, pixels) * weights).sum().backward()
+    found = [weight.grad.clone() for weight in network.parameters()]
+    network.zero_grad()
+    for image, weight in zip(images, weights, strict=True):
+        (network(photos.tensor([image])) * weight).sum().backward()
+    for one, weight in zip(found, network.parameters(), strict=True):
+        torch.testing.assert_close(one, weight.grad, rtol=1e-4, atol=1e-6)
+
+
 def test_decoded_photos_are_kept_as_long_as_there_is_room(photos):
     size = photos.pixels(0).nbytes
     small = Photos(photos.files, 96, kept=int(2.5 * size))

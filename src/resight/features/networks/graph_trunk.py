@@ -126,6 +126,16 @@ def _check(steps: tuple[Step, ...], weights: set[str]) -> None:
 
 def _convolution(a: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     x, padding = _padded(a, x, 0.0)
+    down, across = a["strides"]
+    if (
+        weight.shape[1] == 1
+        and (down > 1 or across > 1)
+        and x.device.type == "cpu"
+        and torch.is_autocast_enabled("cpu")
+    ):
+        # In bfloat16, the gradient of a depthwise convolution with a stride takes three times that of one without.
+        found = functional.conv2d(x, weight, bias, 1, padding, a["dilations"], a["group"])
+        return found[:, :, ::down, ::across].contiguous(memory_format=torch.channels_last)
     return functional.conv2d(x, weight, bias, a["strides"], padding, a["dilations"], a["group"])
 
 
@@ -171,7 +181,7 @@ OPERATIONS: Mapping[str, Callable[..., Tensor]] = {
     "Conv": _convolution,
     "BatchNormalization": _norm,
     "Relu": lambda _, x: functional.relu(x),
-    "Clip": lambda a, x: x.clamp(a["min"], a["max"]),
+    "Clip": lambda a, x: functional.hardtanh(x, a["min"], a["max"]),  # clamp's gradient takes several passes
     "LeakyRelu": lambda a, x: functional.leaky_relu(x, a["alpha"]),
     "Sigmoid": lambda _, x: x.sigmoid(),
     "HardSigmoid": lambda a, x: (a["alpha"] * x + a["beta"]).clamp(0, 1),

@@ -59,7 +59,7 @@ class Photos:
         return pixels
 
     def tensor(self, images: Sequence[Pixels]) -> Tensor:
-        """Images of one size as a network takes them, (N, 3, H, W) float32."""
+        """Images of one size as a network takes them, (N, 3, H, W) float32, in memory with the channels last."""
         mean, std = (torch.tensor(three, dtype=torch.float32)[:, None, None] for three in (self.mean, self.std))
         stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
         return (stacked.float() / 255 - mean) / std
@@ -78,10 +78,15 @@ def by_size(images: Sequence[Pixels], pixels: int | None = None) -> list[list[in
 
 
 def forward(
-    network: Callable[[Tensor], Tensor], photos: Photos, images: Sequence[Pixels], device: torch.device
+    network: Callable[[Tensor], Tensor],
+    photos: Photos,
+    images: Sequence[Pixels],
+    device: torch.device,
+    pixels: int | None = None,
 ) -> Tensor:
-    """Descriptors (n, D) of images of any size, with gradients: those of equal size go through the network together."""
-    groups = by_size(images)
+    """Descriptors (n, D) of images of any size, with gradients: those of equal size go through the network together, up
+    to so many `pixels`, or one image."""
+    groups = by_size(images, pixels)
     rows = [network(photos.tensor([images[place] for place in group]).to(device)) for group in groups]
     order = torch.tensor([place for group in groups for place in group]).argsort()
     return torch.cat(rows)[order.to(device)]
