@@ -13,7 +13,7 @@ from resight.features.networks.resnet import ResNet
 WIDTH, HIDDEN = 4, 8  # channels of the first layer, and of the attention
 
 
-def write_delg(path: Path) -> str:
+def write_delg(path: Path, hidden: int = HIDDEN) -> str:
     """A ResNet-50 of `WIDTH` under the names of pycls, with a global head of 16 dimensions and the attention."""
     torch.manual_seed(0)
     trunk = ResNet("resnet50", "C5", width=WIDTH)
@@ -23,7 +23,7 @@ def write_delg(path: Path) -> str:
         "globalmodel.head.fc.weight": torch.randn(16, trunk.channels),
         "globalmodel.head.fc.bias": torch.zeros(16),
     }
-    state |= {f"localmodel.{name}": tensor for name, tensor in LocalAttention(16 * WIDTH, HIDDEN).state_dict().items()}
+    state |= {f"localmodel.{name}": tensor for name, tensor in LocalAttention(16 * WIDTH, hidden).state_dict().items()}
     torch.save({"model_state": state}, path)
     return str(path)
 
