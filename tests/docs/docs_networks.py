@@ -134,7 +134,7 @@ WRITERS: Mapping[str, Callable[[Path], object]] = {
     "resnet101-solar-best.pth": _solar,
     "how_r50-.pth": _how,
     "fire.pth": _fire,
-    "delg.pyth": lambda path: write_delg(path, hidden=CHANNELS),
+    "delg.pyth": lambda path: write_delg(path, hidden=CHANNELS, width=12),
     "context.safetensors": _context,
     "attention.safetensors": _attention,
     "aliked-n16.pth": _kornia(lambda kornia: kornia.ALIKED("aliked-n16"), None),

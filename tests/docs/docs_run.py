@@ -24,8 +24,9 @@ CANNOT: Mapping[str, str] = {
     "serve": "it serves until it is stopped: tests/unit/serving runs it",
     "models pull": "it fetches hundreds of megabytes from another host",
 }
-# The pages show the settings of the papers: photos of 1024 pixels, for days, on a GPU.
+# Trainings show the settings of the papers: photos of 1024 pixels, for days, on a GPU.
 SHORT = {"epochs": "1", "side": "64", "batch": "2", "queries": "4", "negatives": "1"}
+FEW = {("--dim", "256"): "8"}  # what a dozen photos are too few for
 ROOT_COMMAND: Any = typer.main.get_command(app)
 
 
@@ -85,6 +86,7 @@ class Reader:
             self._start_afresh(str(given["to"]), command.words)
         if name.startswith("train "):
             words = shortened(words)
+        words = [FEW.get(pair, pair[1]) for pair in zip(["", *words], words, strict=False)]
         if name == "keys revoke":
             words[2] = self.key
         result = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
@@ -95,7 +97,7 @@ class Reader:
             with open(command.into, "w", encoding="utf-8") as file:
                 file.write(result.stdout)
         if name == "keys add":
-            self.key = result.stdout.split()[0]
+            self.key = result.stdout.split("_")[1]  # rs_ID_SECRET
 
     def _start_afresh(self, place: str, words: tuple[str, ...]) -> None:
         """Pages list several ways to index one below the other: each begins a collection of its own."""

@@ -153,6 +153,7 @@ def _collection(base: Path, photos: Photos) -> None:
 
     collection = create_collection(base / FIRST, "hybrid", {**SETTINGS, "backbone": str(base / "resnet101.onnx")})
     collection.add([photos.folder])
+    shutil.copytree(base / FIRST, base / "others.resight")
     export("hloc-h5", Request(collection, base / "features.h5"))
     export("hf-dataset", Request(collection, base / "hf"))
     for name, row in collection.ids.items():
