@@ -78,9 +78,10 @@ def _solar(path: Path) -> None:
 
 
 def _how(path: Path) -> None:
-    net = ResNet("resnet18", "C4", width=WIDTH)
+    net = ResNet("resnet50", "C4", width=WIDTH)
     state = _state(_sequence(net), "features.") | _state(nn.Conv2d(net.channels, 16, 1), "dim_reduction.")
-    torch.save(state, path)
+    parameters = {"architecture": "resnet50", "skip_layer": 1, "runtime": {"mean_std": list(COLOURS.values())}}
+    torch.save({"net_params": parameters, "state_dict": state}, path)
 
 
 def _fire(path: Path) -> None:

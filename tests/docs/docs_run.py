@@ -26,6 +26,8 @@ CANNOT: Mapping[str, str] = {
 }
 # Trainings show the settings of the papers: photos of 1024 pixels, for days, on a GPU.
 SHORT = {"epochs": "1", "side": "64", "batch": "2", "queries": "4", "negatives": "1"}
+# Of what is scored here, random descriptors reach nothing that was published: `bench reproduce` ends with 1 then.
+ENDINGS = {"bench reproduce": (0, 1)}
 FEW = {("--dim", "256"): "8"}  # what a dozen photos are too few for
 ROOT_COMMAND: Any = typer.main.get_command(app)
 
@@ -92,7 +94,7 @@ class Reader:
         result = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
-        assert result.exit_code == 0, f"{command}\n{result.stdout}{result.stderr}"
+        assert result.exit_code in ENDINGS.get(name, (0,)), f"{command}\n{result.stdout}{result.stderr}"
         if command.into:
             with open(command.into, "w", encoding="utf-8") as file:
                 file.write(result.stdout)
