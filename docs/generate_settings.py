@@ -24,7 +24,7 @@ DOCS = Path(__file__).parent
 PAGE = DOCS / "settings.md"
 INSTALL = DOCS / "install.md"
 
-HEAD = """<!-- Made by docs/generate_settings.py from the program itself: run it again instead of changing this page. -->
+HEAD = """<!-- Made by docs/generate_settings.py from the program itself: run it again, do not change this page. -->
 # Recipes and settings
 
 Every recipe, every setting and its default, as the program has them. What they mean stands on the page of each method.
@@ -101,10 +101,10 @@ def _indexing() -> list[str]:
 
 def _searching() -> list[str]:
     head = ["## Recipes that search, and their options", "", "`resight search --recipe NAME --set OPTION=VALUE`.", ""]
-    rows = [
-        f"| `{name}` | {', '.join(dict.fromkeys(NEEDS[part] for part in recipe.needs))} | {_listed(search_options(name))} |"
-        for name, recipe in RECIPES.items()
-    ]
+    rows = []
+    for name, recipe in RECIPES.items():
+        parts = dict.fromkeys(NEEDS[part] for part in recipe.needs)
+        rows.append(f"| `{name}` | {', '.join(parts)} | {_listed(search_options(name))} |")
     return [*head, "| recipe | searches with | options |", "|---|---|---|", *rows, ""]
 
 
@@ -131,7 +131,9 @@ def _vector() -> list[str]:
 
 def _training() -> list[str]:
     head = ["## Networks that are trained", "", "`resight train descriptor` or `local`, `--recipe NAME`.", ""]
-    rows = [f"| `{name}` | {one.kind} | {one.loss} | {one.paper} | {_own(one.settings)} |" for name, one in TRAINED.items()]
+    rows = [
+        f"| `{name}` | {one.kind} | {one.loss} | {one.paper} | {_own(one.settings)} |" for name, one in TRAINED.items()
+    ]
     return [*head, "| recipe | command | loss | paper | settings |", "|---|---|---|---|---|", *rows, ""]
 
 
@@ -167,7 +169,11 @@ def _value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, tuple):
-        return f"({' '.join(f'{one:.3g}' if isinstance(one, float) else str(one) for one in value)})" if value else "not set"
+        return (
+            f"({' '.join(f'{one:.3g}' if isinstance(one, float) else str(one) for one in value)})"
+            if value
+            else "not set"
+        )
     return {None: "not set", "": "not set"}.get(value, str(value))
 
 

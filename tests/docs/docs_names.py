@@ -18,10 +18,14 @@ COMPILED: Mapping[tuple[str, str], str] = {
     ("docs/classic.md", "AsmkSearch(index)"): "shows how a pipeline reads; src/resight/recipes/local.py holds it",
     ("docs/hybrid.md", "search = local"): "shows how a pipeline reads; src/resight/recipes/local.py holds it",
     ("docs/benchmarks.md", "from resight.evaluation.benchmark"): "needs descriptors of a million distractors",
-    ("docs/exchange.md", "import pycolmap"): "a model wants photos of one scene; tests/unit/exchange opens the database",
+    (
+        "docs/exchange.md",
+        "import pycolmap",
+    ): "a model wants photos of one scene; tests/unit/exchange opens the database",
     ("docs/exchange.md", "import fiftyone as fo"): "fiftyone brings a database server of its own",
     ("docs/frozen.md", "from transformers import"): "fetches a network from another host",
     ("docs/learned-similarity.md", "from resight.matching.similarity"): "trains for minutes: tests/unit/training does",
+    ("docs/search-index.md", "index.effort"): "shows what an index of 163 001 regions says",
     ("docs/serve.md", "import resight"): "asks a service: tests/unit/serving does",
 }
 
@@ -146,9 +150,8 @@ def _graphs() -> Names:
 
 def _similarity() -> Names:
     from resight.index.exact import ExactIndex
-    from resight.ranking.search import GlobalSearch
-
     from resight.matching.similarity import new_similarity
+    from resight.ranking.search import GlobalSearch
 
     X = _vectors(120, 512)
     index = ExactIndex(512)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from typer.testing import CliRunner
-
 from docs_names import names_for, reason
 from docs_pages import Block, Command, blocks, commands
+from typer.testing import CliRunner
+
 from resight.cli import app, options
 from resight.recipes.catalogue import INDEXING, RECIPES, check_recipe, settings_of
 from resight.training.recipes import recipe_of

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from docs_networks import CHANNELS, WRITERS, write_file
 
 from delf_factory import delf
-from docs_networks import CHANNELS, WRITERS, write_file
 from photo_factory import Photos, make_photos, picture, save, view
 
 OBJECTS, VIEWS = 4, 3
@@ -89,7 +89,9 @@ def _benchmarks(base: Path) -> None:
     np.save(base / "data/descriptors/holidays_resnet101v2_c4_gem.npy", _vectors(OBJECTS * VIEWS))
     names = [f"all_souls_{n:06d}" for n in range(4)]
     gnd = [{"bbx": [10, 20, 200, 180], "easy": [1], "hard": [2], "junk": [3]}]
-    (base / "data/gnd_roxford5k.pkl").write_bytes(pickle.dumps({"imlist": names, "qimlist": ["oxford_query"], "gnd": gnd}))
+    (base / "data/gnd_roxford5k.pkl").write_bytes(
+        pickle.dumps({"imlist": names, "qimlist": ["oxford_query"], "gnd": gnd})
+    )
     (base / "data/jpg").mkdir()
     asked = [*names, "oxford_query"]
     for n, name in enumerate(asked):

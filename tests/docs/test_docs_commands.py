@@ -8,15 +8,20 @@ import tomllib
 from pathlib import Path
 
 import pytest
-
 from docs_names import COMPILED, reason
 from docs_pages import PAGES, ROOT, Command, commands, programs
 from docs_run import CANNOT, Page, check, parsed
 
 OURS = {page: [one for one in commands(page) if one.words[0] == "resight"] for page in PAGES}
 EVERY = [one for page in PAGES for one in commands(page)]
-# Pages whose commands take longer than a few seconds, most of them trainings and local features of networks.
-SLOW: set[str] = set()
+# Pages that take longer than a few seconds: trainings, local features of networks, several collections.
+SLOW = {"README.md"} | {
+    f"docs/{name}.md"
+    for name in (
+        "aliked", "ap-gem", "classic", "context", "delf", "delg", "explore-exploit", "fire", "hessian-affine", "how",
+        "hybrid", "index", "learned-similarity", "quickstart", "report", "reproduction", "separation", "training",
+    )
+}  # fmt: skip
 
 
 def of(program: str) -> list[Command]:
@@ -29,7 +34,8 @@ def test_a_command_is_right(command):
 
 
 @pytest.mark.parametrize(
-    "page", [pytest.param(page, marks=[pytest.mark.slow] * (page in SLOW)) for page in PAGES if OURS[page] or programs(page)]
+    "page",
+    [pytest.param(page, marks=[pytest.mark.slow] * (page in SLOW)) for page in PAGES if OURS[page] or programs(page)],
 )
 def test_a_page_runs(page, scratch, tmp_path, monkeypatch):
     shutil.copytree(scratch, tmp_path / "here", symlinks=True)
