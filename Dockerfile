@@ -2,7 +2,7 @@
 # Collections and the file of keys lie in /data; see docs/serve.md.
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY src ./src
 # CPU wheels of torch: a service needs no CUDA, which would be 4 GB more.
 RUN python -m venv /opt/resight \

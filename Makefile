@@ -6,7 +6,7 @@ BIN := .venv/bin
 PROCESSORS := OPENBLAS_CORETYPE=Haswell OPENBLAS_CORETYPE=SKYLAKEX OPENBLAS_CORETYPE=ZEN FAISS_OPT_LEVEL=generic \
 	FAISS_OPT_LEVEL=avx2 OMP_NUM_THREADS=1 NUMBA_CPU_NAME=generic
 
-.PHONY: demo test slow lint docs clean processors
+.PHONY: demo test slow notebooks lint docs clean processors
 
 demo: .venv/.demo
 	$(BIN)/resight demo --to demo-out
@@ -16,6 +16,10 @@ test: .venv/.dev
 
 slow: .venv/.dev
 	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
+
+# Five notebooks, each from its first to its last cell.
+notebooks: .venv/.dev
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 docs/notebooks
 
 processors: .venv/.dev
 	for one in $(PROCESSORS); do echo $$one; env $$one $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" || exit 1; done

@@ -13,17 +13,17 @@ from resight.features.networks.resnet import ResNet
 WIDTH, HIDDEN = 4, 8  # channels of the first layer, and of the attention
 
 
-def write_delg(path: Path) -> str:
-    """A ResNet-50 of `WIDTH` under the names of pycls, with a global head of 16 dimensions and the attention."""
+def write_delg(path: Path, hidden: int = HIDDEN, width: int = WIDTH) -> str:
+    """A ResNet-50 of `width` under the names of pycls, with a global head of 16 dimensions and the attention."""
     torch.manual_seed(0)
-    trunk = ResNet("resnet50", "C5", width=WIDTH)
+    trunk = ResNet("resnet50", "C5", width=width)
     state = {f"globalmodel.{name}": tensor for name, tensor in _pycls(trunk).items()}
     state |= {
         "globalmodel.head.pool.p": torch.tensor([3.0]),
         "globalmodel.head.fc.weight": torch.randn(16, trunk.channels),
         "globalmodel.head.fc.bias": torch.zeros(16),
     }
-    state |= {f"localmodel.{name}": tensor for name, tensor in LocalAttention(16 * WIDTH, HIDDEN).state_dict().items()}
+    state |= {f"localmodel.{name}": tensor for name, tensor in LocalAttention(16 * width, hidden).state_dict().items()}
     torch.save({"model_state": state}, path)
     return str(path)
 

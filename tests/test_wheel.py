@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
 import subprocess
 import sys
+import types
 import venv
 from pathlib import Path
 
@@ -17,6 +20,20 @@ def run(*command: str | Path, cwd: Path) -> str:
     done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
+
+
+def test_what_a_package_index_shows_has_no_link_that_leads_nowhere():
+    spec = importlib.util.spec_from_file_location("hatch_build", PROJECT / "hatch_build.py")
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:  # the interface that only a build has
+        interface = types.ModuleType("hatchling.metadata.plugin.interface")
+        interface.MetadataHookInterface = object
+        patch.setitem(sys.modules, "hatchling.metadata.plugin.interface", interface)
+        spec.loader.exec_module(module)
+    shown = module.without_local_links((PROJECT / "README.md").read_text(encoding="utf-8"))
+    assert re.findall(r"\]\((?!https?://|#)", shown) == []
+    assert "Quick start" in shown
+    assert module.without_local_links("[a](b.md) [c](https://d.e/) ![f](g.jpg)\nh") == "a [c](https://d.e/) h"
 
 
 @pytest.mark.slow
