@@ -229,6 +229,7 @@ class MilvusIndex:
                 f"{self.address} holds other vectors than this collection's: give another name, or drop it with "
                 f"resight engine drop COLLECTION {self.address} --force"
             )
+        self._ask(lambda client: client.load_collection(self.address.name))  # a server that was started anew forgot it
 
     def _settle(self) -> None:
         """Wait until the index is built, then load it anew: before that Milvus answers from an interim one."""

@@ -89,6 +89,22 @@ def test_a_server_that_is_down_is_said_at_once(gem):
         open_searched(gem[0], "milvus://127.0.0.1:1/x")
 
 
+def test_another_process_finds_what_was_filled(gem, tmp_path):
+    path, engine = gem[0], f"milvus://{tmp_path / 'm.db'}/photos"
+    query = next(iter(open_collection(path).ids))
+
+    def resight(*arguments):
+        command = [sys.executable, "-m", "resight", *map(str, arguments), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    assert resight("engine", "fill", path, engine)["removed"] == 0
+    found = resight("search", path, query, "--engine", engine)["results"]
+    expected = open_collection(path).search(query).results
+    assert [(r["id"], r["score"]) for r in found] == [(r.id, pytest.approx(r.score)) for r in expected]
+
+
 @pytest.mark.slow
 def test_the_server_answers_as_one_machine(gem, tmp_path):
     """In a network namespace of its own, since the server listens on all addresses."""
