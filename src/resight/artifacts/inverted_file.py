@@ -163,7 +163,7 @@ def _codebook(
         return known
     sample = _sample(tables, settings.key, words * DESCRIPTORS_PER_WORD, progress)
     progress("learning the codebook", 0, words)
-    codebook = Codebook.fit(sample, min(words, len(sample)), points_per_word=DESCRIPTORS_PER_WORD)
+    codebook = Codebook.fit(sample, min(words, len(sample)), points_per_word=DESCRIPTORS_PER_WORD, bits=settings.indexing.bits)
     _save_codebook(writer, own, codebook, {**learned_from, codebook.fingerprint: photos})
     progress("learning the codebook", words, words)
     return codebook

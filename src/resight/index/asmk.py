@@ -34,9 +34,9 @@ class Asmk:
 
     score(q, d) = sum over shared words c of idf_c * sigma(u_c) / sqrt(n_q * n_d), where sigma(u) = u^alpha if u >= tau,
     else 0; n = number of words (sum of idf_c with `idf`, idf_c = ln(N / df_c)^2); u = inner product of unit residuals,
-    or, `binary`, 1 - 2 * Hamming distance / L with L = D rounded up to a multiple of 32 as in the authors' program; or,
-    `binary` and `asymmetric`, the inner product of the query's unit residual in three bits a dimension and the image's
-    signs / sqrt(D), about 0.8 times the cosine. `asymmetric` None: where the codebook has a rotation.
+    or, `binary`, 1 - 2 * Hamming distance / L with L = the B bits of the codebook rounded up to a multiple of 32 as in the
+    authors' program; or, `binary` and `asymmetric`, the inner product of the query's unit residual in three bits a
+    dimension and the image's signs / sqrt(B), about 0.8 times the cosine. `asymmetric` None: where the codebook has a rotation.
     Queries are assigned to `query_multiple` words per descriptor (fewer if the codebook is smaller), images to one.
 
     Memory, binary at D = 128: 18 bytes per posting (signature 16, image 2), 8 per image, 8 per word and segment of at
@@ -61,7 +61,7 @@ class Asmk:
         self._set([])
 
     def _set(self, segments: list[Segment]) -> None:
-        self._snapshot = Snapshot(tuple(segments), self.kernel, len(self.codebook), self.codebook.dim)
+        self._snapshot = Snapshot(tuple(segments), self.kernel, len(self.codebook), self.codebook.bits)
 
     def __len__(self) -> int:
         return sum(len(segment) for segment in self._snapshot.segments)
@@ -239,7 +239,7 @@ class Asmk:
             raise ArrayError(f"word {aggregated.words.max()} is not one of the {len(self.codebook)} of the codebook")
 
     def _check_values(self, values: NDArray[Any], planes: int) -> None:
-        width, kind = value_kind(self.codebook.dim, planes)
+        width, kind = value_kind(self.codebook, planes)
         if values.dtype != kind or values.shape[1] != width:
             found = f"{values.dtype} x {values.shape[1]}"
             raise ArrayError(f"residuals are {found}, this index takes {np.dtype(kind).name} x {width} here")

@@ -55,14 +55,14 @@ class Kernel:
         """Bits a dimension of a query's residuals; 0 in full precision."""
         return 0 if not self.binary else PLANES if self.asymmetric else 1
 
-    def table(self, dim: int) -> Float64:
-        """sigma of every distance of a query word and a signature, for `dim` dimensions.
+    def table(self, bits: int) -> Float64:
+        """sigma of every distance of a query word and a signature of `bits`.
 
-        Symmetric: distances 0..L, (L + 1,), with L = `dim` rounded up to a multiple of 32. Asymmetric: the Hamming
-        distances of the planes, weighed by 1, 2, 4, ..., sum to 0..(2^planes - 1) * `dim`.
+        Symmetric: distances 0..L, (L + 1,), with L = `bits` rounded up to a multiple of 32. Asymmetric: the Hamming
+        distances of the planes, weighed by 1, 2, 4, ..., sum to 0..(2^planes - 1) * `bits`.
         """
-        most = (2**PLANES - 1) * dim if self.asymmetric else -(-dim // 32) * 32
-        similarity = (most - 2 * np.arange(most + 1)) * (STEP / 2 / dim if self.asymmetric else 1 / most)
+        most = (2**PLANES - 1) * bits if self.asymmetric else -(-bits // 32) * 32
+        similarity = (most - 2 * np.arange(most + 1)) * (STEP / 2 / bits if self.asymmetric else 1 / most)
         passed = similarity >= self.tau
         return np.where(passed, np.where(passed, similarity, 0) ** self.alpha, 0)
 
@@ -74,7 +74,7 @@ class Snapshot:
     segments: tuple[Segment, ...]
     kernel: Kernel
     words: int
-    dim: int
+    bits: int
 
     @cached_property
     def rows(self) -> Int64:
@@ -97,8 +97,8 @@ class Snapshot:
 
     @cached_property
     def table(self) -> Float64:
-        """`Kernel.table` of the codebook's dimension."""
-        return self.kernel.table(self.dim)
+        """`Kernel.table` of the codebook's bits."""
+        return self.kernel.table(self.bits)
 
     def _sizes(self, segment: Segment) -> Float64:
         if not self.kernel.idf:

@@ -41,10 +41,10 @@ def words_for(descriptor_count: int, density: float = 12.0) -> int:
 class Codebook:
     """W visual words over D dimensions; immutable.
 
-    `centroids` (W, D) float32. `rotation` (D, D) float32, or None: whitens and turns an aggregated residual before it
-    is binarised, so that every bit says as much as another. Without it a bit is the sign of the aggregated residual, in
-    the authors' program too. Centring the descriptors would change nothing, since a residual is a difference. Full
-    precision uses the centroids only.
+    `centroids` (W, D) float32. `rotation` (D, B) float32, B <= D, or None: whitens and turns an aggregated residual
+    before it is binarised, so that every bit says as much as another. Without it a bit is the sign of the aggregated
+    residual, in the authors' program too. Centring the descriptors would change nothing, since a residual is a
+    difference. Full precision uses the centroids only.
     Raises `ArrayError` on other shapes and on values that are not finite.
     """
 
@@ -58,7 +58,9 @@ class Codebook:
             raise ArrayError(f"Codebook.centroids have shape {centroids.shape}: at least one word is needed")
         object.__setattr__(self, "centroids", centroids)
         if self.rotation is not None:
-            rotation = finite_array("Codebook.rotation", self.rotation, np.float32, (dim, dim))
+            rotation = finite_array("Codebook.rotation", self.rotation, np.float32, (dim, None))
+            if not 0 < rotation.shape[1] <= dim:
+                raise ArrayError(f"Codebook.rotation has shape {rotation.shape}: at most {dim} columns are needed")
             object.__setattr__(self, "rotation", rotation)
 
     def __len__(self) -> int:
@@ -68,6 +70,11 @@ class Codebook:
     def dim(self) -> int:
         """Descriptor dimension D."""
         return int(self.centroids.shape[1])
+
+    @property
+    def bits(self) -> int:
+        """Bits of a signature: the columns of the rotation, or one per dimension."""
+        return self.dim if self.rotation is None else int(self.rotation.shape[1])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -87,13 +94,14 @@ class Codebook:
         iterations: int = 10,
         points_per_word: int = 64,
         rotate: bool = True,
+        bits: int | None = None,
     ) -> Codebook:
         """Learn a codebook from `descriptors` (n, D): k-means, and a random rotation that whitens.
 
         `words` None asks `words_for(n)`; where the descriptors are a sample, give `words_for` of the whole instead.
         At most `points_per_word` descriptors per word, drawn with `seed`, are used.
-        `rotate=False` leaves the rotation out. Peak memory: twice the sample, at D = 128 a kilobyte
-        a descriptor, beside the argument.
+        `rotate=False` leaves the rotation out; `bits` as for `with_rotation`. Peak memory: twice the sample, at D = 128
+        a kilobyte a descriptor, beside the argument.
         Raises `UsageError` when there are fewer descriptors than words, `ArrayError` on a bad array.
         """
         points = as_array("descriptors", descriptors, np.float32, (None, None))
@@ -109,13 +117,17 @@ class Codebook:
             points = points[np.sort(rng.choice(len(points), words * points_per_word, replace=False))]
         points = finite_rows("descriptors", points)
         codebook = Codebook(kmeans(points, words, seed=seed, iterations=iterations))
-        return codebook.with_rotation(points, rng) if rotate else codebook
+        return codebook.with_rotation(points, rng, bits) if rotate else codebook
 
-    def with_rotation(self, descriptors: Any, rng: np.random.Generator) -> Codebook:
-        """This codebook with a random rotation that whitens the residuals of `descriptors` (n, D)."""
+    def with_rotation(self, descriptors: Any, rng: np.random.Generator, bits: int | None = None) -> Codebook:
+        """This codebook with a random rotation that whitens the residuals of `descriptors` (n, D), and keeps the
+        strongest `bits` directions, all by default. Raises `UsageError` when there are not so many.
+        """
         points = self.check(descriptors)
+        if bits is not None and not 1 <= bits <= self.dim:
+            raise UsageError(f"signatures of {bits} bits were asked of {self.dim} dimensions: give 1 to {self.dim}")
         residuals = points - self.centroids[self.assign(points)[:, 0]]
-        return Codebook(self.centroids, whitened_rotation(residuals, rng))
+        return Codebook(self.centroids, whitened_rotation(residuals, rng, bits))
 
     def check(self, descriptors: Any) -> Float32:
         """`descriptors` as (n, D) float32. Raises `ArrayError` when they are not, or not finite."""
