@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import ArrayError, CollectionError
-from resight.index.inverted import Segment, from_plain
+from resight.index.inverted import IMAGES_PER_SEGMENT, Segment, from_plain
 from resight.store.folder import faults
 from resight.store.tensor_file import check_tensors, map_tensors, read_tensors, write_tensors
 
@@ -25,7 +25,6 @@ FORMAT = "resight-asmk-3"
 PLAIN_FORMAT = "resight-asmk-2"  # all segments in one file, image numbers and signatures as they are
 FORMATS = (FORMAT, PLAIN_FORMAT)
 LISTS_FORMAT = "resight-asmk-lists-1"
-ARRAYS = ("rows", "sizes", "offsets", "begins", "codes", "values")
 PLAIN_ARRAYS = ("rows", "offsets", "images", "values")
 T = TypeVar("T")
 
@@ -95,8 +94,49 @@ def _names(stamp: dict[str, str]) -> list[str]:
     return list(names)
 
 
+def _stored(segment: Segment) -> dict[str, NDArray[Any]]:
+    """The arrays of a segment as its file holds them: runs of rows, numbers of postings and of bits for each word."""
+    first = np.flatnonzero(np.diff(segment.rows, prepend=-2) != 1)
+    return {
+        "runs": segment.rows[first],
+        "run_lengths": np.diff(np.append(first, len(segment.rows))),
+        "sizes": _small(segment.sizes),
+        "counts": _small(np.diff(segment.offsets)),
+        "lengths": _small(np.diff(segment.begins)),
+        "codes": segment.codes,
+        "values": segment.values,
+    }
+
+
+def _restored(tensors: dict[str, Any], file: Path) -> Segment:
+    """The segment of the arrays in its file. Raises `ArrayError`, `KeyError` or `ValueError` when they are not one."""
+    runs, lengths = tensors["runs"], tensors["run_lengths"]
+    if len(runs) != len(lengths) or (lengths < 1).any() or lengths.sum() > IMAGES_PER_SEGMENT:
+        raise ArrayError("the rows of a segment are no runs of 1 to 65536 in all")
+    before = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    rows = np.repeat(runs, lengths) + np.arange(len(before)) - before
+    starts = {name: np.append(0, np.cumsum(tensors[name], dtype=np.uint64)) for name in ("counts", "lengths")}
+    if max(int(each[-1]) for each in starts.values()) >= 1 << 32:
+        raise ArrayError("the lists of a segment are too long")
+    return Segment(
+        rows,
+        tensors["sizes"].astype(np.uint32),
+        starts["counts"].astype(np.uint32),
+        starts["lengths"].astype(np.uint32),
+        tensors["codes"],
+        tensors["values"],
+        np.zeros(len(rows), bool),
+        file,
+    )
+
+
+def _small(numbers: NDArray[np.uint32]) -> NDArray[Any]:
+    """In 16 bits where they fit."""
+    return numbers.astype(np.uint16 if numbers.max(initial=0) < 1 << 16 else np.uint32)
+
+
 def _write(folder: Path, segment: Segment) -> Segment:
-    tensors = {name: getattr(segment, name) for name in ARRAYS}
+    tensors = _stored(segment)
     digest = hashlib.blake2b(digest_size=16)
     for array in tensors.values():
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
@@ -118,8 +158,4 @@ def _map(path: str | Path, name: str, dead: NDArray[Any]) -> Segment:
 
 
 def _open(file: Path) -> Segment:
-    def build(tensors: dict[str, Any], _: dict[str, str]) -> Segment:
-        arrays = {name: tensors[name] for name in ARRAYS}
-        return Segment(**arrays, dead=np.zeros(len(tensors["rows"]), bool), file=file)
-
-    return map_tensors(file, LISTS_FORMAT, build)
+    return map_tensors(file, LISTS_FORMAT, lambda tensors, _: _restored(tensors, file))

@@ -114,7 +114,7 @@ class Segment:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes that the arrays take, in memory or mapped."""
+        """Bytes that the arrays take, in memory or mapped; the file holds some less."""
         arrays = (self.rows, self.sizes, self.offsets, self.begins, self.codes, self.values)
         return sum(array.nbytes for array in arrays)
 

@@ -20,7 +20,7 @@ from resight.store.folder import faults
 
 T = TypeVar("T")
 CRC = "crc32"
-MAPPED = {"I64": "<i8", "U64": "<u8", "U32": "<u4", "F32": "<f4"}  # types of tensors that are mapped
+MAPPED = {"I64": "<i8", "U64": "<u8", "U32": "<u4", "U16": "<u2", "F32": "<f4"}  # types of tensors that are mapped
 
 
 def write_tensors(path: str | Path, kind: str, tensors: dict[str, Any], metadata: dict[str, str]) -> None:

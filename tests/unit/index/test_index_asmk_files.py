@@ -207,10 +207,14 @@ def with_last(array, value):
 @pytest.mark.parametrize(
     "damage",
     [
-        changed("rows", lambda rows: rows[::-1].copy()),
-        changed("offsets", lambda offsets: with_last(offsets, 1 << 31)),
-        changed("offsets", lambda offsets: offsets[:-1].copy()),
-        changed("begins", lambda begins: with_last(begins, 1 << 31)),
+        changed("runs", lambda runs: runs[::-1].copy()),
+        changed("run_lengths", lambda lengths: lengths - 1),
+        changed("run_lengths", lambda lengths: with_last(lengths, 1 << 40)),
+        changed("counts", lambda counts: with_last(counts, 60000)),
+        changed("counts", lambda counts: counts[:-1].copy()),
+        changed("counts", lambda counts: with_last(counts.astype(np.uint32), (1 << 32) - 1)),
+        changed("lengths", lambda lengths: with_last(lengths, 60000)),
+        changed("lengths", lambda lengths: lengths.astype(np.int64) - 1),
         changed("sizes", lambda sizes: sizes + 1),
         changed("values", lambda values: values[:-1].copy()),
         changed("values", lambda values: values.astype(np.float32)),
