@@ -190,8 +190,10 @@ def main() -> None:
     print(
         f"{options.photos} photos, {options.words} words, queries of {QUERY_WORDS} words; load {os.getloadavg()[0]:.0f}"
     )
-    print("| bits | bytes a posting | GB a million photos | 1 thread, ms | processor, ms | 2 threads, ms "
-          "| processor, ms | kernel, ns a posting | before | ratio | opening, ms | making, processor s | peak, GB |")  # fmt: skip
+    names = ("bits", "bytes a posting", "GB a million photos", "1 thread, ms", "processor, ms", "2 threads, ms",
+             "processor, ms", "kernel, ns a posting", "before", "ratio", "opening, ms", "making, processor s",
+             "peak, GB")  # fmt: skip
+    print(f"| {' | '.join(names)} |")
     print("|--:" * 13 + "|")
     for bits in options.bits:
         folder = Path(tempfile.mkdtemp(prefix="asmk-million-", dir=options.folder))

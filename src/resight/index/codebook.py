@@ -18,11 +18,13 @@ from resight.arrays import finite_array, finite_rows
 from resight.errors import ArrayError, UsageError
 from resight.index.binarisation import whitened_rotation
 from resight.index.kmeans import kmeans, nearest
+from resight.index.word_lists import WordLists
 from resight.store.tensor_file import read_tensors, write_tensors
 from resight.types import Float32, Int64, as_array
 
 FORMAT = "resight-codebook-2"
 MOST_WORDS = 65536
+EXACT_WORDS = 16384  # up to so many words a descriptor is compared with all of them
 
 
 def words_for(descriptor_count: int, density: float = 12.0) -> int:
@@ -45,11 +47,13 @@ class Codebook:
     before it is binarised, so that every bit says as much as another. Without it a bit is the sign of the aggregated
     residual, in the authors' program too. Centring the descriptors would change nothing, since a residual is a
     difference. Full precision uses the centroids only.
-    Raises `ArrayError` on other shapes and on values that are not finite.
+    Of more than 16 384 words the nearest are sought in `lists`, which are made when first needed: they follow from the
+    centroids. Raises `ArrayError` on other shapes and on values that are not finite.
     """
 
     centroids: Float32
     rotation: Float32 | None = None
+    lists: WordLists | None = None
 
     def __post_init__(self) -> None:
         centroids = finite_rows("Codebook.centroids", self.centroids)
@@ -62,6 +66,8 @@ class Codebook:
             if not 0 < rotation.shape[1] <= dim:
                 raise ArrayError(f"Codebook.rotation has shape {rotation.shape}: at most {dim} columns are needed")
             object.__setattr__(self, "rotation", rotation)
+        if self.lists is not None and (len(self.lists.owners) != words or self.lists.coarse.shape[1] != dim):
+            raise ArrayError("Codebook.lists are not those of its words")
 
     def __len__(self) -> int:
         return len(self.centroids)
@@ -134,24 +140,39 @@ class Codebook:
         return finite_rows("descriptors", descriptors, self.dim)
 
     def assign(self, descriptors: Any, multiple: int = 1) -> Int64:
-        """The `multiple` nearest words (L2, exact) of `descriptors` (n, D), nearest first: (n, multiple) int64."""
+        """The `multiple` nearest words (L2) of `descriptors` (n, D), nearest first: (n, multiple) int64.
+
+        Exact up to 16 384 words; beyond, among the lists of words nearest to a descriptor, which hold nearly all.
+        """
         points = self.check(descriptors)
         if not 1 <= multiple <= len(self):
             raise UsageError(f"{multiple} words per descriptor were asked of a codebook of {len(self)}: give 1 to that")
         if not len(points):
             return np.empty((0, multiple), np.int64)
-        return nearest(points, self.centroids, multiple)
+        if len(self) <= EXACT_WORDS:
+            return nearest(points, self.centroids, multiple)
+        return self.word_lists.nearest(self.centroids, points, multiple)
+
+    @cached_property
+    def word_lists(self) -> WordLists:
+        """`lists`, made where they are not given."""
+        return WordLists.fit(self.centroids) if self.lists is None else self.lists
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file; an existing file is replaced only when the new one is complete."""
-        write_tensors(path, FORMAT, self._tensors(), {"fingerprint": self.fingerprint})
+        tensors = self._tensors()
+        if len(self) > EXACT_WORDS:
+            tensors |= {"coarse": self.word_lists.coarse, "owners": self.word_lists.owners}
+        write_tensors(path, FORMAT, tensors, {"fingerprint": self.fingerprint})
 
     @staticmethod
     def load(path: str | Path) -> Codebook:
         """Read what `save` wrote. Raises `CollectionError` when the file is missing, damaged or of another format."""
 
         def restore(tensors: dict[str, Any], stamp: dict[str, str]) -> Codebook:
-            codebook = Codebook(**tensors)
+            coarse, owners = (tensors.pop(name, None) for name in ("coarse", "owners"))
+            lists = None if coarse is None or owners is None else WordLists(coarse, owners)
+            codebook = Codebook(**tensors, lists=lists)
             if stamp["fingerprint"] != codebook.fingerprint:
                 raise ValueError("its content is not what was written")
             return codebook
