@@ -30,8 +30,11 @@ T = TypeVar("T")
 
 
 def lists_folder(path: str | Path) -> Path:
-    """The folder of the segments of the inverted file at `path`."""
-    return Path(path).with_suffix(".lists")
+    """The folder of the segments of the inverted file at `path`. Raises `CollectionError` when it is a link."""
+    folder = Path(path).with_suffix(".lists")
+    if folder.is_symlink():
+        raise CollectionError(f"{folder} is a link: put a folder in its place")
+    return folder
 
 
 def write_segments(path: str | Path, segments: tuple[Segment, ...], stamp: dict[str, str]) -> list[Segment]:
@@ -47,7 +50,7 @@ def write_segments(path: str | Path, segments: tuple[Segment, ...], stamp: dict[
     write_tensors(path, FORMAT, dead, {**stamp, "segments": json.dumps(names)})
     if folder.is_dir():
         with faults("clean", folder):
-            for file in folder.iterdir():
+            for file in (*folder.glob("*.safetensors"), *folder.glob("*.part")):
                 if file.name not in names:
                     file.unlink(missing_ok=True)
     return kept

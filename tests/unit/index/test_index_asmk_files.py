@@ -257,6 +257,17 @@ def test_lists_that_are_none_are_named_when_they_are_read(tmp_path, binary):
         check_segments(path)
 
 
+def test_a_link_to_elsewhere_is_not_written_to(tmp_path):
+    index, elsewhere = saved(tmp_path / "index"), tmp_path / "elsewhere"
+    lists_folder(tmp_path / "index").rename(elsewhere)
+    (elsewhere / "else.safetensors").write_bytes(b"not ours")
+    lists_folder(tmp_path / "index").symlink_to(elsewhere)
+    for ask in (lambda: Asmk.load(tmp_path / "index", CODEBOOK), lambda: index.save(tmp_path / "index")):
+        with pytest.raises(CollectionError, match="is a link"):
+            ask()
+    assert (elsewhere / "else.safetensors").exists()
+
+
 def test_names_that_lead_elsewhere_are_refused(tmp_path):
     path = tmp_path / "index"
     saved(path)
