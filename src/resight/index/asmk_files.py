@@ -44,7 +44,8 @@ def write_segments(path: str | Path, segments: tuple[Segment, ...], stamp: dict[
     largest new segment.
     """
     folder = lists_folder(path)
-    kept = [one if one.file and one.file.parent == folder else _write(folder, one) for one in segments]
+    there = set(folder.glob("*.safetensors"))  # another writer may have deleted some that are mapped
+    kept = [one if one.file in there else _write(folder, one) for one in segments]
     names = [segment.file.name for segment in kept if segment.file]
     dead = {f"dead.{number}": np.flatnonzero(segment.dead) for number, segment in enumerate(kept)}
     write_tensors(path, FORMAT, dead, {**stamp, "segments": json.dumps(names)})

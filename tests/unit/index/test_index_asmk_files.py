@@ -100,6 +100,16 @@ def test_files_of_old_segments_are_deleted_but_readers_keep_theirs(tmp_path):
     np.testing.assert_array_equal(reader.scores(QUERIES, DESCRIPTORS), before)
 
 
+def test_segments_whose_files_another_writer_deleted_are_written_again(tmp_path):
+    first = saved(tmp_path / "index")
+    second = Asmk.load(tmp_path / "index", CODEBOOK)
+    second.remove([3, 5])
+    second.save(tmp_path / "index")
+    first.save(tmp_path / "index")
+    again = Asmk.load(tmp_path / "index", CODEBOOK)
+    np.testing.assert_array_equal(again.scores(QUERIES, DESCRIPTORS), first.scores(QUERIES, DESCRIPTORS))
+
+
 def test_a_list_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
     path, plain = tmp_path / "index", asmk_files._map
     index = saved(path)
