@@ -151,9 +151,9 @@ def test_derived_as_a_link_leads_nowhere(copied, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     shutil.move(copied.path / "derived", elsewhere)
     (copied.path / "derived").symlink_to(elsewhere)
-    before = {file.name: file.read_bytes() for file in elsewhere.iterdir()}
+    before = {file: file.read_bytes() for file in elsewhere.rglob("*") if file.is_file()}
     with pytest.raises(ResightError, match="derived is a link: put a folder in its place"):
         open_collection(copied.path).search("000-0.jpg")
     with pytest.raises(ResightError, match="derived is a link"):
         open_collection(copied.path).remove(["000-0.jpg"])
-    assert {file.name: file.read_bytes() for file in elsewhere.iterdir()} == before
+    assert {file: file.read_bytes() for file in elsewhere.rglob("*") if file.is_file()} == before

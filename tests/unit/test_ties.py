@@ -134,7 +134,7 @@ def test_streamed_blocks_local_features_and_stages_follow_the_rule():
     scores = np.where(np.arange(80) % 2, 0.3, 0.2) * (1 + noise)
     odd = np.arange(1, 80, 2).tolist()
     for k in (5, 30, 80):
-        columns, values = asmk_scoring.best(scores[None].astype(np.float32), k)
+        columns, values = asmk_scoring.best([scores[None].astype(np.float32)], [np.arange(80)], 1, k)
         assert columns[0].tolist() == (odd + np.arange(0, 80, 2).tolist())[:k]
         assert len(set(values[0].tolist())) == 1 + (k > 40)
     assert ranked(scores[None], 40).ids[0].tolist() == odd

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from resight.errors import CollectionError
 from resight.features.local.encoders import ENCODERS, kind_key
 from resight.features.whitening import Whitening
+from resight.index.asmk_files import check_segments
 from resight.regular_files import read_regular
 from resight.store.block_log import check_blocks
 from resight.store.folder import DERIVED, derived_path, faults, write_atomic
@@ -233,5 +234,7 @@ def _check(artifact: Artifact) -> Callable[[Path], Any]:
     """What reads a file of this kind whole, and raises `CollectionError` when it is not what was written."""
     if artifact is WHITENING:
         return Whitening.load
+    if artifact in [one.inverted_file for one in LOCAL.values()]:
+        return check_segments
     checks: dict[str, Callable[[Path], Any]] = {".json": read_json, ".log": check_blocks}
     return checks.get(Path(artifact.name).suffix, check_tensors)

@@ -90,7 +90,7 @@ def follow_inverted_file(
         # Before the index changes on disk: a run that is killed must not leave the old calibration beside it.
         files.remove(writer, own.confidence)
     _follow(writer, settings, index, tables, gone, new, progress)
-    if len(gone) or len(new) or not own.inverted_file.exists(tables.folder):
+    if len(gone) or len(new) or not index.stored or not own.inverted_file.exists(tables.folder):
         index.save(files.place(writer, own.inverted_file))
     confidence = files.usable(own.confidence, tables.folder, read_confidence)
     if confidence is None or not confidence.fits(len(index), codebook.fingerprint):
@@ -164,7 +164,9 @@ def _codebook(
         return known
     sample = _sample(tables, settings.key, words * DESCRIPTORS_PER_WORD, progress)
     progress("learning the codebook", 0, words)
-    codebook = Codebook.fit(sample, min(words, len(sample)), points_per_word=DESCRIPTORS_PER_WORD)
+    codebook = Codebook.fit(
+        sample, min(words, len(sample)), points_per_word=DESCRIPTORS_PER_WORD, bits=settings.indexing.bits
+    )
     _save_codebook(writer, own, codebook, {**learned_from, codebook.fingerprint: photos})
     progress("learning the codebook", words, words)
     return codebook

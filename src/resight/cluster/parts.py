@@ -70,9 +70,10 @@ class ShardedAsmk(Asmk):
         if k is not None and k < 1:
             raise UsageError(f"{k} results were asked for: give at least 1")
         count = queries if queries is not None else int(aggregated.rows[-1]) + 1 if len(aggregated) else 0
-        rows, scores = self.dense(aggregated, count)
-        columns, levels = best(scores, len(rows) if k is None else min(k, len(rows)))
-        return Ranking(rows[columns], levels)
+        parts = self._engine.every("dense", self._key, aggregated, count)
+        rows, scores = [rows for rows, _ in parts], [np.ascontiguousarray(scores) for _, scores in parts]
+        total = sum(map(len, rows))
+        return Ranking(*best(scores, rows, count, total if k is None else min(k, total)))
 
     def scores(self, query_rows: Any, descriptors: Any, *, queries: int | None = None) -> Float64:
         """As `Asmk.scores`, in single precision."""

@@ -19,9 +19,10 @@ def codebook_file(text: str) -> tuple[str, str]:
 def given_codebooks(snapshot: Snapshot, given: Mapping[str, Codebook]) -> dict[str, Codebook]:
     """Codebooks by the key of their kind, `given` by its name or, for the only kind, "".
 
-    Raises `UsageError` for a kind that is not kept, and for words of another dimension than its descriptors.
+    Raises `UsageError` for a kind that is not kept, for words of another dimension than its descriptors, and for
+    signatures of other bits than the collection was made with.
     """
-    found = {}
+    found, kinds = {}, {kind.key: kind for kind in snapshot.settings.kinds}
     for name, codebook in given.items():
         key = _key(snapshot, name)
         dim = snapshot.encoders[key].dim
@@ -29,6 +30,13 @@ def given_codebooks(snapshot: Snapshot, given: Mapping[str, Codebook]) -> dict[s
             raise UsageError(
                 f"the codebook has words of {codebook.dim} dimensions, and {snapshot.kinds[key]} features here have "
                 f"{dim}: give one that was learnt from such features"
+            )
+        indexing = kinds[key].indexing
+        if indexing.binary and codebook.bits != (indexing.bits or dim):
+            raise UsageError(
+                f"the codebook gives signatures of {codebook.bits} bits, and {snapshot.path} was made for "
+                f"{indexing.bits or dim}: give one that was learnt so, or index into a new collection with "
+                f"--set bits={codebook.bits}"
             )
         found[key] = codebook
     return found

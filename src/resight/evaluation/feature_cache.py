@@ -86,7 +86,9 @@ def _place(
         extracted += [settings.descriptor.fingerprint, program_hash(DESCRIBING)]
     features = _key(benchmark.checksum, names, settings.recipe, extracted)
     given = {kind: codebook.fingerprint for kind, codebook in codebooks.items()}
-    codebook = _key([kind.indexing.words for kind in settings.kinds], program_hash(INDEXING), given)
+    codebook = _key(
+        [(kind.indexing.words, kind.indexing.bits) for kind in settings.kinds], program_hash(INDEXING), given
+    )
     return folder / f"{benchmark.name}-{features}-{codebook}-{_key(dict(parameters))}.resight"
 
 

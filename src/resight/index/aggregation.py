@@ -27,7 +27,7 @@ NORM_FLOOR = 1e-6
 class Aggregated:
     """One residual per image and word, sorted by image row, then word.
 
-    `rows` (m,) int64 image rows; `words` (m,) int64; `values` (m, planes * ceil(D / 64)) uint64 signatures as from
+    `rows` (m,) int64 image rows; `words` (m,) int64; `values` (m, planes * ceil(B / 64)) uint64 signatures as from
     `binarise`, one plane for images, or (m, D) float32 unit residuals; `weights` (m,) float32 or None for 1: what a
     match of this word counts, for expanded queries.
     Raises `ArrayError` on unequal lengths, wrong order, or weights that are not positive.
@@ -93,7 +93,7 @@ def join(parts: list[Aggregated], codebook: Codebook, planes: int) -> Aggregated
 
     `planes`: bits a dimension, 0 for full precision.
     """
-    width, kind = value_kind(codebook.dim, planes)
+    width, kind = value_kind(codebook, planes)
     empty = Aggregated(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, width), kind))
     if len(parts) == 1:
         return parts[0]
@@ -106,9 +106,9 @@ def join(parts: list[Aggregated], codebook: Codebook, planes: int) -> Aggregated
     )
 
 
-def value_kind(dim: int, planes: int) -> tuple[int, type[np.generic]]:
+def value_kind(codebook: Codebook, planes: int) -> tuple[int, type[np.generic]]:
     """Width and type of `Aggregated.values` in `planes` bits a dimension, 0 for full precision."""
-    return (planes * -(-dim // 64), np.uint64) if planes else (dim, np.float32)
+    return (planes * -(-codebook.bits // 64), np.uint64) if planes else (codebook.dim, np.float32)
 
 
 def image_blocks(rows: Int64) -> Iterator[Any]:

@@ -17,16 +17,13 @@ from numpy.typing import NDArray
 from resight.arrays import Float64
 from resight.errors import ArrayError, StampMismatch, UsageError
 from resight.index.aggregation import Aggregated, aggregate, image_blocks, join, value_kind
-from resight.index.asmk_scoring import Kernel, Snapshot, best, score_blocks, score_image
+from resight.index.asmk_files import read_segments, write_segments
+from resight.index.asmk_scoring import Kernel, Snapshot, rank_blocks, score_blocks, score_image
 from resight.index.codebook import Codebook, words_for
-from resight.index.inverted import Segment, build, merge_small
-from resight.store.tensor_file import read_tensors, write_tensors
+from resight.index.inverted import Segment, build, lanes_per_signature, merge_small
 from resight.types import Bool, Float32, Int64, Ranking, as_array
 
 __all__ = ["Aggregated", "Asmk", "Codebook", "aggregate", "words_for"]
-
-FORMAT = "resight-asmk-2"
-ARRAYS = ("rows", "offsets", "images", "values")
 
 
 class Asmk:
@@ -34,14 +31,17 @@ class Asmk:
 
     score(q, d) = sum over shared words c of idf_c * sigma(u_c) / sqrt(n_q * n_d), where sigma(u) = u^alpha if u >= tau,
     else 0; n = number of words (sum of idf_c with `idf`, idf_c = ln(N / df_c)^2); u = inner product of unit residuals,
-    or, `binary`, 1 - 2 * Hamming distance / L with L = D rounded up to a multiple of 32 as in the authors' program; or,
-    `binary` and `asymmetric`, the inner product of the query's unit residual in three bits a dimension and the image's
-    signs / sqrt(D), about 0.8 times the cosine. `asymmetric` None: where the codebook has a rotation.
+    or, `binary`, 1 - 2 * Hamming distance / L with L = the B bits of the codebook rounded up to a multiple of 32 as in
+    the authors' program; or, `binary` and `asymmetric`, the inner product of the query's unit residual in three bits a
+    dimension and the image's signs / sqrt(B), about 0.8 times the cosine. `asymmetric` None: where the codebook has a
+    rotation.
     Queries are assigned to `query_multiple` words per descriptor (fewer if the codebook is smaller), images to one.
 
-    Memory, binary at D = 128: 18 bytes per posting (signature 16, image 2), 8 per image, 8 per word and segment of at
-    most 65 536 images; full precision: 4 * D + 2 bytes per posting. Searching is safe while another thread adds or
-    removes; two writers at once are not. An image without descriptors is not in the index and never a result.
+    Memory, binary: B / 8 bytes per posting and some 1.1 for its image, 12 per image, 8 per word and segment of at most
+    65 536 images; full precision: 4 * D instead of B / 8. What was saved or loaded is mapped from disk, so that it
+    takes memory only while there is some. Searching is safe while another thread adds or removes; two writers at once
+    are not. An image without descriptors is not in the index and never a result. Raises `CollectionError` in a search
+    that comes upon a list which is not what was written.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Asmk:
         self._set([])
 
     def _set(self, segments: list[Segment]) -> None:
-        self._snapshot = Snapshot(tuple(segments), self.kernel, len(self.codebook), self.codebook.dim)
+        self._snapshot = Snapshot(tuple(segments), self.kernel, len(self.codebook), self.codebook.bits)
 
     def __len__(self) -> int:
         return sum(len(segment) for segment in self._snapshot.segments)
@@ -78,8 +78,13 @@ class Asmk:
 
     @property
     def postings(self) -> int:
-        """Number of (image, word) pairs held."""
-        return sum(len(segment.images) for segment in self._snapshot.segments)
+        """Number of (image, word) pairs held, those of removed images included until they are taken out."""
+        return sum(segment.postings for segment in self._snapshot.segments)
+
+    @property
+    def stored(self) -> bool:
+        """Whether all of it lies on disk in the present format: not so before `save`, and after an old file."""
+        return all(segment.file is not None for segment in self._snapshot.segments)
 
     def bytes_per_image(self) -> float:
         """Bytes of the inverted file per image; 0 when it is empty."""
@@ -98,10 +103,13 @@ class Asmk:
         present = np.unique(aggregated.rows[self._holds(aggregated.rows)])
         if len(present):
             raise UsageError(f"{_names(present)} in the index already: use update to replace")
-        self._set(merge_small([*self._snapshot.segments, *build(aggregated, len(self.codebook))]))
+        self._set(merge_small([*self._snapshot.segments, *self._built(aggregated)]))
 
     def remove(self, rows: Any) -> None:
-        """Take images out. Rewrites the segments that hold them. Raises `UsageError` when a row is not in the index."""
+        """Take images out: they are marked, and a segment is rewritten without them once a quarter of it is dead.
+
+        Raises `UsageError` when a row is not in the index.
+        """
         rows = np.unique(as_array("rows", rows, np.int64, (None,)))
         absent = rows[~self._holds(rows)]
         if len(absent):
@@ -112,7 +120,7 @@ class Asmk:
         """Replace the images of `rows` in one step; a row that is not in the index is added. Arguments as for `add`."""
         aggregated = self._aggregate(rows, descriptors, 1, self._planes)
         kept = self._without(np.unique(aggregated.rows))
-        self._set(merge_small([*kept, *build(aggregated, len(self.codebook))]))
+        self._set(merge_small([*kept, *self._built(aggregated)]))
 
     def query_words(self, descriptors: Any) -> Int64:
         """The words that descriptors (n, D) of a query are assigned to, nearest first: (n, `query_multiple`) int64."""
@@ -148,9 +156,8 @@ class Asmk:
         count = _query_count(aggregated, queries)
         k = len(snapshot.rows) if k is None else min(k, len(snapshot.rows))
         ids, scores = np.empty((count, k), np.int64), np.empty((count, k), np.float32)
-        for block, dense in score_blocks(snapshot, aggregated, count):
-            columns, scores[block] = best(dense.astype(np.float32), k)
-            ids[block] = snapshot.rows[columns]
+        for block, columns, found in rank_blocks(snapshot, aggregated, count, k):
+            ids[block], scores[block] = snapshot.rows[columns], found
         return Ranking(ids, scores)
 
     def dense(self, aggregated: Aggregated, queries: int) -> tuple[Int64, Float32]:
@@ -184,48 +191,52 @@ class Asmk:
         if not holding:
             raise UsageError(f"row {row} is not in the index: it cannot be scored")
         segment = snapshot.segments[holding[0]]
-        image = segment.only(row)
+        image = segment.only(row, np.unique(words))
         feature, slot = np.nonzero(image.postings_per_word[words])
         shared = self.aggregate_query(
             np.zeros(len(feature), np.int64), np.asarray(descriptors)[feature], words[feature, slot][:, None]
         )
-        factor = snapshot.places[holding[0]][1][np.searchsorted(segment.rows, row)]
+        factor = snapshot.factors[holding[0]][np.searchsorted(segment.rows, row)]
         return float(factor * score_image(snapshot, image, shared, np.unique(words)))
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file, without the codebook; an existing file is replaced once the new one is complete."""
-        tensors = {
-            f"{number}.{name}": getattr(segment, name)
-            for number, segment in enumerate(self._snapshot.segments)
-            for name in ARRAYS
-        }
+        """Write a safetensors file, and the segments that are not there yet into a folder beside it, NAME.lists;
+        without the codebook. Readers see the old index or the new one. From then on the segments are mapped from there.
+        """
         stamp = {"kernel": json.dumps(asdict(self.kernel)), "codebook": self.codebook.fingerprint}
-        write_tensors(path, FORMAT, tensors, stamp)
+        self._set(write_segments(path, self._snapshot.segments, stamp))
 
     @staticmethod
     def load(path: str | Path, codebook: Codebook) -> Asmk:
-        """Read what `save` wrote. Raises `StampMismatch` when it was made with another codebook, `CollectionError` when
-        it is missing, damaged or of another format."""
+        """Open what `save` wrote, mapped from disk; the format before is read into memory, and `stored` is False.
 
-        def restore(tensors: dict[str, Any], stamp: dict[str, str]) -> Asmk:
+        Raises `StampMismatch` when it was made with another codebook, `CollectionError`, which names the file, when one
+        is missing, damaged or of another format.
+        """
+
+        def restore(segments: list[Segment], stamp: dict[str, str]) -> Asmk:
             if stamp["codebook"] != codebook.fingerprint:
                 raise StampMismatch(f"{path} was made with another codebook: build it again with this one")
             index = Asmk(codebook, **json.loads(stamp["kernel"]))
-            count = len(tensors) // len(ARRAYS)
-            segments = [Segment(*(tensors[f"{i}.{name}"] for name in ARRAYS)) for i in range(count)]
             index._restore(segments)
             return index
 
-        return read_tensors(path, FORMAT, restore)
+        return read_segments(path, codebook.bits, restore)
 
     def _restore(self, segments: list[Segment]) -> None:
+        width = lanes_per_signature(self.codebook.bits) if self.kernel.binary else 0
         for segment in segments:
-            self._check_values(segment.values, self._planes)
+            plain = () if self.kernel.binary else (self.codebook.dim,)
+            if segment.width != width or segment.values.shape[1:] != plain:
+                raise ArrayError(f"a segment holds residuals {segment.values.dtype} {segment.values.shape}, not this")
             if len(segment.offsets) != len(self.codebook) + 1:
                 raise ArrayError(f"a segment has {len(segment.offsets) - 1} words, the codebook {len(self.codebook)}")
         self._set(segments)
         if (np.diff(self._snapshot.rows) == 0).any():
             raise ArrayError("two segments hold the same image row")
+
+    def _built(self, aggregated: Aggregated) -> list[Segment]:
+        return build(aggregated, len(self.codebook), self.codebook.bits)
 
     def _aggregate(self, rows: Any, descriptors: Any, multiple: int, planes: int) -> Aggregated:
         points = as_array("descriptors", descriptors, np.float32, (None, self.codebook.dim))
@@ -249,7 +260,7 @@ class Asmk:
             raise ArrayError(f"word {aggregated.words.max()} is not one of the {len(self.codebook)} of the codebook")
 
     def _check_values(self, values: NDArray[Any], planes: int) -> None:
-        width, kind = value_kind(self.codebook.dim, planes)
+        width, kind = value_kind(self.codebook, planes)
         if values.dtype != kind or values.shape[1] != width:
             found = f"{values.dtype} x {values.shape[1]}"
             raise ArrayError(f"residuals are {found}, this index takes {np.dtype(kind).name} x {width} here")

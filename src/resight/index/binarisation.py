@@ -32,13 +32,15 @@ def random_rotation(dim: int, rng: np.random.Generator) -> Float32:
     return _rounded(_orthogonal(dim, rng))
 
 
-def whitened_rotation(residuals: Float32, rng: np.random.Generator) -> Float32:
-    """A matrix (D, D) that whitens `residuals` (n, D) by the power `WHITENING`, then turns them at random.
+def whitened_rotation(residuals: Float32, rng: np.random.Generator, bits: int | None = None) -> Float32:
+    """A matrix (D, B) that whitens `residuals` (n, D) by the power `WHITENING`, then turns them at random.
 
-    Lengths do not count. Multiples of 2^-20, entries at most 1, so that `turn` is exact and no eigenvector's sign, nor
-    the last digits of the covariance, which depend on the processor, remain.
+    B = `bits`, D by default; fewer keep the B directions of most variance. Lengths do not count. Multiples of 2^-20,
+    entries at most 1, so that `turn` is exact and no eigenvector's sign, nor the last digits of the covariance, which
+    depend on the processor, remain.
     """
     dim = residuals.shape[1]
+    bits = dim if bits is None else bits
     covariance = np.zeros((dim, dim))
     for start in range(0, len(residuals), BLOCK):
         block = residuals[start : start + BLOCK].astype(np.float64)
@@ -47,11 +49,15 @@ def whitened_rotation(residuals: Float32, rng: np.random.Generator) -> Float32:
         covariance += block.T @ block
     variances, axes = np.linalg.eigh(covariance)
     if variances[-1] <= 0:
-        return random_rotation(dim, rng)
+        return np.ascontiguousarray(random_rotation(dim, rng)[:, :bits])
     variances = np.maximum(variances / variances[-1], LEAST_VARIANCE)
-    # Back along the axes (ZCA): eigenvectors alone are not unique, this product is.
-    whitening = (axes * (variances / variances[0]) ** -WHITENING) @ axes.T
-    return _rounded(whitening @ _orthogonal(dim, rng))
+    variances, axes = variances[-bits:], axes[:, -bits:]
+    scaled = axes * (variances / variances[0]) ** -WHITENING
+    # Back along the axes (ZCA): eigenvectors alone are not unique, these products are.
+    if bits == dim:
+        return _rounded(scaled @ axes.T @ _orthogonal(dim, rng))
+    left, _, right = np.linalg.svd(axes.T @ _orthogonal(dim, rng)[:, :bits])
+    return _rounded(scaled @ (left @ right))
 
 
 def _orthogonal(dim: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -64,7 +70,7 @@ def _rounded(matrix: NDArray[np.float64]) -> Float32:
 
 
 def turn(residuals: Float32, rotation: Float32 | None) -> NDArray[np.float64]:
-    """`residuals` (m, D) times `rotation` (D, D), every row scaled by a power of two: (m, D) float64.
+    """`residuals` (m, D) times `rotation` (D, B), every row scaled by a power of two: (m, B) float64.
 
     Residuals are rounded to 24 bits of their largest dimension. Double precision then holds every partial sum exactly,
     so that no bit depends on the order in which BLAS adds, nor on the processor or the threads. Without a rotation they
@@ -78,7 +84,7 @@ def turn(residuals: Float32, rotation: Float32 | None) -> NDArray[np.float64]:
 
 
 def binarise(residuals: Float32, rotation: Float32 | None, planes: int = 1) -> NDArray[np.uint64]:
-    """Turned `residuals` (m, D) in `planes` bits a dimension: (m, planes * ceil(D / 64)) uint64.
+    """Turned `residuals` (m, D) in `planes` bits a dimension: (m, planes * ceil(B / 64)) uint64, B columns turned.
 
     One plane: the signs. More: the numbers of their `levels`, one plane of bits after the other, highest bit first.
     """

@@ -50,7 +50,7 @@ def nearest(points: Float32, centroids: Float32, k: int) -> Int64:
     proposed = np.asarray(faiss.knn(points, centroids, min(k + SPARE, len(centroids)))[1], np.int64)
     if (proposed < 0).any():
         raise ArrayError("descriptors are too large to be compared in single precision: scale them down")
-    _decide(points, centroids, proposed)
+    decide(points, centroids, proposed)
     return np.ascontiguousarray(proposed[:, :k])
 
 
@@ -71,8 +71,8 @@ def _sum(points: Array, owners: Array, sums: Array) -> None:
 
 
 @njit(types.void(VECTORS, VECTORS, types.int64[:, ::1]), cache=True, nogil=True)
-def _decide(points: Array, centroids: Array, proposed: Any) -> None:
-    """Sort every row of `proposed` by the squared distance in double precision, then by number."""
+def decide(points: Array, centroids: Array, proposed: Any) -> None:
+    """Sort every row of `proposed` (n, m) by the squared distance in double precision, then by number."""
     distances = np.empty(proposed.shape[1])
     for i in range(len(proposed)):
         row = proposed[i]

@@ -16,6 +16,7 @@ import numpy as np
 
 from resight.features.local.compact import UInt8, UInt64, signatures
 from resight.index.asmk import Aggregated, Asmk, Codebook
+from resight.index.codebook import EXACT_WORDS
 from resight.matching.correspond import Int32
 from resight.matching.shortlist import collect, hamming_row, mark, products
 from resight.types import Float32, Int64, LocalFeatures
@@ -65,10 +66,10 @@ def words_of(codebook: Codebook, features: LocalFeatures, multiple: int) -> Int6
 def assign(codebook: Codebook, descriptors: Float32, multiple: int) -> Int64:
     """The `multiple` nearest words of `descriptors` (n, D), nearest first, ties by word, (n, multiple) int64.
 
-    Among 1024 words or more of D up to 254 they are sought by a shortlist, which misses a few of the farther ones.
+    Among 1024 to 16 384 words of D up to 254 they are sought by a shortlist, which misses a few of the farther ones.
     Raises as `Codebook.assign`.
     """
-    if len(codebook) < SHORTLIST_FROM or codebook.dim >= np.iinfo(np.uint8).max:
+    if not SHORTLIST_FROM <= len(codebook) <= EXACT_WORDS or codebook.dim >= np.iinfo(np.uint8).max:
         return codebook.assign(descriptors, multiple)
     points = codebook.check(descriptors)
     if (words := _WORDS.get(codebook)) is None:

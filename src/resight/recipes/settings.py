@@ -27,18 +27,23 @@ class IndexSettings:
     """How local features are indexed: the settings that all kinds have.
 
     `words`: size of the codebook, None to follow the size of the collection. `binary`: compact signatures instead of
-    full precision. `query_multiple`: words per descriptor of a query. `idf`: words weigh by their inverse document
-    frequency.
+    full precision. `bits`: of a signature, a multiple of 32, None for one a dimension. `query_multiple`: words per
+    descriptor of a query. `idf`: words weigh by their inverse document frequency.
     """
 
     words: int | None = None
     binary: bool = True
+    bits: int | None = None
     query_multiple: int = 5
     idf: bool = False
 
     def __post_init__(self) -> None:
         if self.words is not None and self.words < 1:
             raise UsageError(f"words={self.words}: a codebook needs at least one word")
+        if self.bits is not None and (self.bits < 32 or self.bits % 32):
+            raise UsageError(f"bits={self.bits}: a signature has a multiple of 32 bits, such as 64, 96 or 128")
+        if self.bits is not None and not self.binary:
+            raise UsageError(f"bits={self.bits} with binary=false: only compact signatures have bits, leave one out")
         if self.query_multiple < 1:
             raise UsageError(f"query_multiple={self.query_multiple}: a descriptor needs at least one word")
 

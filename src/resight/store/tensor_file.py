@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import zlib
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from resight.store.folder import faults
 
 T = TypeVar("T")
 CRC = "crc32"
+MAPPED = {"I64": "<i8", "U64": "<u8", "U32": "<u4", "U16": "<u2", "F32": "<f4"}  # types of tensors that are mapped
 
 
 def write_tensors(path: str | Path, kind: str, tensors: dict[str, Any], metadata: dict[str, str]) -> None:
@@ -40,8 +42,10 @@ def write_tensors(path: str | Path, kind: str, tensors: dict[str, Any], metadata
             partial.unlink(missing_ok=True)
 
 
-def read_tensors(path: str | Path, kind: str, build: Callable[[dict[str, Any], dict[str, str]], T]) -> T:
-    """Give `build` the tensors and metadata of a file of format `kind`, and return what it makes of them.
+def read_tensors(
+    path: str | Path, kind: str | tuple[str, ...], build: Callable[[dict[str, Any], dict[str, str]], T]
+) -> T:
+    """Give `build` the tensors and metadata of a file of format `kind`, or one of them, and return what it makes.
 
     Raises `CollectionError` when the file is missing, is damaged, is of another format, or when `build` refuses it with
     an `ArrayError`, `KeyError`, `TypeError` or `ValueError`.
@@ -49,14 +53,65 @@ def read_tensors(path: str | Path, kind: str, build: Callable[[dict[str, Any], d
     try:
         check_regular(path)
         with safe_open(Path(path), "numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != kind:
-                raise CollectionError(f"{path} holds {metadata.get('format')!r}, expected {kind!r}: build it again")
+            metadata = _metadata(path, file, kind)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except OSError as error:
         raise CollectionError(f"{path} cannot be read: {error}") from error
     except SafetensorError as error:
         raise CollectionError(f"{path} is damaged ({error}): build it again") from error
+    return _built(path, build, tensors, metadata)
+
+
+def map_tensors(path: str | Path, kind: str, build: Callable[[dict[str, Any], dict[str, str]], T]) -> T:
+    """As `read_tensors`, but the tensors are parts of the file, mapped into memory read-only: nothing is read yet, and
+    every process that maps the file shares its pages. They live as long as an array of them does, also when the file is
+    deleted.
+    """
+    try:
+        size = check_regular(path)
+        with safe_open(Path(path), "numpy") as file:  # it checks that the header describes the file to its last byte
+            metadata = _metadata(path, file, kind)
+        with open(path, "rb") as opened:
+            mapped = mmap.mmap(opened.fileno(), size, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise CollectionError(f"{path} cannot be read: {error}") from error
+    except SafetensorError as error:
+        raise CollectionError(f"{path} is damaged ({error}): build it again") from error
+    return _built(path, lambda *parts: build(_views(mapped), parts[1]), {}, metadata)
+
+
+def _views(mapped: mmap.mmap) -> dict[str, Any]:
+    """The tensors in a mapped file. Raises `ValueError` on types that are not mapped, and odd places."""
+    first = 8 + int.from_bytes(mapped[:8], "little")
+    described = json.loads(mapped[8:first])
+    views = {}
+    for name, one in described.items():
+        if name == "__metadata__":
+            continue
+        if one["dtype"] not in MAPPED:
+            raise ValueError(f"tensor {name} has type {one['dtype']}, which is not mapped")
+        kind, (start, end) = np.dtype(MAPPED[one["dtype"]]), one["data_offsets"]
+        if (first + start) % kind.itemsize:
+            raise ValueError(f"tensor {name} does not start at a multiple of its numbers")
+        flat = np.frombuffer(mapped, kind, (end - start) // kind.itemsize, first + start)
+        views[name] = flat.reshape(one["shape"])
+    return views
+
+
+def _metadata(path: str | Path, file: Any, kind: str | tuple[str, ...]) -> dict[str, str]:
+    metadata: dict[str, str] = file.metadata() or {}
+    kinds = (kind,) if isinstance(kind, str) else kind
+    if metadata.get("format") not in kinds:
+        raise CollectionError(f"{path} holds {metadata.get('format')!r}, expected {kinds[0]!r}: build it again")
+    return metadata
+
+
+def _built(
+    path: str | Path,
+    build: Callable[[dict[str, Any], dict[str, str]], T],
+    tensors: dict[str, Any],
+    metadata: dict[str, str],
+) -> T:
     try:
         return build(tensors, metadata)
     except (ArrayError, KeyError, TypeError, ValueError) as error:

@@ -467,5 +467,5 @@ def test_scratch_of_a_killed_run_is_cleared_after_an_hour(fresh):
 def test_derived_files_are_as_open_as_the_others(fresh):
     collection, photos = fresh
     collection.add([photos.folder])
-    modes = {path.stat().st_mode for path in (collection.path / "derived").iterdir()}
+    modes = {path.stat().st_mode for path in (collection.path / "derived").rglob("*") if path.is_file()}
     assert modes == {(collection.path / "stamp.json").stat().st_mode}

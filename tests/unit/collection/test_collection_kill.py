@@ -224,6 +224,7 @@ def test_a_stopped_removal_is_finished_by_the_same_command(world, tmp_path):
 def test_no_scratch_is_left_for_long(world):
     base, _ = world
     assert sorted(path.name for path in (base / "whole.resight" / "derived").iterdir()) == [
+        "asmk.lists",
         "asmk.safetensors",
         "codebook.json",
         "codebook.safetensors",

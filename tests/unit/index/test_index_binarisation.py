@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from resight.errors import UsageError
 from resight.index.asmk import Asmk, Codebook
 from resight.index.binarisation import PLANES, STEP, binarise, levels, pack, random_rotation, turn, whitened_rotation
 
@@ -101,3 +102,41 @@ def test_asymmetric_comparison_is_closer_to_the_cosine_than_signatures():
         score = index.scores(np.zeros(1, int), query[None])[0]
         found[asymmetric] = np.corrcoef(score, cosine)[0, 1]
     assert found[True] > found[False] + 0.03
+
+
+def test_fewer_bits_keep_the_strongest_directions():
+    uneven = RESIDUALS * np.geomspace(1, 30, 40, dtype=np.float32)[::-1]
+    matrix = whitened_rotation(uneven, np.random.default_rng(0), 8)
+    assert matrix.shape == (40, 8)
+    np.testing.assert_array_equal(matrix * 2**20, np.rint(matrix * 2**20))
+    assert np.linalg.norm(matrix[:8]) > 10 * np.linalg.norm(matrix[20:])
+    projected = uneven @ matrix
+    strongest = uneven @ np.linalg.eigh(np.cov((uneven / np.linalg.norm(uneven, axis=1, keepdims=True)).T))[1][:, -8:]
+    assert spread(projected) < spread(strongest)
+    for few in (RESIDUALS[:3], RESIDUALS[:0]):
+        assert whitened_rotation(few, np.random.default_rng(0), 8).shape == (40, 8)
+
+
+def test_fewer_bits_do_not_depend_on_the_signs_of_eigenvectors(monkeypatch):
+    matrix = whitened_rotation(RESIDUALS, np.random.default_rng(0), 24)
+    eigh = np.linalg.eigh
+
+    def flipped(covariance):
+        variances, axes = eigh(covariance)
+        return variances, axes * np.where(np.arange(40) % 3, 1, -1)
+
+    monkeypatch.setattr("numpy.linalg.eigh", flipped)
+    np.testing.assert_array_equal(whitened_rotation(RESIDUALS, np.random.default_rng(0), 24), matrix)
+
+
+def test_a_codebook_of_fewer_bits_makes_shorter_signatures():
+    points = RESIDUALS
+    codebook = Codebook.fit(points, 8, bits=32)
+    assert (codebook.dim, codebook.bits, Codebook.fit(points, 8).bits) == (40, 32, 40)
+    index = Asmk(codebook, query_multiple=1)
+    index.add(np.repeat(np.arange(50), 10), points)
+    ranking = index.search(np.repeat(np.arange(50), 10), points, 1)
+    np.testing.assert_array_equal(ranking.ids[:, 0], np.arange(50))
+    assert ranking.scores.max() < 1.1
+    with pytest.raises(UsageError, match="41 bits were asked of 40 dimensions"):
+        Codebook.fit(points, 8, bits=41)
