@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,12 +38,19 @@ class FrozenMaps:
         """Make those that are missing, of (name, file)."""
         self.folder.mkdir(parents=True, exist_ok=True)
         missing = [(name, file, side) for name, file in photos for side in sides if not self._file(name, side).exists()]
-        network = open_backbone(backbone) if missing else None
-        for name, file, side in missing:
-            pixels, place = _sized(decode(file).pixels, side), self._file(name, side)
+        if not missing:
+            return
+        network = open_backbone(backbone, threads=1)
+
+        def one(name: str, file: Path, side: int) -> None:
+            place = self._file(name, side)
             with open(f"{place}.part", "wb") as part:
-                np.save(part, network.forward(pixels).astype(np.float16))  # type: ignore[union-attr]
+                np.save(part, network.forward(_sized(decode(file).pixels, side)).astype(np.float16))
             os.replace(f"{place}.part", place)
+
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            for _ in threads.map(one, *zip(*missing, strict=True)):
+                pass
 
     def strongest(self, names: Sequence[str], side: int, channels: int) -> tuple[FrozenMaps, float]:
         """These maps on the `channels` strongest directions of those of `names`, and the share of energy kept there.

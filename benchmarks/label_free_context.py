@@ -193,7 +193,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--also", type=Path, nargs="*", default=[])
     parser.add_argument("--folds", type=int, nargs="*", default=[0, 1], help="0 learns from even groups, 1 from odd")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--sides", type=int, nargs="*", default=[512, 362, 256], help="sizes of photos that are judged")
+    parser.add_argument("--sides", type=int, nargs="*", default=[362, 256, 181], help="sizes of photos that are judged")
     parser.add_argument(
         "--channels", type=int, default=256, help="strongest directions of the maps; 0 for all channels"
     )
