@@ -30,7 +30,7 @@ from frozen_maps import FrozenMaps
 from torch import Tensor
 from torch.nn import functional
 
-from resight.collection import create_collection, open_collection
+from resight.collection import open_or_create
 from resight.evaluation.significance import compare
 from resight.features.local import how
 from resight.features.local.context import Context, ContextSettings
@@ -45,7 +45,7 @@ from resight.training.data import Examples
 from resight.training.mining import proven_negatives
 
 SUFFIXES = {".jpg", ".jpeg", ".png"}
-DIM, COUNT = 128, 1000
+DIM, COUNT = 128, 400  # of some 680 cells at the default sizes: else attention would choose nothing
 GRAPH = {"reweighting": "graph", "smoothing": "none"}
 LEARNABLE = {"reweighting": "none", "smoothing": "learnable", "start": 1.0}
 BOTH = {"reweighting": "graph", "smoothing": "learnable", "start": 1.0}
@@ -58,18 +58,18 @@ RESIDUAL = {
 class Variant:
     """Blocks, and how they are trained.
 
-    `loss`: "contrastive" of the hardest 5 negatives with `margin`, as HOW is trained, or "softmax" of the similarities
-    to the positive and to `negatives` photos, divided by `temperature`. `batch` pairs a step, each learned both ways;
-    Adam at `rate`. `side`: of the photos that are learned from. `more`: also from pairs of other photos. `identity`:
-    smoothing starts as no smoothing, a huge bandwidth, instead of near the average.
+    `loss`: "contrastive" of the hardest `negatives` with `margin`, as HOW is trained, or "softmax" of the
+    similarities to the positive and to these negatives, divided by `temperature`. `batch` pairs a step, each both ways;
+    Adam at `rate`. `side`: of the photos that are learned from. `more`: also from pairs of other photos.
+    `identity`: smoothing starts as nearly none, by a huge bandwidth, instead of near the average.
     """
 
     blocks: Mapping[str, Any]
     loss: str = "softmax"
     margin: float = 0.8
     temperature: float = 0.05
-    negatives: int = 20
-    epochs: int = 8
+    negatives: int = 5
+    epochs: int = 6
     rate: float = 3e-4
     batch: int = 8
     side: int = 362
@@ -88,9 +88,9 @@ VARIANTS: dict[str, Variant] = {
     "learnable": Variant(LEARNABLE, identity=True),
     "both": Variant(BOTH, identity=True),
     "both, of the residual": Variant(RESIDUAL),
-    "graph, contrastive": Variant(GRAPH, loss="contrastive", negatives=5),
-    "graph, contrastive, margin 1.2": Variant(GRAPH, loss="contrastive", negatives=5, margin=1.2),
-    "learnable, contrastive": Variant(LEARNABLE, loss="contrastive", negatives=5, identity=True),
+    "graph, contrastive": Variant(GRAPH, loss="contrastive"),
+    "graph, contrastive, margin 1.2": Variant(GRAPH, loss="contrastive", margin=1.2),
+    "learnable, contrastive": Variant(LEARNABLE, loss="contrastive", identity=True),
     "learnable, near the average": Variant({**LEARNABLE, "start": 2.0}),
     "learnable, window 5": Variant({**LEARNABLE, "window": 5}, identity=True),
     "graph, more pairs": Variant(GRAPH, more=True),
@@ -205,13 +205,14 @@ def asked() -> argparse.Namespace:
 def proven_in(folder: Path, files: Mapping[str, Path]) -> Examples:
     """Examples of a collection in `folder`, made unless it is there."""
     photos, path = folder / "photos", folder / "all.resight"
-    if not path.exists():
-        for name, file in files.items():
-            place = photos / f"{name}{file.suffix}"
-            place.parent.mkdir(parents=True, exist_ok=True)
+    for name, file in files.items():
+        place = photos / f"{name}{file.suffix}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not place.is_symlink():
             place.symlink_to(file.resolve())
-        create_collection(path, "classic").add([photos])
-    examples = proven_examples(open_collection(path))
+    collection = open_or_create(path, "classic")
+    collection.add([photos])
+    examples = proven_examples(collection)
     names = [str(Path(name).relative_to(photos.resolve()).with_suffix("")) for name in examples.files]
     return replace(examples, names=tuple(names))
 
@@ -296,7 +297,7 @@ def one_loss(variant: Variant, x: Tensor, negatives: Tensor) -> Tensor:
 def judge(head: Head, sides: Sequence[int], own: Sequence[str], judged: Sequence[str], seed: int) -> Any:
     """Average precision of the queries among the photos judged; the codebook is of the half learned from."""
     known = np.concatenate([head.features(name, sides) for name in own])
-    index = Asmk(Codebook.fit(known, round(MAP_WORDS * len(known) ** 0.5), seed=seed, points_per_word=40))
+    index = Asmk(Codebook.fit(known, round(MAP_WORDS * len(known) ** 0.5), seed=seed, points_per_word=20))
     found = [head.features(name, sides) for name in judged]
     index.add(np.repeat(np.arange(len(judged)), [len(one) for one in found]), np.concatenate(found))
     numbers = np.array([int(name) for name in judged])

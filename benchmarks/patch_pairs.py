@@ -54,11 +54,15 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--warps", type=int, default=2, help="changed versions of each photo")
+    parser.add_argument("--most", type=int, help="photos, drawn at random; all without it")
     parser.add_argument("--count", type=int, default=1000, help="key points of a photo")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     cv2.setNumThreads(1)
     files = licensed(args.photos)
+    if args.most is not None and args.most < len(files):
+        kept = np.random.default_rng(args.seed).choice(len(files), args.most, replace=False)
+        files = [files[row] for row in np.sort(kept)]
     made, points = [], []
     for number, file in enumerate(files):
         rng = np.random.default_rng((args.seed, number))
@@ -79,7 +83,8 @@ def licence(folder: str) -> str | None:
     """Under which licence the photos of a folder called `folder` may be learned from, or None."""
     if folder.startswith("boofcv_"):
         return "CC BY 4.0"
-    return {"cc0": "CC0", "mit": "MIT"}.get(folder.rpartition("_")[2])
+    what, _, name = folder.rpartition("_")
+    return {"cc0": "CC0", "mit": "MIT"}.get(name) if what else None
 
 
 def licensed(root: Path) -> list[Path]:
