@@ -7,8 +7,8 @@ without, by the paired tests of `evaluate` over queries, whose average precision
 draws the codebook too, so plain HOW also has a spread.
 
     python benchmarks/label_free_context.py PHOTOS resnet50v2_c4.onnx --work FOLDER --seeds 3 --out study.json
-    python benchmarks/label_free_context.py PHOTOS resnet50v2_c4.onnx --work FOLDER --folds 1 --seeds 1
-        --variants "graph;graph, more pairs" --also TRAINING LANDMARKS
+    python benchmarks/label_free_context.py PHOTOS resnet50v2_c4.onnx --work FOLDER --folds 1 0 --choose 2
+        --variants "plain, none;graph;graph, more pairs" --also TRAINING LANDMARKS
 
 `--also` gives folders of other photos, whose proven pairs variants with `more` learn from as well. FOLDER keeps maps
 and collections for the next run.
@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -139,27 +141,31 @@ class Study:
     sides: tuple[int, ...]
     names: tuple[str, ...]
     numbers: Any
-    found: dict[str, dict[int, list[Any]]] = field(default_factory=dict)
+    found: dict[tuple[str, int, int], Any] = field(default_factory=dict)  # by variant, fold and seed
 
-    def run(
-        self, maps: FrozenMaps, name: str, variant: Variant, fold: int, seeds: int, examples: Examples, more: Examples
-    ) -> None:
-        """Train and judge `variant`, called `name`, with each seed."""
+    def run(self, maps: FrozenMaps, name: str, variant: Variant, fold: int, seed: int, examples: Examples) -> None:
+        """Train and judge `variant`, called `name`."""
         own, judged = ([self.names[row] for row in np.flatnonzero(self.numbers // 100 % 2 == half)]
                        for half in (fold, 1 - fold))  # fmt: skip
-        for seed in range(seeds):
-            began = time.process_time()
-            head = start(variant, maps, own, self.sides[0], seed)
-            facts = train(head, variant, more if variant.more else examples, seed) if variant.trains else {}
-            spent = time.process_time() - began
-            ap = judge(head, self.sides, own, judged, seed)
-            self.found.setdefault(name, {}).setdefault(fold, []).append(ap)
-            row = {"fold": fold, "variant": name, "seed": seed, "mAP": round(100 * float(ap.mean()), 2), **facts}
-            print(json.dumps({**row, "seconds": round(spent)}), flush=True)
+        began = time.thread_time()
+        head = start(variant, maps, own, self.sides[0], seed)
+        facts = train(head, variant, examples, seed) if variant.trains else {}
+        spent = time.thread_time() - began
+        ap = judge(head, self.sides, own, judged, seed)
+        self.found[name, fold, seed] = ap
+        row = {"fold": fold, "variant": name, "seed": seed, "mAP": round(100 * float(ap.mean()), 2), **facts}
+        print(json.dumps({**row, "seconds": round(spent)}), flush=True)
+
+    def best(self, count: int) -> list[str]:
+        """What does not train, and the `count` variants that do with the best mAP."""
+        mean = {name: float(ap.mean()) for (name, _, _), ap in self.found.items()}
+        trained = sorted((name for name in mean if VARIANTS[name].trains), key=lambda name: -mean[name])
+        return [name for name in mean if not VARIANTS[name].trains] + trained[:count]
 
 
 def main() -> None:
     args = asked()
+    torch.set_num_threads(1)  # of each thread: two trainings run at once
     files = {file.stem: file for file in sorted(args.photos.glob("*.jpg"))}
     numbers = np.array([int(stem) for stem in files])
     others = {f"{folder.name}/{file.relative_to(folder).with_suffix('')}": file for folder in args.also
@@ -171,17 +177,25 @@ def main() -> None:
         maps.compute(others.items(), args.backbone, [side])
     study = Study(tuple(args.sides), tuple(files), numbers)
     elsewhere = proven_in(args.work / "others", others) if any(one.more for one in chosen.values()) else None
-    for fold in args.folds:
-        half = {name: files[name] for name in np.array(list(files))[numbers // 100 % 2 == fold]}
-        examples = proven_in(args.work / f"half{fold}", half)
-        more = examples if elsewhere is None else joined(examples, elsewhere)
-        print(f"fold {fold}: {len(examples.pairs) // 2} proven pairs, with others {len(more.pairs) // 2}", flush=True)
-        seen, kept = maps, 1.0
-        if args.channels:
-            seen, kept = maps.strongest(list(half), args.sides[-1], args.channels)
-        print(f"maps keep {kept:.3f} of their energy", flush=True)
-        for name, variant in chosen.items():
-            study.run(seen, name, variant, fold, args.seeds, examples, more)
+    halves = {fold: {name: files[name] for name in np.array(list(files))[numbers // 100 % 2 == fold]}
+              for fold in args.folds}  # fmt: skip
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # torch leaves Python's lock while it computes
+        proofs = {fold: threads.submit(proven_in, args.work / f"half{fold}", half) for fold, half in halves.items()}
+        for fold, half in halves.items():
+            examples = proofs[fold].result()
+            more = examples if elsewhere is None else joined(examples, elsewhere)
+            seen, kept = maps.strongest(list(half), args.sides[0], args.channels) if args.channels else (maps, 1.0)
+            told = {"fold": fold, "pairs": len(examples.pairs) // 2, "with others": len(more.pairs) // 2, "kept": kept}
+            print(json.dumps(told), flush=True)
+            chooses = args.choose > 0 and fold == args.folds[0]
+            jobs = [(seen, name, one, fold, seed, more if one.more else examples)
+                    for seed in range(1 if chooses else args.seeds) for name, one in chosen.items()]  # fmt: skip
+            list(threads.map(lambda job: study.run(*job), jobs))
+            if chooses:
+                report(study.found, None)
+                chosen = {name: VARIANTS[name] for name in study.best(args.choose)}
+                study.found.clear()
+                print(f"chosen: {'; '.join(chosen)}", flush=True)
     report(study.found, args.out)
 
 
@@ -193,6 +207,8 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--also", type=Path, nargs="*", default=[])
     parser.add_argument("--folds", type=int, nargs="*", default=[0, 1], help="0 learns from even groups, 1 from odd")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--choose", type=int, default=0, help="try all variants with one seed on the first fold, and "
+                        "judge so many of the best on the other, with all seeds")  # fmt: skip
     parser.add_argument("--sides", type=int, nargs="*", default=[362, 256, 181], help="sizes of photos that are judged")
     parser.add_argument(
         "--channels", type=int, default=256, help="strongest directions of the maps; 0 for all channels"
@@ -311,22 +327,29 @@ def judge(head: Head, sides: Sequence[int], own: Sequence[str], judged: Sequence
     return average_precision(relevant, np.bincount(group)[group[queries]] - 1, other)
 
 
-def report(found: Mapping[str, Mapping[int, Sequence[Any]]], out: Path | None) -> None:
+def report(found: Mapping[tuple[str, int, int], Any], out: Path | None) -> None:
     """mAP of each variant by seed and fold, and the tests against plain HOW, of all folds and of each."""
-    folds = sorted({fold for one in found.values() for fold in one})
-    mean = {name: {fold: np.mean(one[fold], axis=0) for fold in folds} for name, one in found.items()}
+    names, folds, seeds = (sorted(set(parts)) for parts in zip(*found, strict=True))
+    mean = {
+        name: {fold: np.mean([found[name, fold, seed] for seed in seeds], axis=0) for fold in folds} for name in names
+    }
     whole = {name: np.concatenate(list(one.values())) for name, one in mean.items()}
-    seeds = {name: [float(np.concatenate(aps).mean()) for aps in zip(*one.values(), strict=True)]
-             for name, one in found.items()}  # fmt: skip
-    result: dict[str, Any] = {"mAP": {name: float(one.mean()) for name, one in whole.items()}, "seeds": seeds}
-    for plain in (name for name in found if name.startswith("plain")):
-        for name in (name for name in found if VARIANTS[name].trains):
+    result: dict[str, Any] = {"mAP": {name: float(one.mean()) for name, one in whole.items()}}
+    result["seeds"] = {
+        name: [float(np.concatenate([found[name, fold, seed] for fold in folds]).mean()) for seed in seeds]
+        for name in names
+    }
+    for plain in (name for name in names if not VARIANTS[name].trains):
+        for name in (name for name in names if VARIANTS[name].trains):
             tests = {f"fold {fold}": asdict(compare(mean[name][fold], mean[plain][fold], seed=0)) for fold in folds}
             tests["all"] = asdict(compare(whole[name], whole[plain], seed=0))
             result[f"{name} against {plain}"] = tests
     print(json.dumps(result, indent=1))
     if out is not None:
-        out.write_text(json.dumps(result, indent=1))
+        raw = [
+            {"variant": name, "fold": fold, "seed": seed, "ap": ap.tolist()} for (name, fold, seed), ap in found.items()
+        ]
+        out.write_text(json.dumps({**result, "queries": raw}, indent=1))
 
 
 if __name__ == "__main__":

@@ -182,10 +182,11 @@ class Context(nn.Module):
             raise UsageError(f"{path} is damaged ({error}): train the context blocks again") from error
 
     def _residual(self, maps: Tensor, graphs: Sequence[CellGraph] | None) -> Tensor | None:
-        if isinstance(self.reweighting, GraphReweighting):
-            added: Tensor = self.reweighting(maps, graphs)
-            return added
-        return None if self.reweighting is None else self.reweighting(maps)
+        block = self.reweighting
+        if block is None:
+            return None
+        added: Tensor = block(maps, graphs) if isinstance(block, GraphReweighting) else block(maps)
+        return added
 
     def _smoothed(self, seen: Seen, maps: Tensor) -> Tensor:
         if seen.bandwidth is not None and seen.confidence is not None:
