@@ -42,9 +42,7 @@ from resight.fitting.proven import proven_examples
 from resight.index.asmk import Asmk
 from resight.index.codebook import Codebook
 from resight.precision import average_precision
-from resight.training import losses
 from resight.training.data import Examples
-from resight.training.mining import proven_negatives
 
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 DIM, COUNT = 128, 400  # of some 680 cells at the default sizes: else attention would choose nothing
@@ -60,20 +58,19 @@ RESIDUAL = {
 class Variant:
     """Blocks, and how they are trained.
 
-    `loss`: "contrastive" of the hardest `negatives` with `margin`, as HOW is trained, or "softmax" of the
-    similarities to the positive and to these negatives, divided by `temperature`. `batch` pairs a step, each both ways;
-    Adam at `rate`. `side`: of the photos that are learned from. `more`: also from pairs of other photos.
-    `identity`: smoothing starts as nearly none, by a huge bandwidth, instead of near the average.
+    `loss`: of a batch of `batch` pairs, whose photos are negatives of one another: "contrastive" with `margin`, as HOW
+    is trained, or "softmax" of similarities divided by `temperature`. Adam at `rate`. `side`: of the photos that are
+    learned from. `more`: also from pairs of other photos. `identity`: smoothing starts as nearly none, by a huge
+    bandwidth, instead of near the average.
     """
 
     blocks: Mapping[str, Any]
     loss: str = "softmax"
     margin: float = 0.8
     temperature: float = 0.05
-    negatives: int = 5
     epochs: int = 6
     rate: float = 3e-4
-    batch: int = 8
+    batch: int = 16
     side: int = 362
     more: bool = False
     identity: bool = False
@@ -234,22 +231,13 @@ def proven_in(folder: Path, files: Mapping[str, Path]) -> Examples:
 
 
 def joined(one: Examples, other: Examples) -> Examples:
-    """Photos of two sources, which show nothing in common. Each asks its own geometry."""
-    count, clusters = len(one), int(one.clusters.max()) + 1
-
-    def proven(queries: Any, others: Any) -> Any:
-        found = np.zeros(len(queries), np.bool_)
-        for examples, first in ((one, 0), (other, count)):
-            inside = (queries >= first) & (others >= first) & (queries < first + len(examples))
-            inside &= others < first + len(examples)
-            if inside.any() and examples.proven is not None:
-                found[inside] = examples.proven(queries[inside] - first, others[inside] - first)
-        return found
-
+    """Photos of two sources, which show nothing in common."""
     return Examples(
-        one.names + other.names, one.files + other.files, np.concatenate((one.clusters, other.clusters + clusters)),
-        np.concatenate((one.pairs, other.pairs + count)), proven=proven,
-    )  # fmt: skip
+        one.names + other.names,
+        one.files + other.files,
+        np.concatenate((one.clusters, other.clusters + one.clusters.max() + 1)),
+        np.concatenate((one.pairs, other.pairs + len(one))),
+    )
 
 
 def start(variant: Variant, maps: FrozenMaps, names: Sequence[str], side: int, seed: int) -> Head:
@@ -274,40 +262,37 @@ def train(head: Head, variant: Variant, examples: Examples, seed: int) -> dict[s
     rest = [p for name, p in head.context.named_parameters() if not name.endswith("smoothing.bias")]
     groups = [{"params": part, "weight_decay": decay} for part, decay in ((rest, 1e-4), (slow, 0.0)) if part]
     optimiser = torch.optim.Adam(groups, lr=variant.rate)
-    clusters, every, told = examples.clusters, np.arange(len(examples)), []
-    pairs = np.unique(np.sort(examples.pairs, axis=1), axis=0)
+    told, pairs = [], np.unique(np.sort(examples.pairs, axis=1), axis=0)
     for epoch in range(variant.epochs):
-        rng = np.random.default_rng((seed, epoch))
-        with torch.no_grad():
-            bank = head.vectors(examples.names, variant.side)
-        rows = np.unique(pairs)
-        mined, clusters = proven_negatives(
-            bank.numpy()[rows], rows, bank.numpy(), every, clusters, variant.negatives, examples.proven
-        )
-        negatives = bank[mined]  # of this epoch's beginning: no gradient, and no second pass
         for group in optimiser.param_groups:
             group["lr"] = variant.rate * min(1.0, (epoch + 1) / 3) * 0.95**epoch
-        total = 0.0
-        for batch in np.array_split(rng.permutation(pairs), -(-len(pairs) // variant.batch)):
+        total, order = 0.0, np.random.default_rng((seed, epoch)).permutation(pairs)
+        for batch in np.array_split(order, -(-len(pairs) // variant.batch)):
+            x = head.vectors([examples.names[row] for row in batch.ravel()], variant.side)
+            loss = batch_loss(variant, x, torch.from_numpy(examples.clusters[batch.ravel()]))
             optimiser.zero_grad()
-            for pair in batch:
-                x = head.vectors([examples.names[row] for row in pair], variant.side)
-                loss = one_loss(variant, x, negatives[np.searchsorted(rows, pair)]) / len(batch)
-                loss.backward()  # type: ignore[no-untyped-call]
-                total += loss.item() * len(batch) / len(pairs)
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
+            total += loss.item() * len(batch) / len(pairs)
         told.append(total)
     return {"loss": [round(told[0], 4), round(told[-1], 4)]}
 
 
-def one_loss(variant: Variant, x: Tensor, negatives: Tensor) -> Tensor:
-    """Of the vectors x (2, d) of a pair, each a query for the other; `negatives` (2, n, d)."""
+def batch_loss(variant: Variant, x: Tensor, clusters: Tensor) -> Tensor:
+    """Mean over unit rows x (2n, d), of which 2k and 2k + 1 are a pair; rows of other `clusters` are negatives.
+
+    All have a gradient: negatives kept from the beginning of an epoch let all vectors drift one way, away from what
+    these were, which lowers the loss and teaches nothing.
+    """
+    partner = torch.arange(len(x)) ^ 1
+    other = clusters[:, None] != clusters
+    scores = x @ x.T
+    near = scores.gather(1, partner[:, None])
     if variant.loss == "contrastive":
-        labels = torch.tensor([-1, 1] + [0] * negatives.shape[1])
-        tuples = (torch.cat((x[[a, 1 - a]], negatives[a])) for a in (0, 1))
-        return torch.stack([losses.contrastive(one, labels, variant.margin) for one in tuples]).sum()
-    scores = torch.cat(((x[0] @ x[1]).expand(2, 1), torch.einsum("ad,and->an", x, negatives)), dim=1)
-    return functional.cross_entropy(scores / variant.temperature, torch.zeros(2, dtype=torch.long))
+        far = (variant.margin - (2 - 2 * scores).clamp(min=1e-6).sqrt()).clamp(min=0).square()
+        return ((1 - near[:, 0]) + (far * other).sum(dim=1) / 2).mean()
+    logits = torch.cat((near, scores.masked_fill(~other, -torch.inf)), dim=1) / variant.temperature
+    return functional.cross_entropy(logits, torch.zeros(len(x), dtype=torch.long))
 
 
 def judge(head: Head, sides: Sequence[int], own: Sequence[str], judged: Sequence[str], seed: int) -> Any:
