@@ -215,3 +215,19 @@ def test_wrong_values(maps):
         Context(ContextSettings(8))(maps * torch.nan)
     with pytest.raises(ArrayError, match="twice"):
         gaussian_smooth(maps, maps[:1, 0], maps[:, 0])
+
+
+def test_graphs_of_maps_that_do_not_change_are_made_once(maps):
+    context = trained(ContextSettings(8, k=3))
+    assert isinstance(context.reweighting, GraphReweighting)
+    graphs = context.reweighting.graphs(maps)
+    known = context.look(maps, graphs).reweighted
+    torch.testing.assert_close(known, context.look(maps).reweighted, rtol=0, atol=0)
+    known.square().sum().backward()
+    known = context.reweighting.inner.grad.clone()
+    context.zero_grad()
+    context.look(maps).reweighted.square().sum().backward()
+    torch.testing.assert_close(context.reweighting.inner.grad, known, rtol=0, atol=0)
+    assert not torch.equal(context.look(maps, graphs[::-1]).reweighted, context.look(maps).reweighted)
+    with pytest.raises(ArrayError, match="expected"):
+        context.look(maps[:, :7], graphs)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from resight.errors import ArrayError, CollectionError, UsageError
 from resight.features.local.how import smooth
-from resight.features.local.reweighting import AttentionReweighting, GraphReweighting
+from resight.features.local.reweighting import AttentionReweighting, CellGraph, GraphReweighting
 from resight.features.local.smoothing import START, WINDOWS, LearnableSmoothing, gaussian_smooth
 from resight.regular_files import check_regular
 
@@ -111,12 +111,15 @@ class Context(nn.Module):
         """HOW as published: the average of windows of 3, which nothing can be learnt of."""
         return Context(ContextSettings(channels, "none", "average"))
 
-    def look(self, maps: Tensor) -> Seen:
-        """Re-weight maps X (N, C, H, W), and predict how to smooth them. Raises `ArrayError` on another shape."""
+    def look(self, maps: Tensor, graphs: Sequence[CellGraph] | None = None) -> Seen:
+        """Re-weight maps X (N, C, H, W), and predict how to smooth them. Raises `ArrayError` on another shape.
+
+        `graphs`: of these maps, where they are known (`GraphReweighting.graphs`).
+        """
         channels = self.settings.channels
         if maps.ndim != 4 or maps.shape[1] != channels or 0 in maps.shape:
             raise ArrayError(f"feature maps have shape {tuple(maps.shape)}, expected (N, {channels}, H, W)")
-        residual = None if self.reweighting is None else self.reweighting(maps)
+        residual = self._residual(maps, graphs)
         reweighted = maps if residual is None else maps + residual
         if self.smoothing is None:
             return Seen(maps, reweighted, None, None)
@@ -177,6 +180,13 @@ class Context(nn.Module):
             return _built(tensors, metadata)
         except (UsageError, KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{path} is damaged ({error}): train the context blocks again") from error
+
+    def _residual(self, maps: Tensor, graphs: Sequence[CellGraph] | None) -> Tensor | None:
+        block = self.reweighting
+        if block is None:
+            return None
+        added: Tensor = block(maps, graphs) if isinstance(block, GraphReweighting) else block(maps)
+        return added
 
     def _smoothed(self, seen: Seen, maps: Tensor) -> Tensor:
         if seen.bandwidth is not None and seen.confidence is not None:

@@ -8,6 +8,7 @@ as the identity, exactly: their last layer is zero, so a network begins its trai
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -94,24 +95,27 @@ class GraphReweighting(nn.Module):
         self.inner = nn.Parameter(torch.randn(channels, width, generator=generator) * width**-0.5)
         self.outer = nn.Parameter(torch.zeros(width, channels))
 
-    def forward(self, maps: Tensor) -> Tensor:
+    def forward(self, maps: Tensor, graphs: Sequence[CellGraph] | None = None) -> Tensor:
         """What the others add to each feature: maps (N, C, H, W) to maps of that shape, X' - X.
 
+        `graphs`: what `graphs(maps)` gave, for maps that are seen many times and do not change.
         Raises `ArrayError` on another shape, NaN or infinity.
         """
-        return torch.stack([self._added(one) for one in _checked(maps, len(self.inner))])
+        graphs = self.graphs(maps) if graphs is None else graphs
+        return torch.stack([self._added(*one) for one in zip(_checked(maps, len(self.inner)), graphs, strict=True)])
+
+    def graphs(self, maps: Tensor) -> list[CellGraph]:
+        """How the cells of each of maps (N, C, H, W) are joined, which none of the weights changes."""
+        return [cell_graph(_unit(one), self.k, self.power) for one in _checked(maps, len(self.inner))]
 
     def neighbours(self, maps: Tensor, cells: Int64) -> list[tuple[Int64, Float32]]:
         """For each of `cells` of one image's maps (1, C, H, W), numbered row by row: the cells that it is joined with,
         strongest first, and the weights of these edges in Â."""
-        (rows,) = _rows(_checked(maps, len(self.inner)))
-        graph = cell_graph(functional.normalize(rows.detach(), dim=1), self.k, self.power)
+        (graph,) = self.graphs(maps.detach())
         return [graph.neighbours(int(cell)) for cell in cells]
 
-    def _added(self, one: Tensor) -> Tensor:
-        unit = functional.normalize(one.flatten(1).T, dim=1)
-        graph = cell_graph(unit, self.k, self.power)
-        hidden = graph.of(unit @ self.inner).relu()
+    def _added(self, one: Tensor, graph: CellGraph) -> Tensor:
+        hidden = graph.of(_unit(one) @ self.inner).relu()
         return (graph.of(hidden) @ self.outer).T.reshape(one.shape)  # Â before W2: on four times fewer channels
 
 
@@ -153,6 +157,11 @@ class AttentionReweighting(nn.Module):
     def _projected(self, maps: Tensor) -> tuple[Tensor, ...]:
         projected: Tensor = self.norm(_rows(maps)) @ self.inner
         return projected.chunk(3, dim=2)
+
+
+def _unit(one: Tensor) -> Tensor:
+    """One map (C, H, W) as rows (HW, C) of unit length."""
+    return functional.normalize(one.flatten(1).T, dim=1)
 
 
 def _rows(maps: Tensor) -> Tensor:
