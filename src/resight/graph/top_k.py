@@ -108,3 +108,10 @@ def offer_lists(old_ids: Array, old_weights: Array, ids: Array, weights: Array, 
         for slot in range(old_ids.shape[1]):
             if old_ids[node, slot] >= 0:
                 _offer(ids, weights, sizes, node, old_ids[node, slot], old_weights[node, slot])
+
+
+@njit(cache=True, nogil=True)
+def offer_edges(nodes: Array, rows: Array, values: Array, ids: Array, weights: Array, sizes: Array) -> None:
+    """Offer rows[e] with weight values[e] to the list of nodes[e], for every edge e."""
+    for e in range(len(nodes)):
+        _offer(ids, weights, sizes, nodes[e], rows[e], values[e])

@@ -57,8 +57,8 @@ class RefinedIndex:
     40 vectors each, and again when half of the vectors are newer. How many lists are scanned and how many candidates
     are scored again is measured: the cheapest that gives `recall` of the `k` nearest neighbours of 256 stored vectors,
     `effort` keeps what it was. Scores are those of `ExactIndex` in half precision; which candidates are found may
-    differ between processors. One operation runs at a time, others wait. Memory: D / 8 + 25 bytes a vector, 4 D a list; while
-    learning 160 D bytes a list more, while adding the codes twice. The file takes 2 D bytes a vector.
+    differ between processors. One operation runs at a time, others wait. Memory: D / 8 + 25 bytes a vector and 4 D a
+    list; 160 D a list more while learning, the codes twice while adding. The file takes 2 D bytes a vector.
     Raises `UsageError` on a recall outside (0, 1], a `k` or dimension below 1, a seed that is no 31-bit number, and
     `CollectionError` when the file cannot be written.
     """
@@ -170,6 +170,26 @@ class RefinedIndex:
             ids, _, levels = nearest(self._proposals(points, chosen, width), len(points), width, count, scale)
         return Ranking(ids, np.where(ids < 0, -np.inf, levels))
 
+    def near(self, rows: Any, k: int, *, exact: bool = False) -> tuple[Int64, Float32]:
+        """About the `k` nearest rows of stored `rows` (n,), themselves left out: ids (n, k) int64 and scores, -1 and
+        -inf behind the last. Scores are as computed, the same in both directions; ties rank by row. `exact`: all are
+        compared. Raises `UsageError` for a row that the index lacks, and k < 1.
+        """
+        rows = as_array("rows", rows, np.int64, (None,))
+        if k < 1:
+            raise UsageError(f"{k} neighbours were asked for: give at least 1")
+        with self._lock:
+            places = self._places(rows)
+            if (places < 0).any():
+                raise UsageError(f"row {rows[places < 0][0]} is not in the index: add it first")
+            points = self._vectors.values[places].astype(np.float32)
+            proposals = self._proposals(points, np.flatnonzero(~self._gone) if exact else None, k + 1, exact)
+            width = min(k + 1, len(self))
+            ids, scores, _ = nearest(
+                proposals, len(points), width, len(self), lengths(points) * self._vectors.extent.longest
+            )
+        return _without(rows, ids, scores.astype(np.float32), k)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything but the vectors, which lie in their own file, as safetensors; whole or not at all.
 
@@ -261,10 +281,10 @@ class RefinedIndex:
         places = self._places(np.unique(rows))
         return places[places >= 0]
 
-    def _proposals(self, points: Float32, chosen: Int64 | None, k: int) -> Any:
-        """What `ties.nearest` takes for `k` results: rows and scores of the best among the places `chosen`, None: all."""
+    def _proposals(self, points: Float32, chosen: Int64 | None, k: int, exactly: bool = False) -> Any:
+        """What `ties.nearest` takes for `k` results: rows and scores of the best, among the places `chosen`."""
         few = chosen is not None and len(chosen) < FILTERED_SHARE * len(self)
-        if self.effort is None or few:
+        if self.effort is None or few or exactly:
             places = np.flatnonzero(~self._gone) if chosen is None else np.sort(chosen)
 
             def exact(which: Int64, m: int) -> tuple[Int64, Float32]:
@@ -299,6 +319,17 @@ def refine(queries: Float32, vectors: NDArray[np.float16], places: Int64) -> Flo
             pool, half_products, ((queries, bits, places, part, scores) for part in np.array_split(wanted, threads))
         )
     return scores
+
+
+def _without(rows: Int64, ids: Int64, scores: Float32, k: int) -> tuple[Int64, Float32]:
+    """Lists of `k` without the row itself, the rest moved up in order."""
+    hidden = (ids == rows[:, None]) | (ids < 0)
+    order = np.argsort(hidden, axis=1, kind="stable")[:, :k]
+    near, values = np.full((len(rows), k), -1), np.full((len(rows), k), -np.inf, np.float32)
+    width = order.shape[1]
+    near[:, :width] = np.take_along_axis(np.where(hidden, -1, ids), order, axis=1)
+    values[:, :width] = np.take_along_axis(np.where(hidden, np.float32(-np.inf), scores), order, axis=1)
+    return near, values
 
 
 def _selector(places: Int64, count: int) -> Any:
