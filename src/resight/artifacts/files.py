@@ -108,6 +108,10 @@ AUGMENTED_GRAPH = Artifact(
     learned=True,
 )
 OFFLINE = Artifact("offline_diffusion.safetensors", "off-line diffusion", "resight graph build --offline", learned=True)
+SPECTRAL_BASIS = Artifact(
+    "spectral_basis.safetensors", "eigenvectors of the graph", "resight graph build --spectral", learned=True
+)
+EMBEDDING = Artifact("manifold.safetensors", "manifold embedding", "resight graph build --manifold", learned=True)
 REGIONS = Artifact("regions.safetensors", "regions of activation maps", "resight fit regions", learned=True)
 TUNED = Artifact("tuned.json", "options of graph recipes", "resight graph tune", learned=True)
 LABELS = Artifact("labelled.safetensors", "labelled photos", "resight label", learned=True)
@@ -132,6 +136,8 @@ ARTIFACTS = (
     VERIFIED_LOG,
     AUGMENTED_GRAPH,
     OFFLINE,
+    SPECTRAL_BASIS,
+    EMBEDDING,
     REGIONS,
     TUNED,
     LABELS,

@@ -11,7 +11,9 @@ import scipy.sparse
 
 from resight.artifacts import files
 from resight.artifacts.descriptors import Descriptors
+from resight.artifacts.spectra import build_basis, build_embedding
 from resight.errors import UsageError
+from resight.graph.adjacency import Adjacency, adjacency
 from resight.graph.knn_graph import MOST_EDGES, add_nodes, build_knn_graph, cut, remove_nodes
 from resight.graph.stored import StoredGraph, load_graph, save_graph
 from resight.graph.verified import build_verified_graph
@@ -28,7 +30,7 @@ OFFLINE_FORMAT = "resight offline diffusion 1"
 
 @dataclass(frozen=True)
 class GraphReport:
-    """What was built: `nodes`, `edges` in both directions, and neighbours asked for."""
+    """What was built: `nodes`, `edges` in both directions, or numbers stored, and neighbours asked for."""
 
     kind: str
     nodes: int
@@ -44,12 +46,15 @@ def build_graphs(
     k: int = 50,
     verified: bool = False,
     offline: bool = False,
+    spectral: bool = False,
+    manifold: bool = False,
     augmented: Augmentation | None = None,
     progress: Progress = silent,
 ) -> list[GraphReport]:
     """Build and store the graph of `k` neighbours; `verified`: also the graph of those that geometry proves; `offline`:
-    also the part of diffusion that needs no query; `augmented`: the verified graph, and the graph of descriptors after
-    that augmentation with it.
+    also the part of diffusion that needs no query; `spectral`: also the eigenvectors that spectral ranking needs;
+    `manifold`: also the manifold embedding, of up to 10 000 photos; `augmented`: the verified graph, and the graph of
+    descriptors after that augmentation with it.
 
     A verified graph whose making was stopped is continued. Memory: 12 bytes an edge. Raises `UsageError` for k < 1 or
     more edges than 2^30, and for a verified graph without local features.
@@ -74,6 +79,12 @@ def build_graphs(
         solved = solve_offline(graph, k)
         _save_offline(writer, solved, descriptors.made_from)
         reports.append(GraphReport("off-line diffusion", len(graph), int(solved.nnz), k))
+    if spectral:
+        basis = build_basis(writer, graph, descriptors)
+        reports.append(GraphReport("spectral basis", len(graph), basis.vectors.size, k))
+    if manifold:
+        embedding = build_embedding(writer, descriptors)
+        reports.append(GraphReport("manifold embedding", len(graph), embedding.database.size, k))
     return reports
 
 
@@ -142,6 +153,15 @@ def load_neighbours(folder: Path, artifact: files.Artifact, descriptors: Descrip
     return stored.graph if stored is not None and stored.made_from == descriptors.made_from else None
 
 
+def load_edges(folder: Path, descriptors: Descriptors) -> Adjacency | None:
+    """The edges in both directions of the stored graph of similarities, None where there are none that fit.
+
+    Raises `CollectionError` when the graph is damaged.
+    """
+    stored = files.read(files.GRAPH, folder, load_graph)
+    return stored.edges if stored is not None and stored.made_from == descriptors.made_from else None
+
+
 def load_offline(folder: Path, descriptors: Descriptors) -> scipy.sparse.csr_array | None:
     """The stored off-line diffusion (N, N), None where there is none that fits `descriptors`.
 
@@ -161,7 +181,8 @@ def load_offline(folder: Path, descriptors: Descriptors) -> scipy.sparse.csr_arr
 
 
 def _save(writer: Writer, artifact: files.Artifact, graph: KnnGraph, descriptors: Descriptors, weights: str) -> None:
-    stored = StoredGraph(graph, descriptors.rows, weights, descriptors.made_from)
+    edges = adjacency(graph) if artifact is files.GRAPH else None
+    stored = StoredGraph(graph, descriptors.rows, weights, descriptors.made_from, edges)
     save_graph(files.place(writer, artifact), stored)
 
 

@@ -29,6 +29,14 @@ def build(
     offline: Annotated[
         bool, typer.Option("--offline", help="Solve diffusion for every photo, too, which makes its queries fast.")
     ] = False,
+    spectral: Annotated[
+        bool,
+        typer.Option("--spectral", help="Compute the eigenvectors of spectral ranking, too, which makes it fast."),
+    ] = False,
+    manifold: Annotated[
+        bool,
+        typer.Option("--manifold", help="Compute the manifold embedding, too, of up to 10 000 photos."),
+    ] = False,
     augmented: Annotated[
         bool,
         typer.Option(
@@ -49,7 +57,16 @@ def build(
     collection = options.opened(name)
     with console.progress(json) as progress:
         moved = Augmentation(least=least) if augmented else None
-        reports = build_graph(collection, k, verified=verified, offline=offline, augmented=moved, progress=progress)
+        reports = build_graph(
+            collection,
+            k,
+            verified=verified,
+            offline=offline,
+            spectral=spectral,
+            manifold=manifold,
+            augmented=moved,
+            progress=progress,
+        )
     if json:
         console.print_json([asdict(report) for report in reports])
         return

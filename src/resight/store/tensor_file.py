@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import zlib
 from collections.abc import Callable
@@ -19,11 +20,24 @@ from resight.store.folder import faults
 
 T = TypeVar("T")
 CRC = "crc32"
+MOST_HEADER = 1 << 26  # bytes
+DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "U16": "<u2",
+    "U8": "u1",
+    "BOOL": "?",
+}
 
 
 def write_tensors(path: str | Path, kind: str, tensors: dict[str, Any], metadata: dict[str, str]) -> None:
     """Write `tensors` beside `path`, then move the file there. Raises `CollectionError` when that cannot be done."""
     target = Path(path)
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}  # others are written in disorder
     partial = target.with_name(f"{target.name}.{os.getpid()}.part")
     with faults("write", target):
         target.parent.mkdir(exist_ok=True)  # what can be built again may be deleted at any time
@@ -61,6 +75,46 @@ def read_tensors(path: str | Path, kind: str, build: Callable[[dict[str, Any], d
         return build(tensors, metadata)
     except (ArrayError, KeyError, TypeError, ValueError) as error:
         raise CollectionError(f"{path} is damaged ({error}): build it again") from error
+
+
+def map_tensors(path: str | Path, kind: str, build: Callable[[dict[str, Any], dict[str, str]], T]) -> T:
+    """As `read_tensors`, but the arrays are maps of the file: what is looked at is read, and shared by processes.
+
+    They may be written to, which changes the caller's copy alone. Raises as `read_tensors` does.
+    """
+    try:
+        check_regular(path)
+        tensors, metadata = _mapped(Path(path))
+        if metadata.get("format") != kind:
+            raise CollectionError(f"{path} holds {metadata.get('format')!r}, expected {kind!r}: build it again")
+        return build(tensors, metadata)
+    except OSError as error:
+        raise CollectionError(f"{path} cannot be read: {error}") from error
+    except (ArrayError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise CollectionError(f"{path} is damaged ({error}): build it again") from error
+
+
+def _mapped(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Maps of all tensors of a safetensors file, and its metadata; every number in its header is checked."""
+    with open(path, "rb") as file:
+        held = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(held, MOST_HEADER):
+            raise ValueError("its header is longer than the file")
+        header = json.loads(file.read(length))
+    metadata, tensors = header.pop("__metadata__", {}), {}
+    for name, facts in header.items():
+        dtype, shape, (first, last) = np.dtype(DTYPES[facts["dtype"]]), tuple(facts["shape"]), facts["data_offsets"]
+        if not all(isinstance(n, int) and n >= 0 for n in (*shape, first)):
+            raise ValueError(f"the shape of {name} cannot be")
+        if last - first != dtype.itemsize * math.prod(shape):
+            raise ValueError(f"the size of {name} is not that of its shape")
+        if 8 + length + last > held:
+            raise ValueError(f"it is cut off: it has {held} of {8 + length + last} bytes")
+        tensors[name] = np.empty(shape, dtype)
+        if last > first:  # "c": a private copy of each page that is written, since kernels are compiled for such arrays
+            tensors[name] = np.asarray(np.memmap(path, dtype, "c", 8 + length + first, shape))
+    return tensors, metadata
 
 
 def check_tensors(path: str | Path) -> None:
