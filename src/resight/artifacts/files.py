@@ -20,6 +20,7 @@ from resight.features.whitening import Whitening
 from resight.regular_files import read_regular
 from resight.store.block_log import check_blocks
 from resight.store.folder import DERIVED, derived_path, faults, write_atomic
+from resight.store.mapped_vectors import check_vectors
 from resight.store.tensor_file import check_tensors
 from resight.store.writer import Writer
 
@@ -75,6 +76,14 @@ class LocalFiles:
     reduction: Artifact
 
 
+@dataclass(frozen=True)
+class RefinedFiles:
+    """The two files of a refined index: `codes`, and the `vectors` that it scores again."""
+
+    codes: Artifact
+    vectors: Artifact
+
+
 def local_files(key: str = "") -> LocalFiles:
     """The files of the kind of that `key`, "" for the one that verifies."""
     start, of = (f"{key}_", f"{key} features") if key else ("", "local features")
@@ -93,6 +102,14 @@ CODEBOOK, CODEBOOK_ORIGIN = LOCAL[""].codebook, LOCAL[""].origin
 INVERTED_FILE, CONFIDENCE = LOCAL[""].inverted_file, LOCAL[""].confidence
 WHITENING = Artifact("whitening.safetensors", "whitening of global descriptors", "resight fit whitening", learned=True)
 VECTOR_LISTS = Artifact("vector_lists.safetensors", "approximate index of global descriptors", CHECK)
+VECTORS_CODED = RefinedFiles(
+    Artifact("vector_codes.safetensors", "codes of global descriptors", CHECK),
+    Artifact("vectors.f16", "global descriptors in half precision", CHECK),
+)
+GRAPH_CODED = RefinedFiles(
+    Artifact("graph_codes.safetensors", "codes that neighbours are searched with", "resight graph build"),
+    Artifact("graph_vectors.f16", "descriptors that neighbours are searched with", "resight graph build"),
+)
 VECTOR_CONFIDENCE = Artifact("vector_confidence.json", "what unrelated photos score by global descriptors", CHECK)
 VLAD = Artifact("vlad.safetensors", "VLAD: how local features become global descriptors", "resight graph build")
 VLAD_VECTORS = Artifact("vlad_vectors.safetensors", "VLAD of the photos", "resight graph build")
@@ -128,6 +145,10 @@ ARTIFACTS = (
     *(getattr(one, part.name) for one in LOCAL.values() for part in fields(one)),
     WHITENING,
     VECTOR_LISTS,
+    VECTORS_CODED.codes,
+    VECTORS_CODED.vectors,
+    GRAPH_CODED.codes,
+    GRAPH_CODED.vectors,
     VECTOR_CONFIDENCE,
     VLAD,
     VLAD_VECTORS,
@@ -239,5 +260,5 @@ def _check(artifact: Artifact) -> Callable[[Path], Any]:
     """What reads a file of this kind whole, and raises `CollectionError` when it is not what was written."""
     if artifact is WHITENING:
         return Whitening.load
-    checks: dict[str, Callable[[Path], Any]] = {".json": read_json, ".log": check_blocks}
+    checks: dict[str, Callable[[Path], Any]] = {".json": read_json, ".log": check_blocks, ".f16": check_vectors}
     return checks.get(Path(artifact.name).suffix, check_tensors)

@@ -70,8 +70,8 @@ def build(
     if json:
         console.print_json([asdict(report) for report in reports])
         return
-    rows = [(report.kind, report.nodes, report.edges, report.k) for report in reports]
-    console.print_table(name, ("graph", "photos", "edges", "k"), rows)
+    rows = [(report.kind, report.nodes, report.edges, report.k, f"{report.recall:.4f}") for report in reports]
+    console.print_table(name, ("graph", "photos", "edges", "k", "recall"), rows)
 
 
 @app.command()

@@ -190,6 +190,14 @@ class RefinedIndex:
             )
         return _without(rows, ids, scores.astype(np.float32), k)
 
+    def by_lists(self) -> Int64:
+        """Positions in `rows` (N,) in the order of the lists: vectors that look alike stand together."""
+        with self._lock:
+            if self._codes is None:
+                return np.arange(len(self))
+            order: Int64 = np.searchsorted(self.rows, self._rows[read_codes(self._codes)[1]])
+            return order
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything but the vectors, which lie in their own file, as safetensors; whole or not at all.
 

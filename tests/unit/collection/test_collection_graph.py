@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from photo_factory import make_photos
-from resight.artifacts.files import GRAPH, OFFLINE, TUNED
+from resight.artifacts.files import GRAPH, GRAPH_CODED, OFFLINE, TUNED
 from resight.cli import app
 from resight.collection import open_collection
 from resight.collection.regions import describe_regions
@@ -286,3 +286,27 @@ def test_a_graph_that_was_cut_off_is_named_with_its_command(copy):
         CollectionError, match=r"graph\.safetensors is damaged \(it is cut off.*run resight graph build"
     ):
         open_collection(copy).snapshot.graph.ids.sum()
+
+
+def test_the_graph_of_a_large_collection_is_searched_and_followed(copy, tmp_path, monkeypatch):
+    monkeypatch.setattr("resight.artifacts.neighbours.SEARCHED_FROM", 5)
+    monkeypatch.setattr("resight.artifacts.neighbours.build_knn_graph", lambda *_: pytest.fail("all are compared"))
+    (report,) = build_graph(open_collection(copy), 8)
+    assert report.recall == 1.0  # few photos: the search is exact
+    ids = sorted(open_collection(copy).ids)
+    open_collection(copy).remove(ids[:2])
+    after = open_collection(copy)
+    assert np.array_equal(after.snapshot.graph.ids, build_knn_graph(halved(after), 8).ids)
+    after.add([make_photos(tmp_path / "more", objects=2).folder])
+    again = open_collection(copy)
+    expected = build_knn_graph(halved(again), 8)
+    assert np.isin(again.snapshot.graph.ids, expected.ids).all()
+    assert (again.snapshot.graph.ids == expected.ids).mean() > 0.9
+    GRAPH_CODED.vectors.path(copy).unlink()
+    again.remove(ids[2:3])
+    last = open_collection(copy)
+    assert len(last.snapshot.graph) == len(last.ids)
+
+
+def halved(collection):
+    return collection.snapshot.descriptors.matrix.astype(np.float16).astype(np.float32)
