@@ -12,13 +12,15 @@ import numpy as np
 
 from resight.errors import ArrayError, UsageError
 from resight.graph.knn_graph import MOST_EDGES, remove_nodes, row_dtype
-from resight.graph.top_k import offer_edges, offer_lists
+from resight.graph.top_k import offer_edges, offer_lists, offer_pairs, second_neighbours
 from resight.progress import Progress, silent
-from resight.ties import tie_order
+from resight.ties import SLACK, tie_order
 from resight.types import Float32, Int64, KnnGraph, as_array
 
 BLOCK = 4096
 SAMPLE = 256
+JOINED = 16  # first neighbours of the first neighbours that are compared with a photo
+BOTH = 3  # times k: how far every photo is searched for those whose lists it may enter
 WIDER = 8  # times k: how far the lists of new photos are searched for those whose lists they enter
 
 
@@ -28,27 +30,37 @@ class Neighbourhoods(Protocol):
     def near(self, rows: Any, k: int, *, exact: bool = False) -> tuple[Int64, Float32]:
         """The `k` nearest rows of stored `rows` (n,), themselves left out: ids (n, k), scores, -1 and -inf padded."""
 
+    def scores(self, rows: Any, others: Any) -> Float32:
+        """Inner products (n, m) of stored `rows` (n,) and stored rows `others` (n, m), -inf where those hold -1."""
+
 
 def build_searched_graph(
     index: Neighbourhoods, rows: Int64, k: int, order: Int64 | None = None, progress: Progress = silent
 ) -> KnnGraph:
     """The graph of `k` neighbours of all `rows` (N,) ascending of `index`, as nodes 0 to N - 1.
 
+    Each photo is searched for 3 k, and enters their lists as they enter its own: what one search misses, because it
+    lies in a list of the index that was not scanned, mostly finds the photo by its own search. Then it is compared with
+    its neighbours' neighbours (Dong, Moses, Li, WWW 2011).
     `order` (N,): nodes in the order in which they are searched, so that photos that look alike come together and read
-    the same vectors. Memory: 8 bytes an edge, and what 4096 searches take. Raises `UsageError` for k < 1 and more than
+    the same vectors. Memory: 16 bytes an edge, and what 4096 searches take. Raises `UsageError` for k < 1 and more than
     2^30 edges, `ArrayError` when the index names a row that is none of `rows`.
     """
     rows = _checked_rows(rows)
     if k < 1 or k * len(rows) > MOST_EDGES:
         raise UsageError(f"k={k} for {len(rows)} photos: give at least 1, and at most {MOST_EDGES} edges in all")
-    graph = _empty(len(rows), k)
+    heaps, sizes = _empty(len(rows), k + SLACK), np.zeros(len(rows), np.int64)
     nodes = np.arange(len(rows)) if order is None else as_array("order", order, np.int64, (len(rows),))
     for start in range(0, len(nodes), BLOCK):
         progress("searching neighbours", start, len(nodes))
         part = nodes[start : start + BLOCK]
-        graph.ids[part], graph.weights[part] = _searched(index, rows, part, k)
+        ids, weights = _searched(index, rows, part, BOTH * k)
+        found = ids >= 0
+        source = np.broadcast_to(part[:, None], ids.shape)[found]
+        offer_pairs(source, ids[found], weights[found], heaps.ids, heaps.weights, sizes)
     progress("searching neighbours", len(nodes), len(nodes))
-    return graph
+    _join(index, rows, nodes, _ordered(heaps, k).ids, heaps, sizes)
+    return _ordered(heaps, k)
 
 
 def add_searched(graph: KnnGraph, rows: Int64, index: Neighbourhoods) -> KnnGraph:
@@ -125,6 +137,29 @@ def _enter(graph: KnnGraph, new: Int64, ids: Any, weights: Float32, old: int) ->
     order, _ = tie_order(heap.ids, heap.weights)
     graph.ids[touched] = np.take_along_axis(heap.ids, order, axis=1)
     graph.weights[touched] = np.take_along_axis(heap.weights, order, axis=1)
+
+
+def _join(index: Neighbourhoods, rows: Int64, nodes: Int64, lists: Any, heaps: KnnGraph, sizes: Int64) -> None:
+    """Offer all `nodes` and the neighbours of their neighbours in `lists` (N, k) to each other."""
+    marks = np.full(len(rows), -1, np.int64)
+    for start in range(0, len(nodes), BLOCK):
+        part = nodes[start : start + BLOCK]
+        near = second_neighbours(part, lists, JOINED, marks)
+        found = near >= 0
+        weights = index.scores(rows[part], np.where(found, rows[near], -1))
+        source = np.broadcast_to(part[:, None], near.shape)[found]
+        offer_pairs(source, near[found], weights[found], heaps.ids, heaps.weights, sizes)
+
+
+def _ordered(heaps: KnnGraph, k: int) -> KnnGraph:
+    """The first `k` of every list, best first, ties by row."""
+    graph = _empty(len(heaps), k)
+    for start in range(0, len(heaps), BLOCK):
+        part = slice(start, start + BLOCK)
+        order, _ = tie_order(heaps.ids[part], heaps.weights[part])
+        graph.ids[part] = np.take_along_axis(heaps.ids[part], order[:, :k], axis=1)
+        graph.weights[part] = np.take_along_axis(heaps.weights[part], order[:, :k], axis=1)
+    return graph
 
 
 def _empty(nodes: int, k: int) -> KnnGraph:

@@ -190,6 +190,21 @@ class RefinedIndex:
             )
         return _without(rows, ids, scores.astype(np.float32), k)
 
+    def scores(self, rows: Any, others: Any) -> Float32:
+        """Inner products (n, m) of stored `rows` (n,) and stored rows `others` (n, m), -inf where those hold -1.
+
+        Raises `UsageError` for a row that the index lacks.
+        """
+        rows = as_array("rows", rows, np.int64, (None,))
+        others = as_array("others", others, np.int64, (len(rows), None))
+        with self._lock:
+            places = self._places(rows)
+            near = np.where(others < 0, -1, self._places(others.ravel()).reshape(others.shape))
+            for given, found in ((rows, places), (others[others >= 0], near[others >= 0])):
+                if (found < 0).any():
+                    raise UsageError(f"row {given[found < 0][0]} is not in the index: add it first")
+            return refine(self._vectors.values[places].astype(np.float32), self._vectors.values, near)
+
     def by_lists(self) -> Int64:
         """Positions in `rows` (N,) in the order of the lists: vectors that look alike stand together."""
         with self._lock:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 from resight.errors import ArrayError, UsageError
 from resight.graph.knn_graph import build_knn_graph
 from resight.graph.searched import add_searched, build_searched_graph, remove_searched, sampled_recall
+from resight.graph.top_k import offer_pairs, second_neighbours
 from resight.index import refined
 from resight.index.refined import RefinedIndex
 
@@ -110,3 +113,31 @@ def test_what_does_not_fit_is_refused(tmp_path):
         add_searched(graph, rows[:9], index)
     with pytest.raises(ArrayError, match="50 rows are given for the 49 nodes"):
         remove_searched(graph, [7], rows, index)
+
+
+def test_what_one_search_misses_is_found_from_the_other_side(tmp_path):
+    vectors, rows = clustered(COUNT), np.arange(COUNT)
+    index = indexed(tmp_path, rows, vectors)
+    index.effort = replace(index.effort, probes=1, refined=K)
+    exact = build_knn_graph(vectors, K)
+    searched = [np.isin(a, b).mean() for a, b in zip(exact.ids, index.near(rows, K)[0], strict=True)]
+    assert 1 - agreement(build_searched_graph(index, rows, K), exact) < 0.65 * (1 - np.mean(searched))
+
+
+def test_second_neighbours_by_a_plain_loop():
+    rng = np.random.default_rng(3)
+    lists = np.stack([rng.permutation(40)[:6] for _ in range(40)]).astype(np.int32)
+    lists[5, 3:] = -1
+    nodes = rng.permutation(40)[:17]
+    found = second_neighbours(nodes, lists, 4, np.full(40, -1, np.int64))
+    for node, near in zip(nodes, found, strict=True):
+        every = {o for n in lists[node, :4] if n >= 0 for o in lists[n, :4] if o >= 0}
+        assert sorted(near[near >= 0]) == sorted(every - {node} - set(lists[node].tolist()))
+
+
+def test_pairs_are_offered_once_to_each_other():
+    ids, weights, sizes = np.full((4, 2), -1, np.int32), np.full((4, 2), -np.inf, np.float32), np.zeros(4, np.int64)
+    nodes, rows, values = np.array([0, 1, 0, 0]), np.array([1, 0, 2, 3]), np.array([0.5, 0.5, 0.7, 0.6], np.float32)
+    offer_pairs(nodes, rows, values, ids, weights, sizes)
+    assert [sorted(row[row >= 0].tolist()) for row in ids] == [[2, 3], [0], [0], [0]]
+    assert sizes.tolist() == [2, 1, 1, 1]
