@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from resight.graph.adjacency import adjacency
-from resight.graph.searched import BOTH, SAMPLE, add_searched, build_searched_graph, remove_searched, sampled_recall
+from resight.graph.searched import SAMPLE, add_searched, build_searched_graph, remove_searched, sampled_recall
 from resight.graph.stored import StoredGraph, load_graph, save_graph
 from resight.graph.traversal import explore_exploit
 from resight.index.refined import RefinedIndex
@@ -41,7 +41,7 @@ def open_index(options, data, count):
     files = options.folder / "lists.safetensors", options.folder / "vectors.f16"
     if files[0].exists():
         return RefinedIndex.load(*files)
-    index = RefinedIndex(data.shape[1], files[1], recall=0.97, k=BOTH * options.k + 1)
+    index = RefinedIndex(data.shape[1], files[1], recall=0.955, k=options.k + 1)
     spans = [np.arange(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
     _, seconds, _ = timed(index.extend, ((rows, data[rows[0] : rows[-1] + 1]) for rows in spans))
     index.save(files[0])

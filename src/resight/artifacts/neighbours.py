@@ -16,7 +16,7 @@ from resight.artifacts.spectra import build_basis, build_embedding
 from resight.errors import UsageError
 from resight.graph.adjacency import Adjacency, adjacency
 from resight.graph.knn_graph import MOST_EDGES, add_nodes, build_knn_graph, cut, remove_nodes
-from resight.graph.searched import BOTH, add_searched, build_searched_graph, remove_searched, sampled_recall
+from resight.graph.searched import add_searched, build_searched_graph, remove_searched, sampled_recall
 from resight.graph.stored import StoredGraph, load_graph, save_graph
 from resight.graph.verified import build_verified_graph
 from resight.index.refined import RefinedIndex
@@ -29,7 +29,7 @@ from resight.store.writer import Writer
 from resight.types import Bool, Float32, Int64, KnnGraph
 
 SEARCHED_FROM = 200_000  # photos beyond which neighbours are searched: comparing 200 000 with all takes an hour
-RECALL = 0.97  # of the searches that the graph is made from: what they miss is mostly found from the other side
+RECALL = 0.955  # of the searches that the graph is made from: what they miss is mostly found from the other side
 OFFLINE_FORMAT = "resight offline diffusion 1"
 
 
@@ -101,7 +101,7 @@ def _build_similar(writer: Writer, descriptors: Descriptors, k: int, progress: P
     if len(rows) <= SEARCHED_FROM:
         remove_refined(writer, files.GRAPH_CODED)
         return build_knn_graph(matrix, k), 1.0
-    index = follow_refined(writer, files.GRAPH_CODED, rows, matrix, anew=True, recall=RECALL, k=BOTH * k + 1)
+    index = follow_refined(writer, files.GRAPH_CODED, rows, matrix, anew=True, recall=RECALL, k=k + 1)
     graph = build_searched_graph(index, rows, k, index.by_lists(), progress)
     return graph, sampled_recall(graph, rows, index)
 
@@ -157,7 +157,7 @@ def follow_graphs(writer: Writer, descriptors: Descriptors) -> None:
     kept = np.isin(stored.rows, descriptors.rows)
     old = np.isin(descriptors.rows, stored.rows)
     index = usable_refined(writer.folder, files.GRAPH_CODED)
-    if index is not None:
+    if index is not None and index.dim == descriptors.matrix.shape[1]:
         graph = _follow_searched(stored, index, descriptors, kept, old)
         index.save(files.place(writer, files.GRAPH_CODED.codes))
     else:

@@ -167,7 +167,7 @@ def _empty(nodes: int, k: int) -> KnnGraph:
 
 
 def _checked_rows(rows: Any) -> Int64:
-    rows = as_array("rows", rows, np.int64, (None,))
-    if (np.diff(rows) <= 0).any():
+    checked: Int64 = as_array("rows", rows, np.int64, (None,))
+    if (np.diff(checked) <= 0).any():
         raise ArrayError("rows must rise: give each photo once, ascending")
-    return rows
+    return checked
