@@ -66,8 +66,8 @@ def build_searched_graph(
 def add_searched(graph: KnnGraph, rows: Int64, index: Neighbourhoods) -> KnnGraph:
     """`graph` of the first N of `rows` (N + M,) ascending, grown to all of them, which the `index` holds.
 
-    Lists of new photos are searched; and a new photo enters the list of a known one where that is among its own 8 k
-    nearest. Time grows with M, beside one copy of the graph. Raises `ArrayError` when rows are fewer than nodes.
+    New photos are searched for 8 k, compared with their neighbours' neighbours, and enter the lists of all these. Time
+    grows with M, beside one copy of the graph. Raises `ArrayError` when rows are fewer than nodes.
     """
     rows, old, k = _checked_rows(rows), len(graph), graph.k
     if len(rows) < old:
@@ -79,6 +79,15 @@ def add_searched(graph: KnnGraph, rows: Int64, index: Neighbourhoods) -> KnnGrap
         ids, weights = _searched(index, rows, part, WIDER * k)
         grown.ids[part], grown.weights[part] = ids[:, :k], weights[:, :k]
         _enter(grown, part, ids, weights, old)
+    marks = np.full(len(rows), -1, np.int64)
+    for start in range(old, len(rows), BLOCK):
+        part = np.arange(start, min(start + BLOCK, len(rows)))
+        near = second_neighbours(part, grown.ids, JOINED, marks)
+        weights = index.scores(rows[part], np.where(near < 0, -1, rows[near]))
+        _enter(grown, part, near, weights, old)
+        ids, weights = np.hstack([grown.ids[part], near]), np.hstack([grown.weights[part], weights])
+        order = tie_order(ids, weights)[0][:, :k]
+        grown.ids[part], grown.weights[part] = (np.take_along_axis(each, order, axis=1) for each in (ids, weights))
     return grown
 
 

@@ -113,9 +113,10 @@ def offer_lists(old_ids: Array, old_weights: Array, ids: Array, weights: Array, 
 
 @njit(cache=True, nogil=True)
 def offer_edges(nodes: Array, rows: Array, values: Array, ids: Array, weights: Array, sizes: Array) -> None:
-    """Offer rows[e] with weight values[e] to the list of nodes[e], for every edge e."""
+    """Offer rows[e] with weight values[e] to the list of nodes[e], for every edge e, unless it stands there already."""
     for e in range(len(nodes)):
-        _offer(ids, weights, sizes, nodes[e], rows[e], values[e])
+        if rows[e] not in ids[nodes[e], : sizes[nodes[e]]]:
+            _offer(ids, weights, sizes, nodes[e], rows[e], values[e])
 
 
 @njit(cache=True, nogil=True)
