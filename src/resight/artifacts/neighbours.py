@@ -28,7 +28,7 @@ from resight.store.tensor_file import read_tensors, write_tensors
 from resight.store.writer import Writer
 from resight.types import Bool, Float32, Int64, KnnGraph
 
-SEARCHED_FROM = 200_000  # photos beyond which neighbours are searched: comparing 200 000 with all takes an hour
+SEARCHED_FROM = 200_000  # photos beyond which neighbours are searched: all pairs take time by the square of the photos
 RECALL = 0.955  # of the searches that the graph is made from: what they miss is mostly found from the other side
 OFFLINE_FORMAT = "resight offline diffusion 1"
 
