@@ -105,7 +105,7 @@ def fitted(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     collection = world.copy("hybrid", base)
     describe_regions(collection)
     use_whitening(collection, fit_whitening_to(collection, "zca"))
-    build_graph(collection, 50, offline=True, augmented=Augmentation())
+    build_graph(collection, 50, offline=True, spectral=True, manifold=True, augmented=Augmentation())
     tune(collection)
     rows = [(name, group[0][:3]) for group in world.photos.groups for name in group]
     labels, groups = base / "labels.csv", base / "groups.csv"

@@ -17,9 +17,11 @@ import numpy as np
 
 from resight.artifacts import files
 from resight.artifacts.inverted_file import read_confidence, write_confidence
+from resight.artifacts.refined_vectors import follow_refined, load_refined, remove_refined
 from resight.features.whitening import Whitening, fit_pca, fit_zca
 from resight.index.approximate import ApproximateIndex, choose_index
 from resight.index.exact import ExactIndex
+from resight.index.refined import RefinedIndex
 from resight.progress import Progress, silent
 from resight.ranking.confidence import Confidence, calibrate_vectors
 from resight.ranking.vector_database import VectorDatabase
@@ -28,9 +30,10 @@ from resight.store.tables import Tables
 from resight.store.writer import Writer
 from resight.types import Float32, Int64, Queries
 
-Index: TypeAlias = ExactIndex | ApproximateIndex
+Index: TypeAlias = ExactIndex | ApproximateIndex | RefinedIndex
 
 FEWEST = 32  # vectors below which a whitening would only fit their accidents
+REFINED_VALUES = 2**30  # N x D beyond which vectors are searched by codes and lie on disk: 2 GiB in half precision
 OUTGROWN = 2  # the whitening is learned anew when the collection has so many times the photos it was learned from
 PCA_POWER = 0.25
 ZCA_SHRINKAGE = 0.5
@@ -82,7 +85,7 @@ def load_descriptors(tables: Tables, settings: GlobalSettings, model: str) -> De
     confidence = files.read(files.VECTOR_CONFIDENCE, tables.folder, read_confidence)
     if confidence is None or not confidence.fits(len(rows), _name(whitening)):
         confidence = calibrate_vectors(matrix, _name(whitening))
-    index = None if settings.half else _stored_index(tables.folder, rows, matrix)
+    index = None if settings.half else _stored_index(tables.folder, rows, matrix, settings)
     return Descriptors(index or _index(rows, matrix, settings), rows, matrix, whitening, confidence, model)
 
 
@@ -158,6 +161,13 @@ def _follow_index(
     writer: Writer, rows: Int64, matrix: Float32, settings: GlobalSettings, *, same: bool, progress: Progress
 ) -> Index:
     """An index of the vectors; an approximate one, whose making takes minutes, is kept as a file and followed."""
+    if _refined(rows, matrix, settings):
+        files.remove(writer, files.VECTOR_LISTS)
+        progress("building the index", 0, 1)
+        refined = follow_refined(writer, files.VECTORS_CODED, rows, matrix, anew=not same)
+        progress("building the index", 1, 1)
+        return refined
+    remove_refined(writer, files.VECTORS_CODED)
     if settings.half or not isinstance(choose_index(len(rows), matrix.shape[1]), ApproximateIndex):
         files.remove(writer, files.VECTOR_LISTS)
         return _index(rows, matrix, settings)
@@ -170,8 +180,16 @@ def _follow_index(
     return index
 
 
-def _stored_index(folder: Path, rows: Int64, matrix: Float32) -> ApproximateIndex | None:
-    """The stored approximate index brought up to `rows`, None when there is none or it is of another whitening."""
+def _refined(rows: Int64, matrix: Float32, settings: GlobalSettings) -> bool:
+    return not settings.half and len(rows) * matrix.shape[1] > REFINED_VALUES
+
+
+def _stored_index(folder: Path, rows: Int64, matrix: Float32, settings: GlobalSettings) -> Index | None:
+    """The stored index brought up to `rows`, None when there is none or it is of another whitening. Files of a refined
+    one belong to the writer: where a run that was stopped left it behind the tables, there is none."""
+    if _refined(rows, matrix, settings):
+        refined = load_refined(folder, files.VECTORS_CODED)
+        return refined if refined is not None and np.array_equal(refined.rows, rows) else None
     return _followed(files.read(files.VECTOR_LISTS, folder, ApproximateIndex.load), rows, matrix)
 
 

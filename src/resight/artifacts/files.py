@@ -21,6 +21,7 @@ from resight.index.asmk_files import check_segments
 from resight.regular_files import read_regular
 from resight.store.block_log import check_blocks
 from resight.store.folder import DERIVED, derived_path, faults, write_atomic
+from resight.store.mapped_vectors import check_vectors
 from resight.store.tensor_file import check_tensors
 from resight.store.writer import Writer
 
@@ -76,6 +77,14 @@ class LocalFiles:
     reduction: Artifact
 
 
+@dataclass(frozen=True)
+class RefinedFiles:
+    """The two files of a refined index: `codes`, and the `vectors` that it scores again."""
+
+    codes: Artifact
+    vectors: Artifact
+
+
 def local_files(key: str = "") -> LocalFiles:
     """The files of the kind of that `key`, "" for the one that verifies."""
     start, of = (f"{key}_", f"{key} features") if key else ("", "local features")
@@ -94,6 +103,14 @@ CODEBOOK, CODEBOOK_ORIGIN = LOCAL[""].codebook, LOCAL[""].origin
 INVERTED_FILE, CONFIDENCE = LOCAL[""].inverted_file, LOCAL[""].confidence
 WHITENING = Artifact("whitening.safetensors", "whitening of global descriptors", "resight fit whitening", learned=True)
 VECTOR_LISTS = Artifact("vector_lists.safetensors", "approximate index of global descriptors", CHECK)
+VECTORS_CODED = RefinedFiles(
+    Artifact("vector_codes.safetensors", "codes of global descriptors", CHECK),
+    Artifact("vectors.f16", "global descriptors in half precision", CHECK),
+)
+GRAPH_CODED = RefinedFiles(
+    Artifact("graph_codes.safetensors", "codes that neighbours are searched with", "resight graph build"),
+    Artifact("graph_vectors.f16", "descriptors that neighbours are searched with", "resight graph build"),
+)
 VECTOR_CONFIDENCE = Artifact("vector_confidence.json", "what unrelated photos score by global descriptors", CHECK)
 VLAD = Artifact("vlad.safetensors", "VLAD: how local features become global descriptors", "resight graph build")
 VLAD_VECTORS = Artifact("vlad_vectors.safetensors", "VLAD of the photos", "resight graph build")
@@ -109,6 +126,10 @@ AUGMENTED_GRAPH = Artifact(
     learned=True,
 )
 OFFLINE = Artifact("offline_diffusion.safetensors", "off-line diffusion", "resight graph build --offline", learned=True)
+SPECTRAL_BASIS = Artifact(
+    "spectral_basis.safetensors", "eigenvectors of the graph", "resight graph build --spectral", learned=True
+)
+EMBEDDING = Artifact("manifold.safetensors", "manifold embedding", "resight graph build --manifold", learned=True)
 REGIONS = Artifact("regions.safetensors", "regions of activation maps", "resight fit regions", learned=True)
 TUNED = Artifact("tuned.json", "options of graph recipes", "resight graph tune", learned=True)
 LABELS = Artifact("labelled.safetensors", "labelled photos", "resight label", learned=True)
@@ -125,6 +146,10 @@ ARTIFACTS = (
     *(getattr(one, part.name) for one in LOCAL.values() for part in fields(one)),
     WHITENING,
     VECTOR_LISTS,
+    VECTORS_CODED.codes,
+    VECTORS_CODED.vectors,
+    GRAPH_CODED.codes,
+    GRAPH_CODED.vectors,
     VECTOR_CONFIDENCE,
     VLAD,
     VLAD_VECTORS,
@@ -133,6 +158,8 @@ ARTIFACTS = (
     VERIFIED_LOG,
     AUGMENTED_GRAPH,
     OFFLINE,
+    SPECTRAL_BASIS,
+    EMBEDDING,
     REGIONS,
     TUNED,
     LABELS,
@@ -236,5 +263,5 @@ def _check(artifact: Artifact) -> Callable[[Path], Any]:
         return Whitening.load
     if artifact in [one.inverted_file for one in LOCAL.values()]:
         return check_segments
-    checks: dict[str, Callable[[Path], Any]] = {".json": read_json, ".log": check_blocks}
+    checks: dict[str, Callable[[Path], Any]] = {".json": read_json, ".log": check_blocks, ".f16": check_vectors}
     return checks.get(Path(artifact.name).suffix, check_tensors)

@@ -29,6 +29,14 @@ def build(
     offline: Annotated[
         bool, typer.Option("--offline", help="Solve diffusion for every photo, too, which makes its queries fast.")
     ] = False,
+    spectral: Annotated[
+        bool,
+        typer.Option("--spectral", help="Compute the eigenvectors of spectral ranking, too, which makes it fast."),
+    ] = False,
+    manifold: Annotated[
+        bool,
+        typer.Option("--manifold", help="Compute the manifold embedding, too, of up to 10 000 photos."),
+    ] = False,
     augmented: Annotated[
         bool,
         typer.Option(
@@ -49,12 +57,21 @@ def build(
     collection = options.opened(name)
     with console.progress(json) as progress:
         moved = Augmentation(least=least) if augmented else None
-        reports = build_graph(collection, k, verified=verified, offline=offline, augmented=moved, progress=progress)
+        reports = build_graph(
+            collection,
+            k,
+            verified=verified,
+            offline=offline,
+            spectral=spectral,
+            manifold=manifold,
+            augmented=moved,
+            progress=progress,
+        )
     if json:
         console.print_json([asdict(report) for report in reports])
         return
-    rows = [(report.kind, report.nodes, report.edges, report.k) for report in reports]
-    console.print_table(name, ("graph", "photos", "edges", "k"), rows)
+    rows = [(report.kind, report.nodes, report.edges, report.k, f"{report.recall:.4f}") for report in reports]
+    console.print_table(name, ("graph", "photos", "edges", "k", "recall"), rows)
 
 
 @app.command()

@@ -24,17 +24,21 @@ from resight.artifacts.inverted_file import (
     stored_features,
 )
 from resight.artifacts.labels import load_labels
-from resight.artifacts.neighbours import load_augmented, load_neighbours, load_offline
+from resight.artifacts.neighbours import load_augmented, load_edges, load_neighbours, load_offline
 from resight.artifacts.options import load_tuned
 from resight.artifacts.reduction import load_reduction
 from resight.artifacts.regions import load_regions
 from resight.artifacts.separation import Separated, load_separated
 from resight.artifacts.similarity import load_learned_similarity
+from resight.artifacts.spectra import StoredBasis, StoredEmbedding, load_basis, load_embedding
 from resight.artifacts.vlad import load_vlad
 from resight.errors import CollectionError, StampMismatch, UsageError
 from resight.features.extraction import Describer
 from resight.features.local.reduction import Reducible
 from resight.features.whitening import Whitening
+from resight.graph.adjacency import Adjacency
+from resight.graph.manifold import ManifoldEmbedding
+from resight.graph.spectral import SpectralBasis
 from resight.index.asmk import Asmk
 from resight.ranking.confidence import UNKNOWN, Confidence
 from resight.ranking.deep_spatial import DescribeQuery, RegionSource
@@ -250,6 +254,11 @@ class Snapshot:
         return None if self.descriptors is None else load_neighbours(self.path, files.GRAPH, self.descriptors)
 
     @cached_property
+    def edges(self) -> Adjacency | None:
+        """The edges of `graph` in both directions."""
+        return None if self.descriptors is None else load_edges(self.path, self.descriptors)
+
+    @cached_property
     def verified_graph(self) -> KnnGraph | None:
         """The kNN graph of inliers."""
         return None if self.descriptors is None else load_neighbours(self.path, files.VERIFIED_GRAPH, self.descriptors)
@@ -262,6 +271,22 @@ class Snapshot:
     def offline(self) -> scipy.sparse.csr_array | None:
         """Off-line diffusion."""
         return None if self.descriptors is None else load_offline(self.path, self.descriptors)
+
+    @cached_property
+    def _basis(self) -> StoredBasis | None:
+        return None if self.descriptors is None else load_basis(self.path, self.descriptors)
+
+    def spectral_basis(self, k: int, rank: int) -> SpectralBasis | None:
+        """The leading eigenvectors of the graph."""
+        return None if self._basis is None else self._basis.of(k, rank)
+
+    @cached_property
+    def _embedding(self) -> StoredEmbedding | None:
+        return None if self.descriptors is None else load_embedding(self.path, self.descriptors)
+
+    def embedding(self, k: int, components: int, rounds: int) -> ManifoldEmbedding | None:
+        """The manifold embedding of the descriptors."""
+        return None if self._embedding is None else self._embedding.of(k, components, rounds)
 
     @cached_property
     def regions(self) -> RegionSource | None:

@@ -21,6 +21,8 @@ def build_graph(
     *,
     verified: bool = False,
     offline: bool = False,
+    spectral: bool = False,
+    manifold: bool = False,
     augmented: Augmentation | None = None,
     progress: Progress = silent,
 ) -> list[GraphReport]:
@@ -34,6 +36,8 @@ def build_graph(
             k=k,
             verified=verified,
             offline=offline,
+            spectral=spectral,
+            manifold=manifold,
             augmented=augmented,
             progress=progress,
         )

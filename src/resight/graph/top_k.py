@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
@@ -108,3 +109,54 @@ def offer_lists(old_ids: Array, old_weights: Array, ids: Array, weights: Array, 
         for slot in range(old_ids.shape[1]):
             if old_ids[node, slot] >= 0:
                 _offer(ids, weights, sizes, node, old_ids[node, slot], old_weights[node, slot])
+
+
+@njit(cache=True, nogil=True)
+def offer_edges(nodes: Array, rows: Array, values: Array, ids: Array, weights: Array, sizes: Array) -> None:
+    """Offer rows[e] with weight values[e] to the list of nodes[e], for every edge e, unless it stands there already."""
+    for e in range(len(nodes)):
+        if rows[e] not in ids[nodes[e], : sizes[nodes[e]]]:
+            _offer(ids, weights, sizes, nodes[e], rows[e], values[e])
+
+
+@njit(cache=True, nogil=True)
+def offer_pairs(nodes: Array, rows: Array, values: Array, ids: Array, weights: Array, sizes: Array) -> None:
+    """Offer nodes[e] and rows[e] to each other's list with weight values[e], unless they stand there already."""
+    k = ids.shape[1]
+    for e in range(len(nodes)):
+        for side in range(2):
+            node, row = (nodes[e], rows[e]) if side == 0 else (rows[e], nodes[e])
+            size = sizes[node]
+            if size == k and values[e] < weights[node, 0]:
+                continue
+            known = False
+            for slot in range(size):
+                if ids[node, slot] == row:
+                    known = True
+                    break
+            if not known:
+                _offer(ids, weights, sizes, node, row, values[e])
+
+
+@njit(cache=True, nogil=True)
+def second_neighbours(nodes: Array, lists: Array, first: int, marks: Array) -> Array:
+    """The `first` neighbours, in `lists` (N, k), of the `first` neighbours of all `nodes` (n,), but for those that the
+    node lists itself, -1 padded: (n, m) int64. `marks` (N,) int64 holds no node of `nodes` before."""
+    first = min(first, lists.shape[1])
+    found, most = np.full((len(nodes), first * first), -1, np.int64), 0
+    for i in range(len(nodes)):
+        node, count = nodes[i], 0
+        marks[node] = node
+        for other in lists[node]:
+            if other >= 0:
+                marks[other] = node
+        for near in lists[node, :first]:
+            if near < 0:
+                break
+            for other in lists[near, :first]:
+                if other >= 0 and marks[other] != node:
+                    marks[other] = node
+                    found[i, count] = other
+                    count += 1
+        most = max(most, count)
+    return found[:, :most].copy()

@@ -102,7 +102,7 @@ class ExactIndex:
         for start in range(0, len(points) if width else 0, QUERY_BLOCK):
             part = points[start : start + QUERY_BLOCK]
             positions, _, levels = nearest(
-                lambda which, m, part=part: _candidates(part[which], vectors, chosen, m),  # type: ignore[misc]
+                lambda which, m, part=part: best_of(part[which], vectors, chosen, m),  # type: ignore[misc]
                 len(part),
                 width,
                 len(rows) if chosen is None else len(chosen),
@@ -119,7 +119,7 @@ class ExactIndex:
         width = min(k, len(rows) if chosen is None else len(chosen))
         if not width:
             return np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)
-        positions, scores = _candidates(queries, vectors, chosen, width)
+        positions, scores = best_of(queries, vectors, chosen, width)
         return rows[positions], scores
 
     @property
@@ -176,7 +176,7 @@ def _positions(rows: Int64, allowed: Int64) -> Int64:
     return np.flatnonzero(np.isin(rows, allowed))
 
 
-def _candidates(queries: Float32, vectors: NDArray[Any], chosen: Int64 | None, k: int) -> tuple[Int64, Float32]:
+def best_of(queries: Float32, vectors: NDArray[Any], chosen: Int64 | None, k: int) -> tuple[Int64, Float32]:
     """Positions and scores (Q, k) of the best of `vectors`, or of those `chosen`: found in float32, scored in double.
 
     `k` is at most the number of vectors, or of those chosen.

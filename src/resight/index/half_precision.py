@@ -47,7 +47,7 @@ def _widen(halves: NDArray[Any], bits: NDArray[Any], row: NDArray[Any], out: NDA
 def half_products(
     queries: Float32, halves: NDArray[np.uint16], positions: NDArray[Any], order: NDArray[Any], scores: Float32
 ) -> None:
-    """As `exact.inner_products`, over `halves` (N, D)."""
+    """As `products.inner_products`, over `halves` (N, D)."""
     row = np.empty(queries.shape[1], np.float32)
     _half_products(queries, halves, positions, order, scores, row.view(np.uint32), row)
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from resight.graph.adjacency import Adjacency, adjacency, with_isolated
+from resight.graph.adjacency import adjacency, with_isolated
 from resight.graph.knn_graph import cut
-from resight.graph.manifold import iterative_embedding
-from resight.graph.spectral import spectral_basis
 from resight.ranking.diffusion_stages import Diffusion, HybridDiffusion, OfflineDiffusion, SpectralRanking
 from resight.ranking.expansion_stages import (
     Augmentation,
@@ -31,7 +29,10 @@ from resight.recipes.resources import (
     GAMMA,
     Resources,
     need_augmented,
+    need_basis,
     need_database,
+    need_edges,
+    need_embedding,
     need_graph,
     need_offline,
     need_training,
@@ -103,7 +104,7 @@ def explore_exploit(
         graph = need_verified_graph(resources, k)
         edges, least = adjacency(cut(graph, min(k, graph.k))), 40.0 if threshold is None else threshold
     else:
-        edges, least = _edges(resources, k), _option(resources, "traversal", "threshold", threshold, 0.42)
+        edges, least = need_edges(resources, k), _option(resources, "traversal", "threshold", threshold, 0.42)
     return _spread(
         resources,
         allowed,
@@ -126,7 +127,7 @@ def semi_supervised(
     A labelled query leads to the photos of its label; with `bridges`, as in the paper, to the nearest training photo of
     its label, and that to the photos.
     """
-    database, training, edges = need_database(resources), need_training(resources), _edges(resources, k)
+    database, training, edges = need_database(resources), need_training(resources), need_edges(resources, k)
     if bridges:
         edges = with_isolated(edges, len(training.labels))
     least = _option(resources, "traversal", "threshold", threshold, 0.42)
@@ -192,7 +193,7 @@ def spectral_ranking(
 ) -> Pipeline:
     """Fast spectral ranking with `rank` eigenvectors, FSR (Iscen et al., CVPR 2018). Online but for the basis."""
     database = need_database(resources)
-    basis = spectral_basis(normalised_graph(resources, k), min(rank, len(database)))
+    basis = need_basis(resources, k, rank)
     return _spread(resources, allowed, limit, lambda most: SpectralRanking(database, basis, seeds, GAMMA, alpha, most))
 
 
@@ -208,7 +209,7 @@ def hybrid_diffusion(
 ) -> Pipeline:
     """Spectral ranking and diffusion together, DFS-FSR (Iscen et al., ACCV 2018). Transductive."""
     database, normalised = need_database(resources), normalised_graph(resources, k)
-    basis = spectral_basis(normalised, min(rank, len(database)))
+    basis = need_basis(resources, k, rank)
     return _spread(
         resources,
         allowed,
@@ -228,7 +229,7 @@ def manifold_embedding(
 ) -> Pipeline:
     """Iterative manifold embedding, IME, up to 10 000 photos (Xu et al., IEEE TMM 2019). Online once embedded."""
     database = need_database(resources)
-    embedding = iterative_embedding(database.vectors, components, k, rounds)
+    embedding = need_embedding(resources, k, components, rounds)
     if allowed is None:
         return Pipeline((ManifoldSearch(database, embedding, limit=limit),))
     found: Pipeline = ManifoldSearch(database, embedding) >> Filter(allowed)
@@ -300,10 +301,6 @@ def _spread(
         return search >> stage(limit)
     found: Pipeline = search >> stage(None) >> Filter(allowed)
     return found if limit is None else found % limit
-
-
-def _edges(resources: Resources, k: int) -> Adjacency:
-    return adjacency(need_graph(resources, k))
 
 
 def _option(resources: Resources, method: str, name: str, given: V | None, published: V) -> V:

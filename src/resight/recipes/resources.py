@@ -12,9 +12,12 @@ from typing import Any, Protocol, TypeVar
 import scipy.sparse
 
 from resight.errors import UsageError
+from resight.graph.adjacency import Adjacency, adjacency
 from resight.graph.diffusion import affinity, normalise
 from resight.graph.knn_graph import build_knn_graph, cut
+from resight.graph.manifold import ManifoldEmbedding, iterative_embedding
 from resight.graph.offline import offline_diffusion
+from resight.graph.spectral import SpectralBasis, spectral_basis
 from resight.graph.verified import build_verified_graph
 from resight.index.asmk import Asmk
 from resight.ranking.confidence import UNKNOWN, Confidence
@@ -61,8 +64,9 @@ class Resources(Protocol):
     Of local features: `kinds`, key -> name of those that are kept, the one that verifies first; the `index` of that
     one, its `confidence` (what unrelated photos score), and `verifier`; `kind` gives any of them. Of global
     descriptors: `database`, the `vector_index` that searches it, its `vector_confidence`, the graph of similarities
-    `graph`, `verified_graph` of inliers, `augmented_graph` of descriptors moved by it, `offline` diffusion, labelled
-    photos `training`, and `regions` of activation maps, which `describe_regions` makes of a query. Learned:
+    `graph`, its `edges` in both directions where they are kept, `verified_graph` of inliers, `augmented_graph` of
+    descriptors moved by it, `offline` diffusion, `spectral_basis` and manifold `embedding` where they are kept,
+    labelled photos `training`, and `regions` of activation maps, which `describe_regions` makes of a query. Learned:
     `fusion_weights` by key, `tuned` options, `separation`, `similarity`. `describe`: makes the global descriptors
     (Q, D) of queries that carry none.
     """
@@ -87,10 +91,14 @@ class Resources(Protocol):
     @property
     def graph(self) -> KnnGraph | None: ...
     @property
+    def edges(self) -> Adjacency | None: ...
+    @property
     def verified_graph(self) -> KnnGraph | None: ...
     def augmented_graph(self, how: Augmentation, /) -> KnnGraph | None: ...
     @property
     def offline(self) -> scipy.sparse.csr_array | None: ...
+    def spectral_basis(self, k: int, rank: int, /) -> SpectralBasis | None: ...
+    def embedding(self, k: int, components: int, rounds: int, /) -> ManifoldEmbedding | None: ...
     @property
     def regions(self) -> RegionSource | None: ...
     @property
@@ -121,6 +129,7 @@ class ArrayResources:
     vector_confidence: Confidence = UNKNOWN
     describe: Callable[[Queries], Float32] | None = None
     graph: KnnGraph | None = None
+    edges: Adjacency | None = None
     verified_graph: KnnGraph | None = None
     offline: scipy.sparse.csr_array | None = None
     regions: RegionSource | None = None
@@ -146,6 +155,12 @@ class ArrayResources:
 
     def augmented_graph(self, how: Augmentation) -> KnnGraph | None:
         """None: it is built when a recipe asks for it."""
+
+    def spectral_basis(self, k: int, rank: int) -> SpectralBasis | None:
+        """None: it is made when a recipe asks for it."""
+
+    def embedding(self, k: int, components: int, rounds: int) -> ManifoldEmbedding | None:
+        """None: it is made when a recipe asks for it."""
 
 
 def need_index(resources: Resources) -> Asmk:
@@ -191,6 +206,13 @@ def need_graph(resources: Resources, k: int) -> KnnGraph:
             f"with resight graph build --k {k}"
         )
     return cut(graph, min(k, graph.k))
+
+
+def need_edges(resources: Resources, k: int) -> Adjacency:
+    """The edges in both directions of the graph of `k` neighbours: those stored, or made now for another k."""
+    graph, edges = need_graph(resources, k), resources.edges
+    fits = edges is not None and resources.graph is not None and resources.graph.k == graph.k
+    return edges if edges is not None and fits else adjacency(graph)
 
 
 def need_verified_graph(resources: Resources, k: int = 50) -> KnnGraph:
@@ -252,12 +274,30 @@ def need_offline(resources: Resources, k: int, candidates: int, alpha: float) ->
 
 def normalised_graph(resources: Resources, k: int, gamma: float = GAMMA) -> scipy.sparse.csr_array:
     """The normalised affinities of the graph with `k` neighbours, (N, N)."""
-    return normalise(affinity(need_graph(resources, k), gamma))
+    return normalise_graph(need_graph(resources, k), k, gamma)
+
+
+def normalise_graph(graph: KnnGraph, k: int, gamma: float = GAMMA) -> scipy.sparse.csr_array:
+    """The normalised affinities of a `graph` cut to `k` neighbours, (N, N)."""
+    return normalise(affinity(cut(graph, min(k, graph.k)), gamma))
+
+
+def need_basis(resources: Resources, k: int, rank: int) -> SpectralBasis:
+    """The `rank` leading eigenpairs of the graph with `k` neighbours: those stored, else made now."""
+    rank = min(rank, len(need_database(resources)))
+    stored = resources.spectral_basis(k, rank)
+    return spectral_basis(normalised_graph(resources, k), rank) if stored is None else stored
+
+
+def need_embedding(resources: Resources, k: int, components: int, rounds: int) -> ManifoldEmbedding:
+    """The iterative manifold embedding of the descriptors: the one stored, else made now."""
+    stored = resources.embedding(k, components, rounds)
+    return iterative_embedding(need_database(resources).vectors, components, k, rounds) if stored is None else stored
 
 
 def solve_offline(graph: KnnGraph, k: int = 49, alpha: float = 0.99) -> scipy.sparse.csr_array:
     """Off-line diffusion over a graph of many neighbours, of which `k` carry the affinity, (N, N)."""
-    return offline_diffusion(normalise(affinity(cut(graph, min(k, graph.k)), GAMMA)), graph, alpha)
+    return offline_diffusion(normalise_graph(graph, k), graph, alpha)
 
 
 def _need(part: T | None, what: str, how: str) -> T:

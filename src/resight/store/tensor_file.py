@@ -20,12 +20,25 @@ from resight.store.folder import faults
 
 T = TypeVar("T")
 CRC = "crc32"
-MAPPED = {"I64": "<i8", "U64": "<u8", "U32": "<u4", "U16": "<u2", "F32": "<f4"}  # types of tensors that are mapped
+DTYPES = {  # types of tensors that are mapped
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "u1",
+    "BOOL": "?",
+}
 
 
 def write_tensors(path: str | Path, kind: str, tensors: dict[str, Any], metadata: dict[str, str]) -> None:
     """Write `tensors` beside `path`, then move the file there. Raises `CollectionError` when that cannot be done."""
     target = Path(path)
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}  # others are written in disorder
     partial = target.with_name(f"{target.name}.{os.getpid()}.part")
     with faults("write", target):
         target.parent.mkdir(exist_ok=True)  # what can be built again may be deleted at any time
@@ -63,16 +76,16 @@ def read_tensors(
 
 
 def map_tensors(path: str | Path, kind: str, build: Callable[[dict[str, Any], dict[str, str]], T]) -> T:
-    """As `read_tensors`, but the tensors are parts of the file, mapped into memory read-only: nothing is read yet, and
-    every process that maps the file shares its pages. They live as long as an array of them does, also when the file is
-    deleted.
+    """As `read_tensors`, but the tensors are parts of the file, mapped into memory: nothing is read yet, and every
+    process that maps the file shares its pages, until it writes to one, which changes its own copy alone. They live as
+    long as an array of them does, also when the file is deleted.
     """
     try:
         size = check_regular(path)
         with safe_open(Path(path), "numpy") as file:  # it checks that the header describes the file to its last byte
             metadata = _metadata(path, file, kind)
         with open(path, "rb") as opened:
-            mapped = mmap.mmap(opened.fileno(), size, access=mmap.ACCESS_READ)
+            mapped = mmap.mmap(opened.fileno(), size, access=mmap.ACCESS_COPY)
     except OSError as error:
         raise CollectionError(f"{path} cannot be read: {error}") from error
     except SafetensorError as error:
@@ -88,9 +101,9 @@ def _views(mapped: mmap.mmap) -> dict[str, Any]:
     for name, one in described.items():
         if name == "__metadata__":
             continue
-        if one["dtype"] not in MAPPED:
+        if one["dtype"] not in DTYPES:
             raise ValueError(f"tensor {name} has type {one['dtype']}, which is not mapped")
-        kind, (start, end) = np.dtype(MAPPED[one["dtype"]]), one["data_offsets"]
+        kind, (start, end) = np.dtype(DTYPES[one["dtype"]]), one["data_offsets"]
         if (first + start) % kind.itemsize:
             raise ValueError(f"tensor {name} does not start at a multiple of its numbers")
         flat = np.frombuffer(mapped, kind, (end - start) // kind.itemsize, first + start)

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import resight.fitting
 from photo_factory import picture, save
 from resight.artifacts import files
+from resight.artifacts.refined_vectors import follow_refined
 from resight.artifacts.vlad import make_vlad
 from resight.cli import app
 from resight.collection import open_collection
@@ -59,6 +60,9 @@ def whole(fitted, tmp_path_factory):
     with writing(path, "test") as writer:
         make_vlad(writer)
         ApproximateIndex.over(collection.vectors()[1]).save(files.place(writer, files.VECTOR_LISTS))
+        made = collection.snapshot.descriptors
+        for where in (files.VECTORS_CODED, files.GRAPH_CODED):
+            follow_refined(writer, where, made.rows, made.matrix)
         BlockLog(files.place(writer, files.VERIFIED_LOG), "test").append(0, bytes(100))
     assert [artifact for artifact in ARTIFACTS if not artifact.exists(path)] == [files.UNFINISHED]
     return path

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from onnx_factory import write_network
 from photo_factory import picture, save
-from resight.artifacts.files import FUSION, VECTOR_LISTS, WHITENING
+from resight.artifacts.files import FUSION, VECTOR_LISTS, VECTORS_CODED, WHITENING
 from resight.cli import app
 from resight.collection import create_collection, open_collection, open_or_create
 from resight.collection.check import check_collection, repair_collection
@@ -21,6 +21,7 @@ from resight.features.whitening import fit_pca
 from resight.fitting.fusion import fit_fusion
 from resight.fitting.whitening import fit_whitening_to, use_whitening
 from resight.index.approximate import ApproximateIndex
+from resight.index.refined import RefinedIndex
 from resight.reports.pictures import contribution_picture
 
 
@@ -280,3 +281,28 @@ def test_commands(world, gem, tmp_path):
     refused = run.invoke(app, learned)
     assert refused.exit_code == 2
     assert "nobody" in refused.output
+
+
+def test_a_collection_beyond_memory_keeps_codes_and_follows_changes(gem, monkeypatch):
+    monkeypatch.setattr("resight.artifacts.descriptors.REFINED_VALUES", 10)
+    collection = open_collection(gem)
+    ids = sorted(collection.ids)
+    exact = [result.id for result in collection.search(ids[3], top=8).results]
+    collection.remove(ids[:1])
+    again = open_collection(gem)
+    index = again.snapshot.descriptors.index
+    assert isinstance(index, RefinedIndex)
+    assert index.rows.tolist() == again.vectors()[0].tolist()
+    assert [result.id for result in again.search(ids[3], top=8).results][:5] == [i for i in exact if i != ids[0]][:5]
+    for part in (VECTORS_CODED.codes, VECTORS_CODED.vectors):
+        content = part.path(gem).read_bytes()
+        part.path(gem).write_bytes(content[:-9])
+        assert not all(finding.ok for finding in check_collection(gem))
+        with pytest.raises(CollectionError, match=f"{part.name} is .*run resight check --repair"):
+            open_collection(gem).search(ids[3])
+        assert all(finding.ok for finding in repair_collection(gem))
+        assert isinstance(open_collection(gem).snapshot.descriptors.index, RefinedIndex)
+    monkeypatch.undo()
+    open_collection(gem).remove(ids[1:2])
+    assert not VECTORS_CODED.codes.exists(gem)
+    assert not VECTORS_CODED.vectors.exists(gem)

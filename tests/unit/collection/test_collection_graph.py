@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from photo_factory import make_photos
-from resight.artifacts.files import GRAPH, OFFLINE, TUNED
+from resight.artifacts.files import GRAPH, GRAPH_CODED, OFFLINE, TUNED
 from resight.cli import app
 from resight.collection import open_collection
 from resight.collection.regions import describe_regions
@@ -23,6 +23,7 @@ from resight.fitting.graphs import build_graph, tune
 from resight.fitting.labels import label
 from resight.graph.knn_graph import build_knn_graph
 from resight.ranking.expansion_stages import Augmentation
+from resight.recipes import resources
 from resight.recipes.catalogue import RECIPES, pipeline
 from resight.recipes.resources import need_augmented
 from resight.reports.graph_figure import graph_figure
@@ -251,3 +252,61 @@ def test_commands(world, tmp_path):
     )
     assert told.exit_code == 2  # k = 50 is more than the stored graph has
     assert "--k 50" in told.output
+
+
+def test_what_is_stored_answers_as_what_each_search_would_make(copy, monkeypatch):
+    options = {"spectral-ranking": {"k": 8, "rank": 5}, "hybrid-diffusion": {"k": 8, "rank": 5}}
+    options |= {"manifold-embedding": {}, "explore-exploit": {"k": 8}}
+    ids = sorted(open_collection(copy).ids)
+
+    def answers():
+        opened = open_collection(copy)
+        found = [opened.search(i, recipe=name, **given) for name, given in options.items() for i in ids[:3]]
+        return [{result.id: result.score for result in one.results} for one in found]
+
+    made = answers()
+    reports = build_graph(open_collection(copy), 8, spectral=True, manifold=True)
+    assert [report.kind for report in reports] == ["similarity", "spectral basis", "manifold embedding"]
+    for name in ("spectral_basis", "iterative_embedding", "adjacency"):
+        monkeypatch.setattr(resources, name, lambda *_: pytest.fail("it is made anew"))
+    for stored, anew in zip(answers(), made, strict=True):
+        assert stored == pytest.approx(anew, abs=1e-4)
+    monkeypatch.undo()
+    open_collection(copy).remove(ids[-1:])
+    after = open_collection(copy).snapshot
+    assert after.spectral_basis(8, 5) is None
+    assert after.embedding(5, 2048, 2) is None
+    assert len(after.edges) == len(after.graph) == len(ids) - 1
+
+
+def test_a_graph_that_was_cut_off_is_named_with_its_command(copy):
+    path = GRAPH.path(copy)
+    os.truncate(path, path.stat().st_size - 9)
+    with pytest.raises(
+        CollectionError, match=r"graph\.safetensors is damaged \(it is cut off.*run resight graph build"
+    ):
+        open_collection(copy).snapshot.graph.ids.sum()
+
+
+def test_the_graph_of_a_large_collection_is_searched_and_followed(copy, tmp_path, monkeypatch):
+    monkeypatch.setattr("resight.artifacts.neighbours.SEARCHED_FROM", 5)
+    monkeypatch.setattr("resight.artifacts.neighbours.build_knn_graph", lambda *_: pytest.fail("all are compared"))
+    (report,) = build_graph(open_collection(copy), 8)
+    assert report.recall == 1.0  # few photos: the search is exact
+    ids = sorted(open_collection(copy).ids)
+    open_collection(copy).remove(ids[:2])
+    after = open_collection(copy)
+    assert np.array_equal(after.snapshot.graph.ids, build_knn_graph(halved(after), 8).ids)
+    after.add([make_photos(tmp_path / "more", objects=2).folder])
+    again = open_collection(copy)
+    expected = build_knn_graph(halved(again), 8)
+    assert np.isin(again.snapshot.graph.ids, expected.ids).all()
+    assert (again.snapshot.graph.ids == expected.ids).mean() > 0.9
+    GRAPH_CODED.vectors.path(copy).unlink()
+    again.remove(ids[2:3])
+    last = open_collection(copy)
+    assert len(last.snapshot.graph) == len(last.ids)
+
+
+def halved(collection):
+    return collection.snapshot.descriptors.matrix.astype(np.float16).astype(np.float32)

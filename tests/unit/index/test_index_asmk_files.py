@@ -42,8 +42,6 @@ def test_a_loaded_index_is_mapped_and_answers_the_same(tmp_path):
     (segment,) = again._snapshot.segments
     assert segment.file == segment_files(tmp_path / "index")[0]
     assert not segment.values.flags.owndata
-    with pytest.raises(ValueError, match="read-only"):
-        segment.values[0] = 1
     np.testing.assert_array_equal(again.scores(QUERIES, DESCRIPTORS), index.scores(QUERIES, DESCRIPTORS))
 
 
