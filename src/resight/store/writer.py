@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from resight.errors import ArrayError, UsageError
+from resight.store import scalar_indices
 from resight.store.checksums import record
-from resight.store.folder import collection_folder, lance_faults, remove_stale_scratch
+from resight.store.folder import IMAGES, LOCAL, collection_folder, lance_faults, remove_stale_scratch
 from resight.store.lock import write_lock
 from resight.store.records import IMAGES_SCHEMA, LOCAL_SCHEMA
 from resight.store.stamp import read_stamp
@@ -41,7 +42,6 @@ class Writer:
         self.folder = folder
         self._clean = False
         self._next_row = 0
-        self._row_of: dict[str, int] = {}
         self._recover()
 
     @property
@@ -78,7 +78,7 @@ class Writer:
         """
         rows = np.unique(as_array("rows", rows, np.int64, (None,)))
         with self._change() as tables:
-            unknown = np.setdiff1d(rows, tables.rows)
+            unknown = np.setdiff1d(rows, tables.find("row", rows.tolist(), ["row"])["row"].to_numpy())
             if len(unknown):
                 raise UsageError(f"row {unknown[0]} is not in {self.folder}: nothing was removed")
             self._remove(tables, rows)
@@ -88,13 +88,22 @@ class Writer:
         """Merge small fragments, give back the space of removed photos, and drop states replaced a minute ago.
 
         Appending and removing call it when it pays. It may be killed at any moment. Peak memory: about twice the
-        features of `ROWS_PER_FRAGMENT` images.
+        features of `ROWS_PER_FRAGMENT` images, and one column that is indexed.
         """
         with self._change() as tables:
             for dataset in (tables.local_dataset, tables.images_dataset):
                 with lance_faults("tidy", self.folder):
                     dataset.optimize.compact_files(target_rows_per_fragment=ROWS_PER_FRAGMENT)
+            self._index(tables)
+            for dataset in (tables.local_dataset, tables.images_dataset):
                 _drop_old_states(dataset, self.folder)
+
+    def rebuild_indices(self) -> None:
+        """Make the scalar indices of the tables anew, and delete features that belong to no photo."""
+        with self._change() as tables:
+            self._delete_leftovers(tables)
+            for name, dataset in _named(snapshot(self.folder)):
+                scalar_indices.rebuild(dataset, name, self.folder)
 
     @contextmanager
     def _change(self) -> Iterator[Tables]:
@@ -113,16 +122,31 @@ class Writer:
         tables = snapshot(self.folder)
         for dataset in (tables.local_dataset, tables.images_dataset):
             _drop_old_states(dataset, self.folder)
-        _delete(tables.local_dataset, np.setdiff1d(tables.stored_rows, tables.feature_rows), self.folder)
-        table = tables.images(["id", "row"])
-        self._row_of = dict(zip(table["id"].to_pylist(), table["row"].to_pylist(), strict=True))
+        if tables.leftovers:
+            self._delete_leftovers(tables)
         self._next_row = tables.next_row
         record(self.folder)
         self._clean = True
 
+    def _delete_leftovers(self, tables: Tables) -> None:
+        """Delete features without a photo; reads the row numbers of both tables."""
+        _delete(tables.local_dataset, np.setdiff1d(tables.stored_rows, tables.feature_rows), self.folder)
+
+    def _index(self, tables: Tables) -> None:
+        """Bring the scalar indices up where that pays."""
+        late = [(name, dataset) for name, dataset in _named(tables) if scalar_indices.behind(dataset, name)]
+        if late:
+            self._keep_next_row(tables)  # so that finding it looks at later rows alone
+        for name, dataset in late:
+            scalar_indices.follow(dataset, name, self.folder)
+
+    def _keep_next_row(self, tables: Tables) -> None:
+        with lance_faults("write to", self.folder):
+            tables.images_dataset.update_config({NEXT_ROW: str(self._next_row)})
+
     def _append(self, tables: Tables, images: pa.Table, local: pa.Table) -> None:
         ids, rows = images["id"].to_pylist(), images["row"].to_pylist()
-        replaced = [self._row_of[id_] for id_ in ids if id_ in self._row_of]
+        replaced = tables.find("id", ids, ["row"])["row"].to_pylist()
         with lance_faults("add photos to", self.folder):
             stored = lance.write_dataset(local, tables.local_dataset, mode="append")
             if replaced:
@@ -131,22 +155,23 @@ class Writer:
             else:
                 lance.write_dataset(images, tables.images_dataset, mode="append")
         _delete(stored, np.asarray(replaced, np.int64), self.folder)
-        self._row_of.update(zip(ids, rows, strict=True))
         self._next_row = rows[-1] + 1
 
     def _remove(self, tables: Tables, rows: Int64) -> None:
-        with lance_faults("remove photos from", self.folder):
-            # Kept first: without the photo of the highest row, the table alone would give its number again.
-            tables.images_dataset.update_config({NEXT_ROW: str(self._next_row)})
+        # Kept first: without the photo of the highest row, the table alone would give its number again.
+        self._keep_next_row(tables)
         _delete(tables.images_dataset, rows, self.folder)
-        _delete(tables.local_dataset, np.intersect1d(rows, tables.stored_rows), self.folder)
-        gone = set(rows.tolist())
-        self._row_of = {id_: row for id_, row in self._row_of.items() if row not in gone}
+        _delete(tables.local_dataset, rows, self.folder)
 
     def _tidy_if_it_pays(self) -> None:
         tables = snapshot(self.folder)
-        if any(_untidy(dataset) for dataset in (tables.local_dataset, tables.images_dataset)):
+        if any(_untidy(dataset) or scalar_indices.behind(dataset, name) for name, dataset in _named(tables)):
             self.tidy()
+
+
+def _named(tables: Tables) -> tuple[tuple[str, Any], tuple[str, Any]]:
+    """Both tables, `local` first, whose features are written before their photos."""
+    return (LOCAL, tables.local_dataset), (IMAGES, tables.images_dataset)
 
 
 @contextmanager
