@@ -118,6 +118,7 @@ SEPARATION_TRAINING = Artifact(
     "separation_training.safetensors", "training of a separation that was stopped", "resight fit separation"
 )
 SIMILARITY = Artifact("similarity.safetensors", "learned similarity", "resight fit similarity", learned=True)
+FOLLOWED = Artifact("followed.json", "which state of the tables the artifacts follow", CHECK)
 UNFINISHED = Artifact("unfinished.json", "what a writer that is at work, or was stopped, has to finish", CHECK)
 
 ARTIFACTS = (
@@ -140,6 +141,7 @@ ARTIFACTS = (
     SEPARATED,
     SEPARATION_TRAINING,
     SIMILARITY,
+    FOLLOWED,
     UNFINISHED,
 )
 

@@ -32,14 +32,15 @@ def near_duplicates(collection: Collection, *, progress: Progress = silent) -> l
     Photos of one thing from different places are not duplicates. Groups are connected: a chain of crops is one group.
     Exact duplicates are left out but for one of each. Searches for every photo once.
     """
+    rows = dict(collection.ids.items())
     copies = {id_ for group in exact_duplicates(collection) for id_ in group[1:]}
-    ids = [id_ for id_ in collection.ids if id_ not in copies]
+    ids = [id_ for id_ in sorted(rows, key=rows.__getitem__) if id_ not in copies]
     place = {id_: i for i, id_ in enumerate(ids)}
     index = collection.snapshot.index
     readable = set() if index is None else set(index.rows.tolist())
     edges: list[tuple[int, int]] = []
     for done, id_ in enumerate(ids, 1):
-        if collection.ids[id_] in readable:
+        if rows[id_] in readable:
             found = collection.search(id_, top=CANDIDATES, verify=CANDIDATES, expand=False).results
             edges += [(place[id_], place[r.id]) for r in found if r.id in place and _same_picture(r.verification)]
         progress("comparing photos", done, len(ids))

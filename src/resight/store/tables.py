@@ -156,6 +156,21 @@ class Tables:
         with lance_faults("read", dataset.uri):
             return dataset.to_table(columns=list(columns), filter=condition, with_row_address=address)
 
+    def photos_from(self, row: int) -> int:
+        """Number of live photos of `row` or a later one."""
+        with lance_faults("read", self.images_dataset.uri):
+            return int(self.images_dataset.count_rows(f"row >= {row}"))
+
+    def features_from(self, row: int, kind: str = "") -> tuple[Int64, Int64]:
+        """Rows of the live photos from `row` on that have local features, ascending, (n,) int64, and the number of
+        features of each, (n,) int64.
+        """
+        name = self._count_column(kind)
+        table = self._read(self.local_dataset, ["row", name], pc.field("row") >= row).sort_by("row")
+        rows, counts = table["row"].to_numpy(), table[name].to_numpy().astype(np.int64)
+        live = self.decoded(rows) if self.leftovers else np.ones(len(rows), np.bool_)
+        return rows[live], counts[live]
+
     @property
     def dim(self) -> int | None:
         """Dimension of the global descriptors, None where the collection keeps none."""

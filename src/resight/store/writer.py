@@ -6,6 +6,7 @@ A killed writer leaves a collection that opens; what it had begun and not commit
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -40,6 +41,7 @@ class Writer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.token = secrets.token_hex(8)  # tells this writer from all others
         self._clean = False
         self._next_row = 0
         self._recover()
@@ -99,11 +101,15 @@ class Writer:
                 _drop_old_states(dataset, self.folder)
 
     def rebuild_indices(self) -> None:
-        """Make the scalar indices of the tables anew, and delete features that belong to no photo."""
+        """Make the scalar indices of the tables anew."""
         with self._change() as tables:
-            self._delete_leftovers(tables)
-            for name, dataset in _named(snapshot(self.folder)):
+            for name, dataset in _named(tables):
                 scalar_indices.rebuild(dataset, name, self.folder)
+
+    def delete_leftovers(self) -> None:
+        """Delete features that belong to no photo; reads the row numbers of both tables."""
+        with self._change() as tables:
+            _delete(tables.local_dataset, np.setdiff1d(tables.stored_rows, tables.feature_rows), self.folder)
 
     @contextmanager
     def _change(self) -> Iterator[Tables]:
@@ -123,14 +129,10 @@ class Writer:
         for dataset in (tables.local_dataset, tables.images_dataset):
             _drop_old_states(dataset, self.folder)
         if tables.leftovers:
-            self._delete_leftovers(tables)
+            _delete(tables.local_dataset, np.setdiff1d(tables.stored_rows, tables.feature_rows), self.folder)
         self._next_row = tables.next_row
         record(self.folder)
         self._clean = True
-
-    def _delete_leftovers(self, tables: Tables) -> None:
-        """Delete features without a photo; reads the row numbers of both tables."""
-        _delete(tables.local_dataset, np.setdiff1d(tables.stored_rows, tables.feature_rows), self.folder)
 
     def _index(self, tables: Tables) -> None:
         """Bring the scalar indices up where that pays."""
