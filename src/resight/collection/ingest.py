@@ -239,9 +239,7 @@ def absent_roots(tables: Tables) -> dict[str, int]:
 
 def _known_files(tables: Tables, paths: Sequence[str]) -> dict[str, _Known]:
     """What the collection knows of the files at `paths`, by path."""
-    asked = set(paths)
-    found = _files_of(tables, "uri", sorted({escape_path(path) for path in asked}))
-    return {path: file for path, file in found if path in asked}  # two paths may be escaped alike
+    return dict(_files_of(tables, "path_bytes", sorted({os.fsencode(path) for path in paths})))
 
 
 def _files_of(tables: Tables, column: str, values: Sequence[Any]) -> Iterator[tuple[str, _Known]]:

@@ -15,12 +15,13 @@ from resight.store.folder import IMAGES, LOCAL, lance_faults
 FEWEST = 4096  # rows below which scanning is as fast
 TAIL = 1 / 32  # of a table may be rows that no index knows
 
-# Of each table: the column and the kind of its index; NGRAM is for parts of a path (contains, LIKE).
+# Of each table: the column and the kind of its index; NGRAM is for parts of a path (contains, LIKE). A column has one
+# index, as Lance may take the wrong one of two.
 INDICES = {
     IMAGES: (
         ("row", "BTREE"),
         ("id", "BTREE"),
-        ("uri", "BTREE"),
+        ("path_bytes", "BTREE"),
         ("uri", "NGRAM"),
         ("sha256", "BTREE"),
         ("size", "BTREE"),

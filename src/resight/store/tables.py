@@ -124,7 +124,7 @@ class Tables:
             raise UsageError(f"table images has no column {unknown[0]!r}: it has {', '.join(every)}")
         return list(columns)
 
-    def find(self, column: str, values: Sequence[str | int], columns: Sequence[str] | None = None) -> pa.Table:
+    def find(self, column: str, values: Sequence[str | int | bytes], columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of table `images`, ascending, whose `column` is one of `values`; some `columns` of them.
 
         Looks them up, `ASKED` at a time; more than one in sixteen photos are picked from the column as it streams by.

@@ -105,6 +105,7 @@ class Writer:
         with self._change() as tables:
             for name, dataset in _named(tables):
                 scalar_indices.rebuild(dataset, name, self.folder)
+                _drop_old_states(dataset, self.folder, timedelta(0))  # no reader is served by damaged ones
 
     def delete_leftovers(self) -> None:
         """Delete features that belong to no photo; reads the row numbers of both tables."""
@@ -231,8 +232,8 @@ def _untidy(dataset: Any) -> bool:
     return bool(small > MAX_SMALL_FRAGMENTS or deleted > MAX_DELETED * (dataset.count_rows() + deleted))
 
 
-def _drop_old_states(dataset: Any, folder: Path) -> None:
-    oldest = datetime.now(UTC) - READER_GRACE
+def _drop_old_states(dataset: Any, folder: Path, grace: timedelta | None = None) -> None:
+    oldest = datetime.now(UTC) - (READER_GRACE if grace is None else grace)
     with lance_faults("tidy", folder):
         versions = dataset.versions()
         # A state ends when the next begins: keep those that were the newest one within the grace time.
