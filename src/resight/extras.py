@@ -26,6 +26,8 @@ EXTRAS: Mapping[str, str] = {
     "onnx": "train",
     "pycolmap": "exchange",
     "datasets": "exchange",
+    "boto3": "s3",
+    "botocore": "s3",
 }
 
 

@@ -20,6 +20,7 @@ from resight.features.whitening import Whitening
 from resight.regular_files import read_regular
 from resight.store.block_log import check_blocks
 from resight.store.folder import DERIVED, derived_path, faults, write_atomic
+from resight.store.remote import fetch, forget, present, remote
 from resight.store.tensor_file import check_tensors
 from resight.store.writer import Writer
 
@@ -27,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 DAMAGED = ".damaged"  # ending of what a repair sets aside
+LOG = ".log"  # ending of artifacts that grow
 MOST_JSON = 1 << 24  # bytes
 
 
@@ -51,6 +53,8 @@ class Artifact:
 
     def exists(self, folder: Path) -> bool:
         """Whether it is there. Raises `CollectionError` when the folder may not be read."""
+        if (view := remote(folder)) is not None:
+            return present(view, self.name)
         with faults("read", self.path(folder)):
             try:
                 os.stat(self.path(folder))
@@ -153,12 +157,19 @@ def read(artifact: Artifact, folder: Path, load: Callable[[Path], T]) -> T | Non
     """
     if not artifact.exists(folder):
         return None
+    _bring(artifact, folder)
     _log.info("reading the %s of %s", artifact.holds, folder)
     try:
         return load(artifact.path(folder))
     except CollectionError as error:
         what = str(error).removesuffix(": build it again").removesuffix(": fit it again")
         raise type(error)(f"{what}: run {artifact.command} on {folder}") from error
+
+
+def _bring(artifact: Artifact, folder: Path) -> None:
+    """Fetch the file of a collection in a bucket, where it is not here yet."""
+    if (view := remote(folder)) is not None:
+        fetch(view, artifact.name)
 
 
 def usable(artifact: Artifact, folder: Path, load: Callable[[Path], T]) -> T | None:
@@ -172,6 +183,8 @@ def usable(artifact: Artifact, folder: Path, load: Callable[[Path], T]) -> T | N
 def place(writer: Writer, artifact: Artifact) -> Path:
     """Where the writer of a collection may write an artifact; its folder is made."""
     path = artifact.path(writer.folder)
+    if path.suffix == LOG:  # which is continued
+        _bring(artifact, writer.folder)
     with faults("make", path.parent):
         path.parent.mkdir(exist_ok=True)
     return path
@@ -182,6 +195,8 @@ def remove(writer: Writer, *artifacts: Artifact) -> None:
     for artifact in artifacts:
         with faults("delete", artifact.path(writer.folder)):
             artifact.path(writer.folder).unlink(missing_ok=True)
+        if (view := remote(writer.folder)) is not None:
+            forget(view, artifact.name)
 
 
 def write_json(writer: Writer, artifact: Artifact, content: Any) -> None:
@@ -210,6 +225,7 @@ def damaged(folder: Path) -> Iterator[tuple[Artifact, str]]:
     for artifact in ARTIFACTS:
         try:
             if artifact.exists(folder):
+                _bring(artifact, folder)
                 _check(artifact)(artifact.path(folder))
         except CollectionError as error:
             yield artifact, str(error)
@@ -235,5 +251,5 @@ def _check(artifact: Artifact) -> Callable[[Path], Any]:
     """What reads a file of this kind whole, and raises `CollectionError` when it is not what was written."""
     if artifact is WHITENING:
         return Whitening.load
-    checks: dict[str, Callable[[Path], Any]] = {".json": read_json, ".log": check_blocks}
+    checks: dict[str, Callable[[Path], Any]] = {".json": read_json, LOG: check_blocks}
     return checks.get(Path(artifact.name).suffix, check_tensors)

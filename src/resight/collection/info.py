@@ -8,6 +8,7 @@ from resight.collection.answer import Info
 from resight.collection.ingest import missing_files
 from resight.collection.snapshot import Snapshot
 from resight.store.folder import faults
+from resight.store.remote import bucket, remote
 
 MILLION = 1_000_000
 
@@ -65,7 +66,9 @@ def memory(snapshot: Snapshot) -> int:
 
 
 def stored(folder: Path) -> int:
-    """Bytes of all files of a collection."""
+    """Bytes of all files of a collection, or of all its objects in a bucket."""
+    if (view := remote(folder)) is not None:
+        return sum(size for _, size in bucket(view).sizes())
     with faults("read", folder):
         return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 

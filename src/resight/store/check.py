@@ -13,6 +13,7 @@ from resight.errors import CollectionError, CollectionNotFound
 from resight.store.checksums import changed_files, is_index
 from resight.store.folder import IMAGES, collection_folder, lance_faults, table_uri
 from resight.store.records import local_column
+from resight.store.remote import remote
 from resight.store.stamp import check_copy, read_stamp, restorable, restore_stamp
 from resight.store.tables import Tables, snapshot
 from resight.store.writer import writing
@@ -54,7 +55,9 @@ def check_tables(path: str | os.PathLike[str]) -> list[Finding]:
     try:
         stamp = read_stamp(folder)
     except CollectionError as error:
-        if isinstance(error, CollectionNotFound) and not os.path.exists(table_uri(folder, IMAGES)):
+        if isinstance(error, CollectionNotFound) and (
+            remote(folder) is not None or not os.path.exists(table_uri(folder, IMAGES))
+        ):
             raise
         return [Finding("stamp", False, str(error), RESTORE if restorable(folder) else None)]
     findings = [Finding("stamp", True, f"format {stamp.format}, recipe {stamp.recipe}, made {stamp.created}")]

@@ -1,7 +1,8 @@
 """Checksums of the files of table `images` and of all scalar indices, which Lance reads without one of its own.
 
 Lance never changes a file that it has written, so the writer adds the new ones behind each commit. What a killed writer
-had not added is added by the next; until then it is not checked, and a file that is gone is Lance's to miss.
+had not added is added by the next; until then it is not checked, and a file that is gone is Lance's to miss. A bucket
+has checksums of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from resight.regular_files import open_regular, read_regular
 from resight.store.folder import CHECKSUMS, IMAGES, LOCAL, faults, table_uri, write_atomic
+from resight.store.remote import remote
 
 FINAL = ("data/*.lance", "_deletions/*", "_versions/*.manifest")  # what is never written twice
 FILES = {IMAGES: (*FINAL, "_indices/*/*"), LOCAL: ("_indices/*/*",)}  # features carry checksums of their own
@@ -24,6 +26,8 @@ def record(folder: Path) -> None:
 
     Raises `CollectionError` when the disk refuses.
     """
+    if remote(folder) is not None:
+        return
     known = _recorded(folder)
     with faults("read", folder):
         sums = {name: known[name] if name in known else _checksum(file) for name, file in _files(folder)}
@@ -36,6 +40,8 @@ def changed_files(folder: Path) -> list[str]:
 
     Raises `CollectionError` when one cannot be read.
     """
+    if remote(folder) is not None:
+        return []
     known = _recorded(folder)
     with faults("read", folder):
         return [name for name, file in _files(folder) if name in known and _checksum(file) != known[name]]

@@ -22,8 +22,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from resight.errors import CollectionError, UsageError
-from resight.store.folder import DERIVED, IMAGES, LOCAL, collection_folder, faults, lance_faults, table_uri
+from resight.store.folder import (
+    DERIVED,
+    IMAGES,
+    LOCAL,
+    STAMP,
+    collection_folder,
+    faults,
+    lance_faults,
+    table_options,
+    table_uri,
+)
+from resight.store.lock import write_lock
 from resight.store.records import GLOBAL, IMAGES_SCHEMA, LOCAL_SCHEMA, images_schema, local_column, local_schema
+from resight.store.remote import RemoteFolder, bucket, remote
 from resight.store.stamp import Stamp, read_stamp, write_stamp
 from resight.types import Bool, Float32, Int64, as_array
 
@@ -297,6 +309,9 @@ def create(path: str | os.PathLike[str], stamp: Stamp, dim: int | None = None, k
     there already or the parent folder is missing, and `CollectionError` when the disk refuses.
     """
     folder = collection_folder(path)
+    if (view := remote(folder)) is not None:
+        _create_remote(view, stamp, images_schema(dim), local_schema(kinds))
+        return open_tables(folder)
     _require_free(folder)
     scratch = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
@@ -315,6 +330,27 @@ def create(path: str | os.PathLike[str], stamp: Stamp, dim: int | None = None, k
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return open_tables(folder)
+
+
+def _create_remote(view: RemoteFolder, stamp: Stamp, images: pa.Schema, local: pa.Schema) -> None:
+    """Make the tables, then the stamp, with which the collection is there. What a killed call left is made again."""
+    taken = f"{view} already exists: choose another name for the new collection"
+    if bucket(view).exists(STAMP):
+        raise UsageError(taken)
+    with write_lock(view, "make the collection"):
+        if bucket(view).exists(STAMP):
+            raise UsageError(taken)
+        for name, schema in ((IMAGES, images), (LOCAL, local)):
+            left = any(True for _ in bucket(view).sizes(f"{name}.lance/"))  # by a call that was killed
+            with lance_faults("make", view):
+                lance.write_dataset(
+                    schema.empty_table(),
+                    table_uri(view, name),
+                    mode="overwrite" if left else "create",
+                    data_storage_version=STORAGE_VERSION,
+                    storage_options=table_options(view),
+                )
+        write_stamp(view, stamp)
 
 
 def _require_free(folder: Path) -> None:
@@ -347,7 +383,10 @@ def snapshot(folder: Path) -> Tables:
 def _open_table(folder: Path, name: str, schema: pa.Schema) -> Any:
     with lance_faults(f"open table {name} of", folder):
         dataset = lance.dataset(
-            table_uri(folder, name), index_cache_size_bytes=INDEX_CACHE, metadata_cache_size_bytes=METADATA_CACHE
+            table_uri(folder, name),
+            storage_options=table_options(folder),
+            index_cache_size_bytes=INDEX_CACHE,
+            metadata_cache_size_bytes=METADATA_CACHE,
         )
     for column in schema:
         found = dataset.schema.field(column.name) if column.name in dataset.schema.names else None

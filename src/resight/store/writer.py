@@ -23,6 +23,7 @@ from resight.store.checksums import record
 from resight.store.folder import IMAGES, LOCAL, collection_folder, lance_faults, remove_stale_scratch
 from resight.store.lock import write_lock
 from resight.store.records import IMAGES_SCHEMA, LOCAL_SCHEMA
+from resight.store.remote import hold, push, remote
 from resight.store.stamp import read_stamp
 from resight.store.tables import NEXT_ROW, Tables, snapshot
 from resight.types import Int64, as_array
@@ -117,6 +118,9 @@ class Writer:
         """Tables of our own to change. Unless the end is reached, the next change begins with recovery."""
         self._recover()
         self._clean = False
+        if (view := remote(self.folder)) is not None:
+            push(view)  # first: what says that the tables are about to change
+            hold(view)
         yield snapshot(self.folder)
         record(self.folder)
         self._clean = True
@@ -188,6 +192,8 @@ def writing(path: str | os.PathLike[str], command: str) -> Iterator[Writer]:
     read_stamp(folder)
     with write_lock(folder, command):
         yield Writer(folder)
+        if (view := remote(folder)) is not None:
+            push(view)
 
 
 def _conform(name: str, batch: pa.Table, schema: pa.Schema) -> pa.Table:
