@@ -108,6 +108,14 @@ def bucket(view: RemoteFolder) -> Bucket:
     return view.bucket
 
 
+def version_of(view: RemoteFolder) -> tuple[str, ...]:
+    """What changes in the bucket when the collection does."""
+    objects = bucket(view)
+    found = [objects.get(name) for name in (*STAMPS, LIST)]
+    versions = [key for table in ("images", "local") for key, _ in objects.sizes(f"{table}.lance/_versions/")]
+    return (*("" if one is None else one.etag for one in found), *versions)
+
+
 def cache_folder() -> Path:
     """Where what was fetched is kept; it may be deleted while no resight runs."""
     return Path(os.environ.get(CACHE) or Path.home() / ".cache" / "resight") / "remote"
