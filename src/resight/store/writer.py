@@ -17,7 +17,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from resight.errors import ArrayError, UsageError
+from resight.errors import ArrayError, CollectionError, UsageError
 from resight.store import scalar_indices
 from resight.store.checksums import record
 from resight.store.folder import IMAGES, LOCAL, collection_folder, lance_faults, remove_stale_scratch
@@ -153,14 +153,19 @@ class Writer:
 
     def _append(self, tables: Tables, images: pa.Table, local: pa.Table) -> None:
         ids, rows = images["id"].to_pylist(), images["row"].to_pylist()
-        replaced = tables.find("id", ids, ["row"])["row"].to_pylist()
+        replaced, version = tables.find("id", ids, ["row"])["row"].to_pylist(), tables.images_dataset.version
         with lance_faults("add photos to", self.folder):
             stored = lance.write_dataset(local, tables.local_dataset, mode="append")
             if replaced:
                 upsert = tables.images_dataset.merge_insert("id")
                 upsert.when_matched_update_all().when_not_matched_insert_all().execute(images)
+                written = tables.images_dataset
             else:
-                lance.write_dataset(images, tables.images_dataset, mode="append")
+                written = lance.write_dataset(images, tables.images_dataset, mode="append")
+        if written.version != version + 1:  # only where a lease failed: Lance itself lets both commit
+            raise CollectionError(
+                f"another process wrote to {self.folder} at the same time: stop it, and run resight check --repair"
+            )
         _delete(stored, np.asarray(replaced, np.int64), self.folder)
         self._next_row = rows[-1] + 1
 

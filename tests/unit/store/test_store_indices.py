@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from store_samples import append, packed_of
 
-from resight.errors import UsageError
+from resight.errors import CollectionError, UsageError
 from resight.store import scalar_indices, tables
 from resight.store.check import check_tables, repair_tables
 from resight.store.folder import IMAGES, LOCAL, table_uri
@@ -214,3 +214,19 @@ def test_a_reader_keeps_its_state_while_others_compact(many):
     assert before.find("id", ["p7"], ["row"])["row"].to_pylist() == [7]
     assert before.local([7]) == [packed_of(7)]
     assert open_tables(many).find("id", ["p7"], ["row"])["row"].to_pylist() == [PHOTOS]
+
+
+def test_two_writers_at_once_are_found_out(many, monkeypatch):
+    """As where a lease failed: Lance lets both commit."""
+    find = Tables.find
+
+    def slow(self, column, values, columns=None):
+        if column == "id":
+            lance.dataset(table_uri(many, IMAGES)).update_config({"other": "writer"})
+        return find(self, column, values, columns)
+
+    with writing(many, "test") as writer:
+        append(writer, ["fine", "p5"])
+        monkeypatch.setattr(Tables, "find", slow)
+        with pytest.raises(CollectionError, match="another process wrote"):
+            append(writer, ["new"])
