@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 import numpy as np
+import pyarrow.compute as pc
 
 from resight.collection.collection import Collection
 from resight.graph.components import groups_of_pairs, members
@@ -19,6 +20,9 @@ AGREEING = 0.6  # share of the tentative matches that must agree
 def exact_duplicates(collection: Collection) -> list[list[str]]:
     """Groups of ids whose files have the same content, by hash; each group and the list in order of row."""
     table = collection.snapshot.tables.images(["id", "sha256"])
+    counts = table.group_by("sha256").aggregate([("id", "count")])
+    repeated = counts.filter(pc.field("id_count") > 1)["sha256"].combine_chunks()
+    table = table.filter(pc.is_in(table["sha256"], value_set=repeated))
     groups: dict[str, list[str]] = defaultdict(list)
     for id_, sha256 in zip(table["id"].to_pylist(), table["sha256"].to_pylist(), strict=True):
         if sha256:
