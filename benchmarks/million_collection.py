@@ -28,7 +28,9 @@ from resight.collection.open import open_collection
 from resight.store.records import IMAGES_SCHEMA, local_batch
 from resight.store.stamp import new_stamp
 from resight.store.tables import create, open_tables
-from resight.store.writer import ROWS_PER_FRAGMENT, writing
+from resight.store.writer import ROWS_PER_FRAGMENT, Writer, writing
+
+Times = tuple[float, float]  # seconds by the clock, and of the processors
 
 ADDED, ASKED, REPEATS = 64, 100, 20
 START = datetime(2005, 1, 1, tzinfo=UTC)
@@ -50,7 +52,7 @@ def main() -> None:
 
 def report(scratch: Path, photos: int, dim: int) -> None:
     folder = scratch / "bench.resight"
-    print(f"{photos} photos\n\n| what | time | peak memory, MB |\n|---|---|---|", flush=True)
+    print(f"{photos} photos\n\n| what | time | of the processors | peak memory, MB |\n|---|---|---|---|", flush=True)
     if not folder.exists():
         step("write all, 2048 at a time, with indices", fill, folder, photos)
     step("import the libraries", nothing, folder, photos)
@@ -74,21 +76,25 @@ def report(scratch: Path, photos: int, dim: int) -> None:
     print(f"; {fragments} fragments of `images`")
 
 
-def step(name: str, work: Callable[..., float], *arguments: object) -> None:
+def step(name: str, work: Callable[..., Times], *arguments: object) -> None:
     """Run it in a process of its own, and print a row of the table."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        seconds, peak = pool.apply(measured, (work, arguments))
-    shown = f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
-    print(f"| {name} | {shown} | {peak:.0f} |", flush=True)
+        times, peak = pool.apply(measured, (work, arguments))
+    clock, processor = map(shown, times)
+    print(f"| {name} | {clock} | {processor} | {peak:.0f} |", flush=True)
 
 
-def measured(work: Callable[..., float], arguments: tuple[object, ...]) -> tuple[float, float]:
-    """The seconds that `work` gives, and the peak memory of its process in MB, which getrusage would not tell: there it
+def shown(seconds: float) -> str:
+    return "" if np.isnan(seconds) else f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
+
+
+def measured(work: Callable[..., Times], arguments: tuple[object, ...]) -> tuple[Times, float]:
+    """The times that `work` gives, and the peak memory of its process in MB, which getrusage would not tell: there it
     begins with that of the process that started it.
     """
-    seconds = work(*arguments)
+    times = work(*arguments)
     (peak,) = (line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
-    return seconds, int(peak) / 1024
+    return times, int(peak) / 1024
 
 
 def batch(first: int, last: int, total: int) -> tuple[pa.Table, pa.Table]:
@@ -119,54 +125,55 @@ def batch(first: int, last: int, total: int) -> tuple[pa.Table, pa.Table]:
     return images, local_batch(decoded, np.full(len(decoded), 1), [noise.bytes(64) for _ in decoded])
 
 
-def fill(folder: Path, photos: int) -> float:
+def fill(folder: Path, photos: int) -> Times:
     create(folder, new_stamp("classic", {}, {}))
-    began = time.perf_counter()
-    with writing(folder, "benchmark") as writer:
+
+    def work(writer: Writer) -> None:
         for first in range(0, photos, ROWS_PER_FRAGMENT):
             writer.append_photos(*batch(first, min(first + ROWS_PER_FRAGMENT, photos), photos))
-    return time.perf_counter() - began
+
+    return write(folder, work)
 
 
-def nothing(*_: object) -> float:
-    return 0.0
+def nothing(*_: object) -> Times:
+    return float("nan"), time.process_time()  # it began before any clock of ours
 
 
-def opened(folder: Path, *_: object) -> float:
+def opened(folder: Path, *_: object) -> Times:
     return timed(lambda: open_collection(folder))
 
 
-def one_id(folder: Path, photos: int) -> float:
+def one_id(folder: Path, photos: int) -> Times:
     return timed(lambda: open_collection(folder).snapshot.row_of(names(photos, 1)[0]))
 
 
-def ids(folder: Path, photos: int) -> float:
+def ids(folder: Path, photos: int) -> Times:
     snapshot = open_collection(folder).snapshot
     return median([timed(lambda name=name: snapshot.row_of(name)) for name in names(photos, REPEATS)])
 
 
-def paths(folder: Path, photos: int) -> float:
+def paths(folder: Path, photos: int) -> Times:
     tables = open_collection(folder).snapshot.tables
     files = [f"/photos/{name}".encode() for name in names(photos, REPEATS)]
     return median([timed(lambda file=file: tables.find("path_bytes", [file], ["row"])) for file in files])
 
 
-def records(folder: Path, photos: int) -> float:
+def records(folder: Path, photos: int) -> Times:
     snapshot = open_collection(folder).snapshot
     return median([timed(lambda rows=rows: snapshot.photos(rows)) for rows in picks(photos)])
 
 
-def features(folder: Path, photos: int) -> float:
+def features(folder: Path, photos: int) -> Times:
     tables = open_collection(folder).snapshot.tables
     return median([timed(lambda rows=rows: tables.local(rows)) for rows in picks(photos)])
 
 
-def condition(folder: Path, _: int, where: str) -> float:
+def condition(folder: Path, _: int, where: str) -> Times:
     snapshot = open_collection(folder).snapshot
     return median([timed(lambda: snapshot.rows_where(where)) for _ in range(REPEATS)])
 
 
-def vectors(folder: Path, photos: int, dim: int, file: Path) -> float:
+def vectors(folder: Path, photos: int, dim: int, file: Path) -> Times:
     """An IVF of scalars over made-up descriptors, mapped; a search and the records of its results."""
     if not file.exists():
         build_vectors(file, photos, dim)
@@ -189,12 +196,12 @@ def build_vectors(file: Path, photos: int, dim: int) -> None:
     faiss.write_index(index, str(file))
 
 
-def added(folder: Path, photos: int) -> float:
+def added(folder: Path, photos: int) -> Times:
     return write(folder, lambda writer: writer.append_photos(*batch(writer.next_row, writer.next_row + ADDED, photos)))
 
 
-def replaced(folder: Path, photos: int) -> float:
-    def work(writer: object) -> None:
+def replaced(folder: Path, photos: int) -> Times:
+    def work(writer: Writer) -> None:
         images, local = batch(writer.next_row, writer.next_row + ADDED, photos)
         ids = pa.array([f"trip {row // 1000:04d}/IMG_{row:08d}.jpg" for row in range(ADDED)])
         writer.append_photos(images.set_column(images.schema.get_field_index("id"), "id", ids), local)
@@ -202,24 +209,26 @@ def replaced(folder: Path, photos: int) -> float:
     return write(folder, work)
 
 
-def removed(folder: Path, photos: int) -> float:
+def removed(folder: Path, photos: int) -> Times:
     return write(folder, lambda writer: writer.remove_rows(picks(photos, ADDED)[0]))
 
 
-def tidied(folder: Path, *_: object) -> float:
+def tidied(folder: Path, *_: object) -> Times:
     return write(folder, lambda writer: writer.tidy())
 
 
-def missing(folder: Path, *_: object) -> float:
+def missing(folder: Path, *_: object) -> Times:
     return timed(lambda: missing_files(open_collection(folder).snapshot.tables))
 
 
-def write(folder: Path, work: Callable[[object], object]) -> float:
-    """Seconds from asking for the lock to giving it back."""
-    began = time.perf_counter()
-    with writing(folder, "benchmark") as writer:
-        work(writer)
-    return time.perf_counter() - began
+def write(folder: Path, work: Callable[[Writer], object]) -> Times:
+    """From asking for the lock to giving it back."""
+
+    def locked() -> None:
+        with writing(folder, "benchmark") as writer:
+            work(writer)
+
+    return timed(locked)
 
 
 def names(photos: int, count: int) -> list[str]:
@@ -233,14 +242,15 @@ def picks(photos: int, count: int = ASKED) -> list[np.ndarray]:
     return [np.unique(rng.integers(0, photos // 1000, count) * 1000 + 1 + k) for k in range(REPEATS)]
 
 
-def timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+def timed(work: Callable[[], object]) -> Times:
+    clock, processor = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - began
+    return time.perf_counter() - clock, time.process_time() - processor
 
 
-def median(seconds: list[float]) -> float:
-    return float(np.median(seconds))
+def median(times: list[Times]) -> Times:
+    clock, processor = np.median(times, axis=0).tolist()
+    return clock, processor
 
 
 def disk_use(folder: Path, within: str = "") -> float:
