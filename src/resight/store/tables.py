@@ -54,8 +54,8 @@ class Tables:
 
     It can be read for at least a minute after a later writer has tidied; after that `CollectionError` says to open the
     collection again. Photos and features are found through the scalar indices of the tables. `rows`, `feature_rows` and
-    `stored_rows` read columns whole, for work on the whole collection: about 50 bytes a photo, kept. Lance keeps at most
-    `INDEX_CACHE` + `METADATA_CACHE` for each table.
+    `stored_rows` read columns whole, for work on the whole collection: about 50 bytes a photo, kept. Lance keeps at
+    most `INDEX_CACHE` + `METADATA_CACHE` for each table.
     """
 
     folder: Path
