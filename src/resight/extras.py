@@ -28,6 +28,8 @@ EXTRAS: Mapping[str, str] = {
     "datasets": "exchange",
     "ray": "cluster",
     "pymilvus": "milvus",
+    "boto3": "s3",
+    "botocore": "s3",
 }
 
 

@@ -22,6 +22,7 @@ from resight.regular_files import read_regular
 from resight.store.block_log import check_blocks
 from resight.store.folder import DERIVED, derived_path, faults, write_atomic
 from resight.store.mapped_vectors import check_vectors
+from resight.store.remote import fetch, forget, present, remote
 from resight.store.tensor_file import check_tensors
 from resight.store.writer import Writer
 
@@ -29,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 DAMAGED = ".damaged"  # ending of what a repair sets aside
+LOG = ".log"  # ending of artifacts that grow
 MOST_JSON = 1 << 24  # bytes
 
 
@@ -53,6 +55,8 @@ class Artifact:
 
     def exists(self, folder: Path) -> bool:
         """Whether it is there. Raises `CollectionError` when the folder may not be read."""
+        if (view := remote(folder)) is not None:
+            return present(view, self.name)
         with faults("read", self.path(folder)):
             try:
                 os.stat(self.path(folder))
@@ -140,6 +144,7 @@ SEPARATION_TRAINING = Artifact(
     "separation_training.safetensors", "training of a separation that was stopped", "resight fit separation"
 )
 SIMILARITY = Artifact("similarity.safetensors", "learned similarity", "resight fit similarity", learned=True)
+FOLLOWED = Artifact("followed.json", "which state of the tables the artifacts follow", CHECK)
 UNFINISHED = Artifact("unfinished.json", "what a writer that is at work, or was stopped, has to finish", CHECK)
 
 ARTIFACTS = (
@@ -168,6 +173,7 @@ ARTIFACTS = (
     SEPARATED,
     SEPARATION_TRAINING,
     SIMILARITY,
+    FOLLOWED,
     UNFINISHED,
 )
 
@@ -179,12 +185,19 @@ def read(artifact: Artifact, folder: Path, load: Callable[[Path], T]) -> T | Non
     """
     if not artifact.exists(folder):
         return None
+    _bring(artifact, folder)
     _log.info("reading the %s of %s", artifact.holds, folder)
     try:
         return load(artifact.path(folder))
     except CollectionError as error:
         what = str(error).removesuffix(": build it again").removesuffix(": fit it again")
         raise type(error)(f"{what}: run {artifact.command} on {folder}") from error
+
+
+def _bring(artifact: Artifact, folder: Path) -> None:
+    """Fetch the file of a collection in a bucket, where it is not here yet."""
+    if (view := remote(folder)) is not None:
+        fetch(view, artifact.name)
 
 
 def usable(artifact: Artifact, folder: Path, load: Callable[[Path], T]) -> T | None:
@@ -198,6 +211,8 @@ def usable(artifact: Artifact, folder: Path, load: Callable[[Path], T]) -> T | N
 def place(writer: Writer, artifact: Artifact) -> Path:
     """Where the writer of a collection may write an artifact; its folder is made."""
     path = artifact.path(writer.folder)
+    if path.suffix == LOG:  # which is continued
+        _bring(artifact, writer.folder)
     with faults("make", path.parent):
         path.parent.mkdir(exist_ok=True)
     return path
@@ -208,6 +223,8 @@ def remove(writer: Writer, *artifacts: Artifact) -> None:
     for artifact in artifacts:
         with faults("delete", artifact.path(writer.folder)):
             artifact.path(writer.folder).unlink(missing_ok=True)
+        if (view := remote(writer.folder)) is not None:
+            forget(view, artifact.name)
 
 
 def write_json(writer: Writer, artifact: Artifact, content: Any) -> None:
@@ -236,6 +253,7 @@ def damaged(folder: Path) -> Iterator[tuple[Artifact, str]]:
     for artifact in ARTIFACTS:
         try:
             if artifact.exists(folder):
+                _bring(artifact, folder)
                 _check(artifact)(artifact.path(folder))
         except CollectionError as error:
             yield artifact, str(error)
@@ -263,5 +281,5 @@ def _check(artifact: Artifact) -> Callable[[Path], Any]:
         return Whitening.load
     if artifact in [one.inverted_file for one in LOCAL.values()]:
         return check_segments
-    checks: dict[str, Callable[[Path], Any]] = {".json": read_json, ".log": check_blocks, ".f16": check_vectors}
+    checks: dict[str, Callable[[Path], Any]] = {".json": read_json, LOG: check_blocks, ".f16": check_vectors}
     return checks.get(Path(artifact.name).suffix, check_tensors)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from resight.artifacts import files
+from resight.artifacts.followed import Followed, differences, totals
 from resight.errors import CollectionError, StampMismatch
 from resight.features.local.packed import unpack, unpack_compact
 from resight.features.local.regions import Regional, members
@@ -70,22 +71,24 @@ def follow_inverted_file(
     relearn: bool = False,
     bonus: Bonus | None = None,
     verifier: Verifier | None = None,
+    followed: Followed | None = None,
     progress: Progress = silent,
 ) -> InvertedFile:
     """Bring it up to the features in the tables; does nothing where it is. Damaged files are rebuilt.
 
     `codebook`: one to use from now on instead of learning one. `relearn`: learn codebook and calibration anew, though
     nothing asks for it. `bonus`: as for `calibrate`. `verifier`: over the features that verify, where these are others.
+    `followed`: the state that it is known to follow.
     Peak memory: the training sample (half a kilobyte a descriptor, 32 per word) or the inverted file.
     """
     tables, own = writer.tables, files.LOCAL[settings.key]
     if codebook is not None:
         _save_codebook(writer, own, codebook, {})
-    codebook = codebook or _codebook(writer, tables, settings, progress, relearn)
+    codebook = codebook or _codebook(writer, tables, settings, followed, progress, relearn)
     if codebook is None:
         return NOTHING
     index = _current_index(tables.folder, codebook, settings)
-    gone, new = differences(index, tables, settings.key)
+    gone, new = differences(index.rows, tables, settings.key, followed)
     if relearn or len(gone) + len(new) > CHANGE * (len(index) + len(new) - len(gone)):
         # Before the index changes on disk: a run that is killed must not leave the old calibration beside it.
         files.remove(writer, own.confidence)
@@ -142,20 +145,18 @@ def read_confidence(path: Path) -> Confidence:
     return confidence
 
 
-def differences(index: Asmk, tables: Tables, key: str = "") -> tuple[Int64, Int64]:
-    """Rows that `index` holds in vain, and rows of `tables` with features that it lacks."""
-    rows = tables.feature_rows[tables.counts(tables.feature_rows, key) > 0]
-    return np.setdiff1d(index.rows, rows), np.setdiff1d(rows, index.rows)
-
-
 def _codebook(
-    writer: Writer, tables: Tables, settings: LocalSettings, progress: Progress, relearn: bool
+    writer: Writer,
+    tables: Tables,
+    settings: LocalSettings,
+    followed: Followed | None,
+    progress: Progress,
+    relearn: bool,
 ) -> Codebook | None:
     """The collection's codebook, learned anew when there is none, when it is told to, or when that pays."""
     own = files.LOCAL[settings.key]
     known = files.usable(own.codebook, tables.folder, Codebook.load)
-    counts = tables.counts(tables.feature_rows, settings.key)
-    photos, total = int((counts > 0).sum()), int(counts.sum())
+    photos, total = totals(tables, settings.key, followed)
     if total == 0:
         return known
     words = min(settings.words(total), total)

@@ -109,7 +109,7 @@ def relearn(name: options.Name, json: options.Json = False) -> None:
     collection = options.opened(name)
     with console.progress(json) as progress:
         collection.relearn(progress=progress)
-    words, photos = collection.info().words, len(collection.snapshot.tables.feature_rows)
+    words, photos = collection.info().words, collection.snapshot.tables.readable
     if json:
         console.print_json({"words": words, "photos": photos, "threshold": collection.threshold})
         return
@@ -305,7 +305,7 @@ def _add(collection: Collection, found: Scan, tags: Mapping[str, Sequence[str]],
     print_report(collection, report, json)
     if report.interrupted:
         console.leave(INTERRUPTED, "stopped: what was read is indexed; run the same command again for the rest")
-    if not len(collection.snapshot.tables.feature_rows):
+    if not collection.snapshot.tables.readable:
         raise ResightError(f"none of the files given to {collection.path} can be read as a photo: add some that can")
 
 
@@ -325,7 +325,7 @@ def print_report(collection: Collection, report: Report, json: bool) -> None:
         if len(report.problems) > len(rows):
             console.say(f"... and {len(report.problems) - len(rows)} more: --json lists them all")
     console.say(
-        f"{collection.path.name}: {console.count(len(collection.snapshot.tables.feature_rows), 'photo')} searchable "
+        f"{collection.path.name}: {console.count(collection.snapshot.tables.readable, 'photo')} searchable "
         f"({report.added} added, {report.updated} updated, {report.moved} moved, {report.unchanged} unchanged, "
         f"{report.skipped} skipped)"
     )

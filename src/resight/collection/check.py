@@ -37,6 +37,7 @@ def repair_collection(path: str | os.PathLike[str], *, progress: Progress = sile
     repair_tables(path)
     collection = open_collection(path)
     with writing(path, "repair") as writer:
+        files.remove(writer, files.FOLLOWED)  # so that all is compared row by row
         done = [files.set_aside(writer, artifact) for artifact, _ in files.damaged(collection.path)]
         done += collection.update(writer, progress=progress)
     return [*check_collection(path), *(Finding("repaired", True, sentence) for sentence in done)]
@@ -50,7 +51,7 @@ def _check_index(collection: Collection) -> Finding:
     """Whether the artifacts that follow the tables by themselves do."""
     snapshot = collection.snapshot
     try:
-        gone, lacking = snapshot.differences
+        gone, lacking = snapshot.compared()
         if behind := len(gone) + len(lacking):
             return Finding("index", False, f"{behind} photos differ between index and features", REBUILD)
         if not snapshot.calibrated:

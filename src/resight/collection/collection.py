@@ -48,7 +48,7 @@ class Collection:
 
     @property
     def ids(self) -> Mapping[str, int]:
-        """Row of every photo, by id."""
+        """Row of every photo, by id: looked up when asked for, and read a batch at a time."""
         return self.snapshot.ids
 
     def add(
@@ -200,7 +200,7 @@ class Collection:
         pipeline = self.pipeline(None, recipe, **options)
         query = image if isinstance(image, Query) else read_query(snapshot, image, box)
         row = snapshot.row_of(id)
-        if row not in snapshot.tables.feature_rows:
+        if not snapshot.tables.decoded([row])[0]:
             raise UsageError(f"{id} could not be read when it was indexed ({snapshot.photo(row)['error']})")
         return explanation(snapshot, self.match_rule(recipe), pipeline, query, row, verify=options.get("verify"))
 

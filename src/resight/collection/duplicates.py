@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 import numpy as np
+import pyarrow.compute as pc
 
 from resight.collection.collection import Collection
 from resight.graph.components import groups_of_pairs, members
@@ -19,6 +20,9 @@ AGREEING = 0.6  # share of the tentative matches that must agree
 def exact_duplicates(collection: Collection) -> list[list[str]]:
     """Groups of ids whose files have the same content, by hash; each group and the list in order of row."""
     table = collection.snapshot.tables.images(["id", "sha256"])
+    counts = table.group_by("sha256").aggregate([("id", "count")])
+    repeated = counts.filter(pc.field("id_count") > 1)["sha256"].combine_chunks()
+    table = table.filter(pc.is_in(table["sha256"], value_set=repeated))
     groups: dict[str, list[str]] = defaultdict(list)
     for id_, sha256 in zip(table["id"].to_pylist(), table["sha256"].to_pylist(), strict=True):
         if sha256:
@@ -32,14 +36,15 @@ def near_duplicates(collection: Collection, *, progress: Progress = silent) -> l
     Photos of one thing from different places are not duplicates. Groups are connected: a chain of crops is one group.
     Exact duplicates are left out but for one of each. Searches for every photo once.
     """
+    rows = dict(collection.ids.items())
     copies = {id_ for group in exact_duplicates(collection) for id_ in group[1:]}
-    ids = [id_ for id_ in collection.ids if id_ not in copies]
+    ids = [id_ for id_ in sorted(rows, key=rows.__getitem__) if id_ not in copies]
     place = {id_: i for i, id_ in enumerate(ids)}
     index = collection.snapshot.index
     readable = set() if index is None else set(index.rows.tolist())
     edges: list[tuple[int, int]] = []
     for done, id_ in enumerate(ids, 1):
-        if collection.ids[id_] in readable:
+        if rows[id_] in readable:
             found = collection.search(id_, top=CANDIDATES, verify=CANDIDATES, expand=False).results
             edges += [(place[id_], place[r.id]) for r in found if r.id in place and _same_picture(r.verification)]
         progress("comparing photos", done, len(ids))

@@ -47,10 +47,11 @@ def proven_groups(collection: Collection, *, progress: Progress = silent) -> lis
             f"{collection.path} keeps no local features, which prove what shows one thing: index the photos with "
             "a recipe that has some"
         )
-    rows = np.fromiter(snapshot.ids.values(), np.int64, len(snapshot.ids))
-    names = dict(zip(rows.tolist(), snapshot.ids, strict=True))
+    ids = dict(snapshot.ids.items())
+    rows = np.fromiter(ids.values(), np.int64, len(ids))
+    names = {row: id_ for id_, row in ids.items()}
     best: dict[int, int] = {}
-    pairs = [(snapshot.ids[group[0]], snapshot.ids[id_]) for group in exact_duplicates(collection) for id_ in group[1:]]
+    pairs = [(ids[group[0]], ids[id_]) for group in exact_duplicates(collection) for id_ in group[1:]]
     readable = np.empty(0, np.int64) if snapshot.index is None else np.intersect1d(rows, snapshot.index.rows)
     for done, (row, others) in enumerate(candidates(collection, readable), 1):
         for other, inliers in _proven(snapshot, row, others):

@@ -20,7 +20,7 @@ def info_of(snapshot: Snapshot, threshold: float) -> Info:
     return Info(
         path=str(snapshot.path),
         photos=photos,
-        broken=photos - len(snapshot.tables.feature_rows),
+        broken=photos - snapshot.tables.readable,
         features=sum(kind["features"] for kind in kinds.values()),
         words=sum(kind["words"] for kind in kinds.values()),
         binary=settings.local is not None and settings.local.indexing.binary,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from resight.errors import ImageError
 from resight.features.extraction import Describer
@@ -21,7 +22,7 @@ from resight.images.decode import decode
 from resight.images.loader import map_ordered
 from resight.images.scan import Problem, Scan, content_hash
 from resight.progress import Progress, silent
-from resight.store.records import Photo, escape_path, images_batch, local_batch
+from resight.store.records import GLOBAL, Photo, escape_path, images_batch, local_batch
 from resight.store.tables import Tables
 from resight.store.writer import Writer
 from resight.types import Encoder, Float32, LocalFeatures
@@ -129,14 +130,15 @@ def ingest(
 
     An interrupt (Ctrl-C) stores what is read already and ends the run with `interrupted` set.
     """
-    known = _known_files(writer.tables)
-    moved = _follow_moved(writer, scan, known)
-    known = _known_files(writer.tables) if moved else known
+    paths = [photo.path for photo in scan.photos]
+    known = _known_files(writer.tables, paths)
+    moved = _follow_moved(writer, [photo for photo in scan.photos if photo.path not in known])
+    known = _known_files(writer.tables, paths) if moved else known
     work = [photo for photo in scan.photos if _changed(photo, known.get(photo.path))]
     report = Report(
         moved=moved, unchanged=len(scan.photos) - len(work) - moved, skipped=scan.skipped, problems=list(scan.problems)
     )
-    ids = _ids(work, known)
+    ids = _ids(writer.tables, work, known)
     batch: list[Read] = []
     started = time.monotonic()
     todo = [Work(photo, ids[photo.path], known.get(photo.path)) for photo in work]
@@ -171,15 +173,16 @@ def describe_photos(
     return _described(results, describers) if describers.wait else results
 
 
-def _follow_moved(writer: Writer, scan: Scan, known: Mapping[str, Known]) -> int:
+def _follow_moved(writer: Writer, unknown: Sequence[disk.Photo]) -> int:
     """Give photos whose file was moved or renamed their new place, by content; ids and features stay. How many."""
     vanished: dict[int, list[tuple[str, Known]]] = {}
-    for path, file in known.items():
-        vanished.setdefault(file.size, []).append((path, file))
+    for path, file in _files_of(writer.tables, "size", sorted({photo.size for photo in unknown})):
+        if not os.path.lexists(path):
+            vanished.setdefault(file.size, []).append((path, file))
     found: list[tuple[disk.Photo, Known]] = []
-    for photo in scan.photos:
-        candidates = [(path, file) for path, file in vanished.get(photo.size, ()) if not os.path.lexists(path)]
-        if photo.path in known or not candidates:
+    for photo in unknown:
+        candidates = vanished.get(photo.size, [])
+        if not candidates:
             continue
         same = _same_content(photo, candidates)
         if same is not None:
@@ -232,49 +235,66 @@ def _vectors(tables: Tables, rows: list[int]) -> list[Float32 | None]:
     """The stored global descriptor of each row, None where there is none."""
     if tables.dim is None:
         return [None] * len(rows)
-    known, vectors = tables.vectors()
-    place = {row: number for number, row in enumerate(known.tolist())}
-    return [vectors[place[row]] if row in place else None for row in rows]
+    table = tables.find("row", rows, ["row", GLOBAL])
+    stored = dict(zip(table["row"].to_pylist(), table[GLOBAL].to_pylist(), strict=True))
+    return [None if stored[row] is None else np.array(stored[row], np.float32) for row in rows]
 
 
 def missing_files(tables: Tables) -> list[str]:
-    """Ids of photos whose file is gone from the disk."""
-    table = tables.images(["id", "path_bytes"])
-    paths = table["path_bytes"].to_pylist()
-    return [id_ for id_, path in zip(table["id"].to_pylist(), paths, strict=True) if not os.path.exists(path)]
+    """Ids of photos whose file is gone from the disk, in order of row; reads the table a batch at a time."""
+    gone: list[tuple[int, str]] = []
+    for batch in tables.stream(["id", "path_bytes", "row"]):
+        there = np.fromiter(map(os.path.exists, batch["path_bytes"].to_pylist()), np.bool_, len(batch))
+        lost = batch.filter(pa.array(~there))
+        gone += zip(lost["row"].to_pylist(), lost["id"].to_pylist(), strict=True)
+    return [id_ for _, id_ in sorted(gone)]
 
 
 def absent_roots(tables: Tables) -> dict[str, int]:
     """Folders that photos came from and that are not there, an unplugged disk say, and their numbers of photos."""
-    counts = Counter(tables.images(["root"])["root"].to_pylist())
+    counts: Counter[str] = Counter()
+    for batch in tables.stream(["root"]):
+        for one in batch["root"].value_counts().to_pylist():
+            counts[one["values"]] += one["counts"]
     return {root: count for root, count in counts.items() if "%" not in root and not os.path.isdir(root)}
 
 
-def _known_files(tables: Tables) -> dict[str, Known]:
-    table = tables.images(["path_bytes", "row", "id", "sha256", "size", "mtime_ns", "error_kind"])
-    columns = [table[name].to_pylist() for name in table.schema.names]
-    return {os.fsdecode(path): Known(*rest) for path, *rest in zip(*columns, strict=True)}
+def _known_files(tables: Tables, paths: Sequence[str]) -> dict[str, Known]:
+    """What the collection knows of the files at `paths`, by path."""
+    return dict(_files_of(tables, "path_bytes", sorted({os.fsencode(path) for path in paths})))
+
+
+def _files_of(tables: Tables, column: str, values: Sequence[Any]) -> Iterator[tuple[str, Known]]:
+    """Paths of the photos whose `column` is one of `values`, and what is known of them."""
+    if len(tables):
+        table = tables.find(column, values, ["path_bytes", "row", "id", "sha256", "size", "mtime_ns", "error_kind"])
+        for path, *rest in zip(*(table[name].to_pylist() for name in table.schema.names), strict=True):
+            yield os.fsdecode(path), Known(*rest)
 
 
 def _changed(photo: disk.Photo, known: Known | None) -> bool:
     return known is None or (known.size, known.mtime_ns) != (photo.size, photo.mtime_ns) or known.error_kind in RETRIED
 
 
-def _ids(work: list[disk.Photo], known: dict[str, Known]) -> dict[str, str]:
+def _ids(tables: Tables, work: list[disk.Photo], known: dict[str, Known]) -> dict[str, str]:
     """Path -> id. A known file keeps its id; a new one whose id is taken is told apart by the name of its root."""
-    ids: dict[str, str] = {}
-    taken = {file.id for file in known.values()}
-    for photo in work:
-        if photo.path in known:
-            ids[photo.path] = known[photo.path].id
-            continue
-        root = escape_path(photo.root)
-        whole = escape_path(photo.path)
+    ids = {photo.path: known[photo.path].id for photo in work if photo.path in known}
+    new = [photo for photo in work if photo.path not in known]
+    named = {name for photo in new for name in _names(photo)}
+    taken = set(tables.find("id", sorted(named), ["id"])["id"].to_pylist()) if len(tables) else set()
+    for photo in new:
+        *names, whole = _names(photo)
         numbered = (f"{whole} ({number})" for number in itertools.count(2))
-        candidates = itertools.chain((photo.id, f"{os.path.basename(root)}/{photo.id}", whole), numbered)
-        ids[photo.path] = next(id_ for id_ in candidates if id_ not in taken)
+        free = (name for name in (*names, whole) if name not in taken)
+        beyond = (name for name in numbered if name not in taken and not len(tables.find("id", [name], ["row"])))
+        ids[photo.path] = next(itertools.chain(free, beyond))
         taken.add(ids[photo.path])
     return ids
+
+
+def _names(photo: disk.Photo) -> tuple[str, str, str]:
+    """Ids for a new photo, the first that is free is taken: below its root, with the name of the root, its path."""
+    return photo.id, f"{os.path.basename(escape_path(photo.root))}/{photo.id}", escape_path(photo.path)
 
 
 def _read(photo: disk.Photo, id_: str, known: Known | None, describers: Describers, max_side: int) -> Read | None:

@@ -12,6 +12,7 @@ from resight.collection.collection import Collection
 from resight.collection.snapshot import DESCRIPTOR, MATCHER, Snapshot, local_model
 from resight.errors import StampMismatch, UsageError
 from resight.recipes.catalogue import DEFAULT, names_model, settings_of, with_absolute_paths
+from resight.store.folder import collection_exists, collection_folder
 from resight.store.stamp import check_stamp, new_stamp, read_stamp, write_stamp
 from resight.store.tables import create, open_tables
 from resight.store.writer import writing
@@ -21,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 def open_collection(path: str | os.PathLike[str]) -> Collection:
     """Open the collection at `path`. Raises `CollectionNotFound`, `StampMismatch` or `CollectionError` (damaged)."""
-    stamp, tables = read_stamp(os.fspath(path)), open_tables(path)
+    stamp, tables = read_stamp(collection_folder(path)), open_tables(path)
     collection = Collection(Snapshot(tables, stamp))
     try:
         _ = collection.settings
@@ -56,7 +57,7 @@ def open_or_create(
     A network whose file has moved may be given again: the collection then keeps the new place. Raises `StampMismatch`
     when it was made with another recipe, other settings or another network than those asked for.
     """
-    if not os.path.lexists(path):
+    if not collection_exists(path):
         return create_collection(path, DEFAULT if recipe is None else recipe, parameters)
     collection = open_collection(path)
     stamp = collection.snapshot.stamp

@@ -112,8 +112,8 @@ def _read_file(snapshot: Snapshot, name: str, box: Box | None) -> Query:
 
 def _rows_of_content(snapshot: Snapshot, sha256: str) -> Int64:
     """Rows of readable photos whose file has this content."""
-    rows = snapshot.tables.find("sha256", [sha256], ["row"])["row"].to_numpy()
-    return np.intersect1d(rows, snapshot.tables.feature_rows)
+    found = snapshot.tables.find("sha256", [sha256], ["row", "error_kind"])
+    return np.asarray(found["row"].to_numpy()[found["error_kind"].is_null().to_numpy()])
 
 
 def _stored(snapshot: Snapshot, name: str, path: str, row: int, like: int, copies: Int64) -> Query:

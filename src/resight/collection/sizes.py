@@ -13,7 +13,8 @@ import scipy.sparse
 
 from resight.artifacts import files
 from resight.collection.snapshot import Snapshot
-from resight.store.folder import IMAGES, LOCAL, faults
+from resight.store.folder import DERIVED, IMAGES, LOCAL, faults
+from resight.store.remote import PARTS, bucket, remote
 
 PLAIN = (str, bytes, int, float, bool, type(None), Path)
 
@@ -35,12 +36,11 @@ def part_sizes(snapshot: Snapshot) -> dict[str, PartSize]:
     held = {name: sum(arrays(load(snapshot), seen)) for name, load in _loaders(snapshot).items()}
     tables = {IMAGES: "table of photos", LOCAL: "table of local features"}
     sizes = {
-        called: PartSize(stored(folder / f"{table}.lance"), held.pop(called, 0)) for table, called in tables.items()
+        called: PartSize(stored(folder, f"{table}.lance"), held.pop(called, 0)) for table, called in tables.items()
     }
     for artifact in files.ARTIFACTS:
         if artifact.exists(folder):
-            disk = artifact.path(folder).stat().st_size
-            sizes[artifact.holds] = PartSize(disk, held.pop(artifact.holds, 0))
+            sizes[artifact.holds] = PartSize(artifact_bytes(folder, artifact.name), held.pop(artifact.holds, 0))
     sizes |= {name: PartSize(0, memory) for name, memory in held.items() if memory}
     rest = stored(folder) - sum(size.disk for size in sizes.values())
     return {**sizes, "other files": PartSize(rest, 0)}
@@ -84,10 +84,22 @@ def _codebook(key: str, snapshot: Snapshot) -> Any:
     return None if index is None else index.codebook
 
 
-def stored(folder: Path) -> int:
-    """Bytes of all files below a folder."""
+def stored(folder: Path, part: str = "") -> int:
+    """Bytes of all files of a collection, or of one folder in it; of all its objects where it lies in a bucket."""
+    if (view := remote(folder)) is not None:
+        return sum(size for _, size in bucket(view).sizes(f"{part}/" if part else ""))
     with faults("read", folder):
-        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        return sum(path.stat().st_size for path in (folder / part).rglob("*") if path.is_file())
+
+
+def artifact_bytes(folder: Path, name: str) -> int:
+    """Bytes of an artifact and of its parts."""
+    parts = Path(name).with_suffix(PARTS).name
+    if (view := remote(folder)) is not None:
+        listed = view.state.listed
+        return sum(size for one, (_, size) in listed.items() if one == name or one.startswith(f"{parts}/"))
+    derived = f"{DERIVED}/{parts}"
+    return (folder / DERIVED / name).stat().st_size + (stored(folder, derived) if (folder / derived).is_dir() else 0)
 
 
 def arrays(thing: Any, seen: set[int]) -> Iterator[int]:

@@ -14,10 +14,10 @@ import scipy.sparse
 
 from resight.artifacts import files
 from resight.artifacts.descriptors import Descriptors, load_descriptors
+from resight.artifacts.followed import differences, load_followed
 from resight.artifacts.fusion import load_weights
 from resight.artifacts.inverted_file import (
     InvertedFile,
-    differences,
     features_of,
     load_inverted_file,
     make_verifier,
@@ -32,6 +32,7 @@ from resight.artifacts.separation import Separated, load_separated
 from resight.artifacts.similarity import load_learned_similarity
 from resight.artifacts.spectra import StoredBasis, StoredEmbedding, load_basis, load_embedding
 from resight.artifacts.vlad import load_vlad
+from resight.collection.photo_ids import PhotoIds
 from resight.errors import CollectionError, StampMismatch, UsageError
 from resight.features.extraction import Describer
 from resight.features.local.reduction import Reducible
@@ -341,14 +342,24 @@ class Snapshot:
 
     @cached_property
     def differences(self) -> tuple[Int64, Int64]:
-        """Rows that an index of local features holds in vain, and rows that one lacks, because a run was stopped."""
+        """Rows that an index of local features holds in vain, and rows that one lacks, because a run was stopped. Not
+        compared where the last writer came to its end and left this state.
+        """
+        indexed = {key: 0 if found.index is None else len(found.index) for key, found in self.inverted_files.items()}
+        followed = None if files.UNFINISHED.exists(self.path) else load_followed(self.path)
+        if followed is not None and followed.is_of(self.tables, indexed):
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        return self.compared()
+
+    def compared(self) -> tuple[Int64, Int64]:
+        """`differences`, row by row whatever the last writer left."""
         gone, lacking = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for key, found in self.inverted_files.items():
             if found.index is None:
                 rows = self.tables.feature_rows
                 lacking.append(rows[self.tables.counts(rows, key) > 0])
             else:
-                held, missing = differences(found.index, self.tables, key)
+                held, missing = differences(found.index.rows, self.tables, key)
                 gone.append(held)
                 lacking.append(missing)
         return np.unique(np.concatenate(gone)), np.unique(np.concatenate(lacking))
@@ -407,14 +418,12 @@ class Snapshot:
 
     @cached_property
     def ids(self) -> Mapping[str, int]:
-        """Row of every photo, by id."""
-        table = self.tables.images(["id", "row"])
-        return dict(zip(table["id"].to_pylist(), table["row"].to_pylist(), strict=True))
+        """Row of every photo, by id: looked up when asked for, and read a batch at a time."""
+        return PhotoIds(self.tables)
 
     def find(self, id_: str) -> int | None:
         """Row of the photo with this id, None when there is none."""
-        rows = self.tables.find("id", [id_], ["row"])["row"].to_pylist()
-        return rows[-1] if rows else None
+        return self.ids.get(id_)
 
     def row_of(self, id_: str) -> int:
         """Row of the photo with this id. Raises `UsageError` when there is none."""
@@ -436,6 +445,6 @@ class Snapshot:
     def features(self, row: int, key: str = "") -> LocalFeatures:
         """The stored local features of one row; `key`: of a further kind. Raises `UsageError` when the photo could not
         be decoded."""
-        if row not in self.tables.feature_rows:
+        if not self.tables.decoded([row])[0]:
             raise UsageError(f"{self.photo(row)['id']} cannot be a query: {self.photo(row)['error']}")
         return features_of(self.tables, np.array([row]), key)[0]

@@ -8,6 +8,7 @@ import numpy as np
 
 from resight.artifacts import files
 from resight.artifacts.descriptors import Descriptors, follow_descriptors
+from resight.artifacts.followed import Followed, load_followed, write_followed
 from resight.artifacts.inverted_file import InvertedFile, features_of, follow_inverted_file, make_verifier
 from resight.artifacts.neighbours import follow_graphs
 from resight.artifacts.vlad import follow_vlad
@@ -34,8 +35,18 @@ def begin(writer: Writer, snapshot: Snapshot, codebooks: Mapping[str, Codebook] 
     reader knows that a run was stopped, wherever it was. Gives `codebooks` by key, checked (`given_codebooks`).
     """
     given = given_codebooks(snapshot, codebooks or {})
-    files.write_json(writer, files.UNFINISHED, {})
+    if _stopped(writer):
+        files.remove(writer, files.FOLLOWED)
+    files.write_json(writer, files.UNFINISHED, {"writer": writer.token})
     return given
+
+
+def _stopped(writer: Writer) -> bool:
+    """Whether another writer was stopped; what it left is known only by comparing row by row."""
+    if not files.UNFINISHED.exists(writer.folder):
+        return False
+    content = files.usable(files.UNFINISHED, writer.folder, files.read_json)
+    return not isinstance(content, dict) or content.get("writer") != writer.token
 
 
 def prepare(writer: Writer, snapshot: Snapshot, scan: Scan, *, jobs: int = 0, progress: Progress = silent) -> Snapshot:
@@ -59,12 +70,14 @@ def bring_up_to_date(
     """
     problems: list[str] = []
     descriptors = _follow_descriptors(writer, snapshot, whitening, problems, progress)
-    _follow_kinds(writer, snapshot, descriptors, codebooks or {}, relearn, progress)
+    followed = None if _stopped(writer) else load_followed(writer.folder)
+    _follow_kinds(writer, snapshot, descriptors, codebooks or {}, relearn, followed, progress)
     if descriptors is not None:
         try:
             follow_graphs(writer, descriptors)
         except CollectionError as error:
             problems.append(str(error))
+    write_followed(writer, snapshot.kinds, followed)
     files.remove(writer, files.UNFINISHED)
     return problems
 
@@ -75,6 +88,7 @@ def _follow_kinds(
     descriptors: Descriptors | None,
     codebooks: Mapping[str, Codebook],
     relearn: bool,
+    followed: Followed | None,
     progress: Progress,
 ) -> None:
     """Every kind of local features: last the one whose scores the others are added to, since its threshold is for the
@@ -98,6 +112,7 @@ def _follow_kinds(
             relearn=relearn,
             bonus=summed(bonuses) if bonuses else None,
             verifier=verifier,
+            followed=followed,
             progress=progress,
         )
 

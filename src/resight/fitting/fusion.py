@@ -71,7 +71,8 @@ def fit_fusion(collection: Collection, pairs: Path | None = None, groups: Path |
     if pairs is None and groups is None:
         learned = learn_from_geometry(parts)
     else:
-        learned = learn_from_pairs(parts, *matching_pairs(collection.ids, parts.rows, pairs=pairs, groups=groups))
+        ids = dict(collection.ids.items())
+        learned = learn_from_pairs(parts, *matching_pairs(ids, parts.rows, pairs=pairs, groups=groups))
     with writing(collection.path, "fit fusion") as writer:
         save_weights(writer, learned)
         collection.snapshot = Snapshot(writer.tables, snapshot.stamp)

@@ -46,7 +46,8 @@ def proven_examples(
             "learned from them without labels"
         )
     places = np.searchsorted(rows, pairs)
-    same = [[snapshot.ids[id_] for id_ in group] for group in exact_duplicates(collection)]
+    of = {id_: row for row, id_ in ids.items()}
+    same = [[of[id_] for id_ in group] for group in exact_duplicates(collection)]
     copies = [np.searchsorted(rows, [group[0], row]) for group in same for row in group[1:]]
     joined = np.concatenate((places, np.array(copies, np.int64).reshape(-1, 2)))
     return Examples(

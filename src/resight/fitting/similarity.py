@@ -101,9 +101,9 @@ def fit_similarity(
         descriptors = descriptors_of(collection, writer, progress)
     rows, X, seed = descriptors.rows, descriptors.matrix, options.seed
     if pairs is not None:
-        made = _placed(read_pairs(Path(pairs), collection.ids), rows)
+        made = _placed(read_pairs(Path(pairs), dict(collection.ids.items())), rows)
     elif groups is not None:
-        made = pairs_from_groups(read_groups(Path(groups), collection.ids, rows), seed=seed)
+        made = pairs_from_groups(read_groups(Path(groups), dict(collection.ids.items()), rows), seed=seed)
     else:
         made = pairs_from_groups(
             verified_groups(collection, rows, photos=photos, seed=seed, progress=progress), seed=seed

@@ -48,7 +48,7 @@ def fit_whitening_to(
         return fit_pca(raw, dim, power)
     if method == "zca":
         return fit_zca(raw, shrinkage)
-    found = matching_pairs(collection.ids, rows, pairs=pairs, groups=groups)
+    found = matching_pairs(dict(collection.ids.items()), rows, pairs=pairs, groups=groups)
     left, right = (np.searchsorted(rows, side) for side in found)
     if method == "adapted":
         learned = fit_adaptation(raw, groups_of_pairs(np.stack((left, right), axis=1), len(raw)))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from resight.errors import ArrayError, CollectionError
 from resight.index.inverted import IMAGES_PER_SEGMENT, Segment, from_plain
 from resight.store.folder import faults
+from resight.store.remote import PARTS
 from resight.store.tensor_file import check_tensors, map_tensors, read_tensors, write_tensors
 
 FORMAT = "resight-asmk-3"
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 def lists_folder(path: str | Path) -> Path:
     """The folder of the segments of the inverted file at `path`. Raises `CollectionError` when it is a link."""
-    folder = Path(path).with_suffix(".lists")
+    folder = Path(path).with_suffix(PARTS)
     if folder.is_symlink():
         raise CollectionError(f"{folder} is a link: put a folder in its place")
     return folder

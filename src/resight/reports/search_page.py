@@ -21,7 +21,7 @@ def search_page(
     """
     summary = [
         ("collection", collection.path.name),
-        ("photos", str(len(collection.snapshot.tables.feature_rows))),
+        ("photos", str(collection.snapshot.tables.readable)),
         ("search", f"{1000 * sum(answer.seconds):.0f} ms"),
     ]
     drawn = [] if graph is None else [("How the first results hang together: green edges are proven", graph)]

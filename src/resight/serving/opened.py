@@ -23,6 +23,7 @@ from resight.recipes.catalogue import RECIPES, search_options
 from resight.serving.photo_list import PhotoList, photo_list
 from resight.serving.queries import KnownQueries
 from resight.store.folder import DERIVED, STAMP
+from resight.store.remote import remote, version_of
 
 PATIENCE = 10.0  # seconds between two looks at a collection that is being written
 log = logging.getLogger("resight.serving")
@@ -74,7 +75,11 @@ class Served:
         While it is written, at most every ten seconds. A state that cannot be opened leaves the old one in place.
         """
         with self._lock:
-            signature = signature_of(self.path)
+            try:
+                signature = signature_of(self.path)
+            except ResightError as error:
+                log.warning("%s keeps its last state: %s", self.name, error)
+                return False
             if signature == self.state.signature:
                 return False
             busy = (self.path / DERIVED / files.UNFINISHED.name).exists()
@@ -99,7 +104,11 @@ class Served:
 
 
 def signature_of(path: Path) -> tuple[Any, ...]:
-    """What changes when a collection does: the stamp, the versions of its tables, its derived files."""
+    """What changes when a collection does: the stamp, the versions of its tables, its derived files. Raises
+    `CollectionError` when a bucket cannot be reached.
+    """
+    if (view := remote(path)) is not None:
+        return version_of(view)
     return (_look(path / STAMP), *(_names(path / table / "_versions") for table in ("images.lance", "local.lance")),
             _entries(path / DERIVED))  # fmt: skip
 

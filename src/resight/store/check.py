@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from resight.errors import CollectionError, CollectionNotFound
-from resight.store.checksums import changed_files
+from resight.store.checksums import changed_files, is_index
 from resight.store.folder import IMAGES, collection_folder, lance_faults, table_uri
 from resight.store.records import local_column
+from resight.store.remote import remote
 from resight.store.stamp import check_copy, read_stamp, restorable, restore_stamp
 from resight.store.tables import Tables, snapshot
 from resight.store.writer import writing
@@ -54,7 +55,9 @@ def check_tables(path: str | os.PathLike[str]) -> list[Finding]:
     try:
         stamp = read_stamp(folder)
     except CollectionError as error:
-        if isinstance(error, CollectionNotFound) and not os.path.exists(table_uri(folder, IMAGES)):
+        if isinstance(error, CollectionNotFound) and (
+            remote(folder) is not None or not os.path.exists(table_uri(folder, IMAGES))
+        ):
             raise
         return [Finding("stamp", False, str(error), RESTORE if restorable(folder) else None)]
     findings = [Finding("stamp", True, f"format {stamp.format}, recipe {stamp.recipe}, made {stamp.created}")]
@@ -65,8 +68,8 @@ def check_tables(path: str | os.PathLike[str]) -> list[Finding]:
         damage, changed = _inspect(tables), changed_files(folder)
     except CollectionError as error:
         return [*findings, Finding("tables", False, str(error))]
-    findings.append(Finding("tables", True, f"{len(tables)} photos, {len(tables.feature_rows)} with features"))
-    return [*findings, *_report(damage), _files_finding(folder, changed)]
+    findings.append(Finding("tables", True, f"{len(tables)} photos, {tables.readable} with features"))
+    return [*findings, *_report(damage), _files_finding(folder, changed), _indices_finding(changed)]
 
 
 def repair_tables(path: str | os.PathLike[str]) -> list[Finding]:
@@ -77,7 +80,11 @@ def repair_tables(path: str | os.PathLike[str]) -> list[Finding]:
     Raises as `writing` does.
     """
     restore_stamp(collection_folder(path))
-    with writing(path, "repair") as writer:  # opening it clears leftovers
+    changed = [name for name in changed_files(collection_folder(path)) if is_index(name)]
+    with writing(path, "repair") as writer:
+        writer.delete_leftovers()
+        if changed:
+            writer.rebuild_indices()
         tables = writer.tables
         damage = _inspect(tables)
         bad = np.concatenate([damage.same_id, damage.lost, damage.unreadable])
@@ -141,7 +148,16 @@ def _report(damage: _Damage) -> list[Finding]:
     ]
 
 
+def _indices_finding(changed: list[str]) -> Finding:
+    damaged = [name for name in changed if is_index(name)]
+    if not damaged:
+        return Finding("indices", True, "none are wrong")
+    message = f"{len(damaged)} files of scalar indices are not what was written: photos may not be found by id or path"
+    return Finding("indices", False, message, "make them again from the tables")
+
+
 def _files_finding(folder: Path, changed: list[str]) -> Finding:
+    changed = [name for name in changed if not is_index(name)]
     if not changed:
         return Finding("checksums", True, "the files of table images are what was written")
     message = (

@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from resight.errors import CollectionError, UsageError
+from resight.store import s3
+from resight.store.remote import RemoteFolder, bucket, remote, remote_folder, view_at
+from resight.store.s3 import lance_options
 
 STAMP = "stamp.json"
 STAMP_COPY = "stamp.copy.json"
@@ -45,10 +48,19 @@ _REASONS = {
 
 
 def collection_folder(path: str | os.PathLike[str]) -> Path:
-    """The absolute path of a collection. Raises `UsageError` for object storage and for names that are not text."""
+    """The absolute path of a collection; for `s3://bucket/name.resight` the view of it (`resight.store.remote`).
+
+    Raises `UsageError` for other addresses and for names that are not text.
+    """
+    if isinstance(path, RemoteFolder):
+        return path
     text = os.fspath(path)
+    if (view := view_at(text)) is not None:
+        return view
+    if re.match(r"s3:/", text):
+        return remote_folder(text)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
-        raise UsageError(f"collection {text} is not a local folder: this version of resight reads only local folders")
+        raise UsageError(f"collection {text} is neither a local folder nor in an S3 bucket: give s3://BUCKET/NAME")
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -60,7 +72,20 @@ def collection_folder(path: str | os.PathLike[str]) -> Path:
 
 def table_uri(folder: Path, name: str) -> str:
     """Where Lance keeps table `name`."""
-    return str(folder / f"{name}.lance")
+    view = remote(folder)
+    return str(folder / f"{name}.lance") if view is None else f"{view}/{name}.lance"
+
+
+def table_options(folder: Path) -> dict[str, str] | None:
+    """How Lance reaches the tables of a collection; None for a local folder."""
+    return None if remote(folder) is None else lance_options(str(folder))
+
+
+def collection_exists(path: str | os.PathLike[str]) -> bool:
+    """Whether something is at a path that may name a collection: a file or folder, or a stamp in a bucket."""
+    folder = collection_folder(path)
+    view = remote(folder)
+    return os.path.lexists(folder) if view is None else bucket(view).exists(STAMP)
 
 
 def derived_path(folder: Path, name: str) -> Path:
@@ -103,6 +128,8 @@ def _sync_folder(folder: Path) -> None:
 
 def remove_stale_scratch(folder: Path) -> None:
     """Delete what killed calls of `write_atomic` left: scratch files older than an hour, so none still in use."""
+    if remote(folder) is not None:
+        return  # the view of a killed process goes as a whole
     oldest = time.time() - STALE_SECONDS
     with faults("clean", folder):
         for parent in (folder, folder / DERIVED):
@@ -141,6 +168,8 @@ def lance_faults(action: str, path: Path | str) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     text = str(error)
+    if "Generic S3 error" in text or "s3://" in text:
+        return s3.reason(text)
     number = getattr(error, "errno", None)
     # Lance leaves errno empty and names the number in the text.
     if number is None and (found := _OS_ERROR.search(text)):

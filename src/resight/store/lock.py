@@ -10,6 +10,8 @@ from pathlib import Path
 
 from resight.errors import CollectionLocked
 from resight.store.folder import LOCK, faults
+from resight.store.lease import write_lease
+from resight.store.remote import remote
 
 MAX_COMMAND = 200
 _held: set[int] = set()
@@ -31,6 +33,10 @@ def write_lock(folder: Path, command: str) -> Iterator[None]:
     Raises `CollectionLocked`, naming the process, when there is another writer, in this process or elsewhere, and
     `CollectionError` when the folder cannot be written. Readers never lock.
     """
+    if (view := remote(folder)) is not None:
+        with write_lease(view, _one_line(command)):
+            yield
+        return
     with faults("lock", folder):
         # A collection may come from anyone: never write through a link that it holds.
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)

@@ -14,6 +14,7 @@ from resight.errors import CollectionError, CollectionNotFound, StampMismatch, U
 from resight.regular_files import NotRegular, read_regular
 from resight.store.folder import STAMP, STAMP_COPY, collection_folder, faults, write_atomic
 from resight.store.lock import write_lock
+from resight.store.remote import pull, remote, upload_stamps
 from resight.version import __version__
 
 FORMAT = 1
@@ -91,6 +92,8 @@ def read_stamp(path: str | Path) -> Stamp:
     to migrate) or `CollectionError` (damaged).
     """
     folder = collection_folder(path)
+    if (view := remote(folder)) is not None:
+        pull(view)
     fields = _read_json(folder)
     version = fields.get("format")
     if type(version) is not int:  # bool is an int to isinstance
@@ -207,6 +210,8 @@ def _write_json(folder: Path, fields: Mapping[str, Any]) -> None:
     copy = {"crc32": _checksum(fields), "stamp": fields}
     for name, content in ((STAMP_COPY, copy), (STAMP, fields)):  # one of them is whole, whenever this is stopped
         write_atomic(folder / name, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+    if (view := remote(folder)) is not None:
+        upload_stamps(view)
 
 
 def _parse(folder: Path, fields: Mapping[str, Any]) -> Stamp:

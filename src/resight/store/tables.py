@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,14 +22,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from resight.errors import CollectionError, UsageError
-from resight.store.folder import DERIVED, IMAGES, LOCAL, collection_folder, faults, lance_faults, table_uri
+from resight.store.folder import (
+    DERIVED,
+    IMAGES,
+    LOCAL,
+    STAMP,
+    collection_folder,
+    faults,
+    lance_faults,
+    table_options,
+    table_uri,
+)
+from resight.store.lock import write_lock
 from resight.store.records import GLOBAL, IMAGES_SCHEMA, LOCAL_SCHEMA, images_schema, local_column, local_schema
+from resight.store.remote import RemoteFolder, bucket, remote
 from resight.store.stamp import Stamp, read_stamp, write_stamp
 from resight.types import Bool, Float32, Int64, as_array
 
 STORAGE_VERSION = "2.1"  # pinned: collections must not change format with the version of Lance that made them
 NEXT_ROW = "resight.next_row"
 OPEN_ATTEMPTS = 20
+WHOLE = 65_536  # rows up to which the short columns are read once, whole, and kept
+ASKED = 4096  # rows that are looked up at a time
+# Caches of one snapshot. Lance keeps gigabytes unless it is told otherwise.
+INDEX_CACHE, METADATA_CACHE = 64 << 20, 32 << 20  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +53,9 @@ class Tables:
     """One snapshot of a collection; later writes do not change it.
 
     It can be read for at least a minute after a later writer has tidied; after that `CollectionError` says to open the
-    collection again. Keeps about 30 bytes per photo in memory.
+    collection again. Photos and features are found through the scalar indices of the tables. `rows`, `feature_rows` and
+    `stored_rows` read columns whole, for work on the whole collection: about 50 bytes a photo, kept. Lance keeps at
+    most `INDEX_CACHE` + `METADATA_CACHE` for each table.
     """
 
     folder: Path
@@ -47,7 +65,24 @@ class Tables:
 
     def __len__(self) -> int:
         """Number of live photos, those that could not be decoded included."""
-        return len(self.rows)
+        return self._photo_count
+
+    @cached_property
+    def _photo_count(self) -> int:
+        with lance_faults("read", self.images_dataset.uri):
+            return int(self.images_dataset.count_rows())
+
+    @cached_property
+    def readable(self) -> int:
+        """Number of live photos that were decoded."""
+        with lance_faults("read", self.images_dataset.uri):
+            return int(self.images_dataset.count_rows("error_kind IS NULL"))
+
+    @cached_property
+    def leftovers(self) -> int:
+        """How many rows of table `local` are there too many, from a writer that was stopped; less than 0: lost."""
+        with lance_faults("read", self.local_dataset.uri):
+            return int(self.local_dataset.count_rows()) - self.readable
 
     @property
     def rows(self) -> Int64:
@@ -72,34 +107,81 @@ class Tables:
             kept = self.images_dataset.config().get(NEXT_ROW, "0")
         if not kept.isdecimal():
             raise CollectionError(f"table images in {self.folder} is damaged: its next row is {kept!r}")
-        return max(int(kept), int(self.rows[-1]) + 1 if len(self.rows) else 0)
+        later = self._read(self.images_dataset, ["row"], pc.field("row") >= int(kept))["row"]
+        return max(int(kept), pc.max(later).as_py() + 1 if len(later) else 0)
 
     def images(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Table `images` without its vectors, or some `columns` of it, sorted by row.
+        """Table `images` without its vectors, or some `columns` of it, sorted by row: all of them in memory.
 
         Raises `UsageError` on an unknown column.
         """
-        every = [name for name in self.images_dataset.schema.names if name != GLOBAL]
-        names = list(every if columns is None else columns)
-        if unknown := sorted(set(names) - set(self.images_dataset.schema.names)):
-            raise UsageError(
-                f"table images has no column {unknown[0]!r}: it has {', '.join(self.images_dataset.schema.names)}"
-            )
+        names = self._names(columns)
+        return self._read(self.images_dataset, sorted({*names, "row"})).sort_by("row").select(names)
+
+    def stream(self, columns: Sequence[str], condition: Any = None) -> Iterator[pa.RecordBatch]:
+        """Table `images` a batch at a time, in no order: some `columns`, where an expression `condition` holds.
+
+        Raises `UsageError` on an unknown column.
+        """
+        names = self._names(columns)
         with lance_faults("read", self.images_dataset.uri):
-            table = self.images_dataset.to_table(columns=sorted({*names, "row"}))
-        return table.sort_by("row").select(names)
+            yield from self.images_dataset.to_batches(columns=names, filter=condition, batch_readahead=2)
+
+    def _names(self, columns: Sequence[str] | None) -> list[str]:
+        """`columns` of table `images`, all but the vectors where it is None."""
+        every = self.images_dataset.schema.names
+        if columns is None:
+            return [name for name in every if name != GLOBAL]
+        if unknown := sorted(set(columns) - set(every)):
+            raise UsageError(f"table images has no column {unknown[0]!r}: it has {', '.join(every)}")
+        return list(columns)
 
     def find(self, column: str, values: Sequence[str | int | bytes], columns: Sequence[str] | None = None) -> pa.Table:
-        """The rows of table `images`, ascending, whose `column` is one of `values`; some `columns` of them."""
-        names = [name for name in self.images_dataset.schema.names if name != GLOBAL]
-        wanted = list(names if columns is None else columns)
-        if not values:
-            return self.images_dataset.schema.empty_table().select(wanted)
+        """The rows of table `images`, ascending, whose `column` is one of `values`; some `columns` of them.
+
+        Looks them up, `ASKED` at a time; more than one in sixteen photos are picked from the column as it streams by.
+        """
+        wanted = self._names(columns)
+        names = sorted({*wanted, "row", column})
+        schema = pa.schema([self.images_dataset.schema.field(name) for name in names])
+        if len(values) > max(ASKED, len(self) // 16):
+            every = pa.array(values, schema.field(column).type)
+            batches = (batch.filter(pc.is_in(batch[column], every)) for batch in self.stream(names))
+            return pa.Table.from_batches(batches, schema).sort_by("row").select(wanted)
+        parts = [
+            self._read(self.images_dataset, names, pc.field(column).isin(pa.array(values[start : start + ASKED])))
+            for start in range(0, len(values), ASKED)
+        ]
+        found = pa.concat_tables(parts) if parts else schema.empty_table()
+        return found.sort_by("row").select(wanted)
+
+    def decoded(self, rows: Any) -> Bool:
+        """Which of `rows` (n,) int64 are live photos that have local features, (n,)."""
+        asked = as_array("rows", rows, np.int64, (None,))
+        if "_photos" in self.__dict__ or self._photo_count <= WHOLE or len(asked) > ASKED:
+            return np.isin(asked, self.feature_rows)
+        found = self.find("row", np.unique(asked).tolist(), ["row", "error_kind"])
+        return np.isin(asked, found["row"].to_numpy()[found["error_kind"].is_null().to_numpy()])
+
+    def _read(self, dataset: Any, columns: Sequence[str], condition: Any = None, address: bool = False) -> pa.Table:
+        """Some columns of a data set, where an expression `condition` holds; `address`: with those of the rows."""
+        with lance_faults("read", dataset.uri):
+            return dataset.to_table(columns=list(columns), filter=condition, with_row_address=address)
+
+    def photos_from(self, row: int) -> int:
+        """Number of live photos of `row` or a later one."""
         with lance_faults("read", self.images_dataset.uri):
-            table = self.images_dataset.to_table(
-                columns=sorted({*wanted, "row"}), filter=pc.field(column).isin(pa.array(values))
-            )
-        return table.sort_by("row").select(wanted)
+            return int(self.images_dataset.count_rows(f"row >= {row}"))
+
+    def features_from(self, row: int, kind: str = "") -> tuple[Int64, Int64]:
+        """Rows of the live photos from `row` on that have local features, ascending, (n,) int64, and the number of
+        features of each, (n,) int64.
+        """
+        name = self._count_column(kind)
+        table = self._read(self.local_dataset, ["row", name], pc.field("row") >= row).sort_by("row")
+        rows, counts = table["row"].to_numpy(), table[name].to_numpy().astype(np.int64)
+        live = self.decoded(rows) if self.leftovers else np.ones(len(rows), np.bool_)
+        return rows[live], counts[live]
 
     @property
     def dim(self) -> int | None:
@@ -114,8 +196,7 @@ class Tables:
         """
         if self.dim is None:
             raise UsageError(f"{self.folder} keeps no global descriptors: index its photos with a recipe that has them")
-        with lance_faults("read", self.images_dataset.uri):
-            table = self.images_dataset.to_table(columns=["row", GLOBAL], filter=f"{GLOBAL} IS NOT NULL")
+        table = self._read(self.images_dataset, ["row", GLOBAL], f"{GLOBAL} IS NOT NULL")
         rows = table["row"].to_numpy()
         order = np.argsort(rows, kind="stable")
         parts = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table[GLOBAL].chunks]
@@ -134,8 +215,7 @@ class Tables:
 
     def counts(self, rows: Any, kind: str = "") -> Int64:
         """Number of local features of each of `rows` (n,) int64; `kind`: of a further kind. Raises as `local` does."""
-        places = self._find(rows)
-        return (self._features[1] if not kind else self._counts(kind))[places]
+        return self._find(rows, kind)[0]
 
     def local(self, rows: Any, kind: str = "") -> list[bytes]:
         """The packed features of `rows` (n,) int64, in that order; all of them lie in memory at once.
@@ -143,58 +223,82 @@ class Tables:
         `kind`: of a further kind than the first. Raises `UsageError` for a row without features and `CollectionError`
         when they are lost or cannot be read.
         """
-        places = self._features[2][self._find(rows)]
-        if not len(places):
+        asked = self._find(rows, kind)[1]
+        if not len(asked):
             return []
-        positions, back = np.unique(places, return_inverse=True)  # Lance keeps only ascending order in all versions
+        addresses, back = np.unique(asked, return_inverse=True)  # Lance keeps only ascending order in all versions
         with lance_faults("read", self.local_dataset.uri):
-            blobs = self.local_dataset.take_blobs(local_column("packed", kind), indices=positions.tolist())
+            blobs = self.local_dataset.take_blobs(local_column("packed", kind), addresses=addresses.tolist())
             packed = [blob.readall() for blob in blobs]
-        if len(packed) != len(positions):
+        if len(packed) != len(addresses):
             raise CollectionError(f"features of some rows are lost in {self.folder}: run resight check on it")
         return [packed[k] for k in back.tolist()]
 
     @cached_property
     def _photos(self) -> tuple[Int64, Bool]:
         """Rows of `images`, ascending, and which of them were decoded."""
-        with lance_faults("read", self.images_dataset.uri):
-            table = self.images_dataset.to_table(columns=["row", "error_kind"])
+        table = self._read(self.images_dataset, ["row", "error_kind"])
         rows = table["row"].to_numpy()
         order = np.argsort(rows, kind="stable")
         return rows[order], table["error_kind"].is_null().to_numpy()[order]
 
     @cached_property
-    def _features(self) -> tuple[Int64, Int64, Int64]:
-        """Rows of `local`, ascending, orphans included; their counts; their positions in the data set."""
-        with lance_faults("read", self.local_dataset.uri):
-            table = self.local_dataset.to_table(columns=["row", "count"])
-        rows = table["row"].to_numpy()
+    def _features(self) -> tuple[Int64, Int64, Int64, Int64]:
+        """Rows of `local`, ascending, orphans included; their counts, their addresses in the data set, and the order
+        in which they lie there.
+        """
+        table = self._read(self.local_dataset, ["row", "count"], address=True)
+        rows, counts, addresses = _features_in(table, "count")
         order = np.argsort(rows, kind="stable")
-        return rows[order], table["count"].to_numpy()[order].astype(np.int64), order
+        return rows[order], counts[order], addresses[order], order
 
     def _counts(self, kind: str) -> Int64:
         """As the second of `_features`, of a further kind; read once."""
         if kind not in self._further:
-            name = local_column("count", kind)
-            if name not in self.local_dataset.schema.names:
-                raise UsageError(f"{self.folder} keeps no {kind} features: index its photos with them")
-            with lance_faults("read", self.local_dataset.uri):
-                column = self.local_dataset.to_table(columns=[name])[name]
-            self._further[kind] = column.to_numpy()[self._features[2]].astype(np.int64)
+            column = self._read(self.local_dataset, [self._count_column(kind)])[self._count_column(kind)]
+            self._further[kind] = column.to_numpy()[self._features[3]].astype(np.int64)
         return self._further[kind]
 
-    def _find(self, rows: Any) -> Int64:
-        """Indices of `rows` in `_features`."""
+    def _count_column(self, kind: str) -> str:
+        name = local_column("count", kind)
+        if name not in self.local_dataset.schema.names:
+            raise UsageError(f"{self.folder} keeps no {kind} features: index its photos with them")
+        return name
+
+    def _find(self, rows: Any, kind: str) -> tuple[Int64, Int64]:
+        """Counts and addresses of the features of `rows` (n,), as `local` raises."""
         asked = as_array("rows", rows, np.int64, (None,))
-        without = asked[~np.isin(asked, self.feature_rows)]
-        if len(without):
-            raise UsageError(f"row {without[0]} has no features: no photo in {self.folder} that was decoded has it")
-        known = self._features[0]
-        places = np.searchsorted(known, asked)
-        lost = asked[known[np.minimum(places, len(known) - 1)] != asked] if len(known) else asked
-        if len(lost):
-            raise CollectionError(f"the features of row {lost[0]} are lost in {self.folder}: run resight check on it")
-        return places
+        known, counts, addresses = self._known_features(asked, kind)
+        if not len(known):
+            known, counts, addresses = np.array([-1]), np.zeros(1, np.int64), np.zeros(1, np.int64)
+        places = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+        lost = known[places] != asked
+        if lost.any() or self.leftovers:
+            without = asked[~self.decoded(asked)]
+            if len(without):
+                raise UsageError(f"row {without[0]} has no features: no photo in {self.folder} that was decoded has it")
+        if lost.any():
+            lost_row = asked[lost][0]
+            raise CollectionError(f"the features of row {lost_row} are lost in {self.folder}: run resight check on it")
+        return counts[places], addresses[places]
+
+    def _known_features(self, asked: Int64, kind: str) -> tuple[Int64, Int64, Int64]:
+        """Rows, ascending, counts and addresses of `local`: of all of it where that is known or small, or of `asked`"""
+        if "_features" in self.__dict__ or self._photo_count <= WHOLE or len(asked) > ASKED:
+            rows, counts, addresses, _ = self._features
+            return rows, self._counts(kind) if kind else counts, addresses
+        name = self._count_column(kind)
+        condition = pc.field("row").isin(pa.array(np.unique(asked)))
+        table = self._read(self.local_dataset, ["row", name], condition, address=True)
+        rows, counts, addresses = _features_in(table, name)
+        order = np.argsort(rows, kind="stable")
+        return rows[order], counts[order], addresses[order]
+
+
+def _features_in(table: pa.Table, count: str) -> tuple[Int64, Int64, Int64]:
+    """Rows, counts and addresses that a table read from `local` holds."""
+    addresses = table["_rowaddr"].to_numpy().astype(np.int64)
+    return table["row"].to_numpy(), table[count].to_numpy().astype(np.int64), addresses
 
 
 def create(path: str | os.PathLike[str], stamp: Stamp, dim: int | None = None, kinds: Sequence[str] = ()) -> Tables:
@@ -205,6 +309,9 @@ def create(path: str | os.PathLike[str], stamp: Stamp, dim: int | None = None, k
     there already or the parent folder is missing, and `CollectionError` when the disk refuses.
     """
     folder = collection_folder(path)
+    if (view := remote(folder)) is not None:
+        _create_remote(view, stamp, images_schema(dim), local_schema(kinds))
+        return open_tables(folder)
     _require_free(folder)
     scratch = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
@@ -223,6 +330,27 @@ def create(path: str | os.PathLike[str], stamp: Stamp, dim: int | None = None, k
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return open_tables(folder)
+
+
+def _create_remote(view: RemoteFolder, stamp: Stamp, images: pa.Schema, local: pa.Schema) -> None:
+    """Make the tables, then the stamp, with which the collection is there. What a killed call left is made again."""
+    taken = f"{view} already exists: choose another name for the new collection"
+    if bucket(view).exists(STAMP):
+        raise UsageError(taken)
+    with write_lock(view, "make the collection"):
+        if bucket(view).exists(STAMP):
+            raise UsageError(taken)
+        for name, schema in ((IMAGES, images), (LOCAL, local)):
+            left = any(True for _ in bucket(view).sizes(f"{name}.lance/"))  # by a call that was killed
+            with lance_faults("make", view):
+                lance.write_dataset(
+                    schema.empty_table(),
+                    table_uri(view, name),
+                    mode="overwrite" if left else "create",
+                    data_storage_version=STORAGE_VERSION,
+                    storage_options=table_options(view),
+                )
+        write_stamp(view, stamp)
 
 
 def _require_free(folder: Path) -> None:
@@ -254,7 +382,12 @@ def snapshot(folder: Path) -> Tables:
 
 def _open_table(folder: Path, name: str, schema: pa.Schema) -> Any:
     with lance_faults(f"open table {name} of", folder):
-        dataset = lance.dataset(table_uri(folder, name))
+        dataset = lance.dataset(
+            table_uri(folder, name),
+            storage_options=table_options(folder),
+            index_cache_size_bytes=INDEX_CACHE,
+            metadata_cache_size_bytes=METADATA_CACHE,
+        )
     for column in schema:
         found = dataset.schema.field(column.name) if column.name in dataset.schema.names else None
         if found is None or found.type != column.type:

@@ -6,6 +6,7 @@ A killed writer leaves a collection that opens; what it had begun and not commit
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,11 +17,13 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from resight.errors import ArrayError, UsageError
+from resight.errors import ArrayError, CollectionError, UsageError
+from resight.store import scalar_indices
 from resight.store.checksums import record
-from resight.store.folder import collection_folder, lance_faults, remove_stale_scratch
+from resight.store.folder import IMAGES, LOCAL, collection_folder, lance_faults, remove_stale_scratch
 from resight.store.lock import write_lock
 from resight.store.records import IMAGES_SCHEMA, LOCAL_SCHEMA
+from resight.store.remote import hold, push, remote
 from resight.store.stamp import read_stamp
 from resight.store.tables import NEXT_ROW, Tables, snapshot
 from resight.types import Int64, as_array
@@ -39,9 +42,9 @@ class Writer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.token = secrets.token_hex(8)  # tells this writer from all others
         self._clean = False
         self._next_row = 0
-        self._row_of: dict[str, int] = {}
         self._recover()
 
     @property
@@ -78,7 +81,7 @@ class Writer:
         """
         rows = np.unique(as_array("rows", rows, np.int64, (None,)))
         with self._change() as tables:
-            unknown = np.setdiff1d(rows, tables.rows)
+            unknown = np.setdiff1d(rows, tables.find("row", rows.tolist(), ["row"])["row"].to_numpy())
             if len(unknown):
                 raise UsageError(f"row {unknown[0]} is not in {self.folder}: nothing was removed")
             self._remove(tables, rows)
@@ -105,19 +108,36 @@ class Writer:
         """Merge small fragments, give back the space of removed photos, and drop states replaced a minute ago.
 
         Appending and removing call it when it pays. It may be killed at any moment. Peak memory: about twice the
-        features of `ROWS_PER_FRAGMENT` images.
+        features of `ROWS_PER_FRAGMENT` images, and one column that is indexed.
         """
         with self._change() as tables:
             for dataset in (tables.local_dataset, tables.images_dataset):
                 with lance_faults("tidy", self.folder):
                     dataset.optimize.compact_files(target_rows_per_fragment=ROWS_PER_FRAGMENT)
+            self._index(tables)
+            for dataset in (tables.local_dataset, tables.images_dataset):
                 _drop_old_states(dataset, self.folder)
+
+    def rebuild_indices(self) -> None:
+        """Make the scalar indices of the tables anew."""
+        with self._change() as tables:
+            for name, dataset in _named(tables):
+                scalar_indices.rebuild(dataset, name, self.folder)
+                _drop_old_states(dataset, self.folder, timedelta(0))  # no reader is served by damaged ones
+
+    def delete_leftovers(self) -> None:
+        """Delete features that belong to no photo; reads the row numbers of both tables."""
+        with self._change() as tables:
+            _delete(tables.local_dataset, np.setdiff1d(tables.stored_rows, tables.feature_rows), self.folder)
 
     @contextmanager
     def _change(self) -> Iterator[Tables]:
         """Tables of our own to change. Unless the end is reached, the next change begins with recovery."""
         self._recover()
         self._clean = False
+        if (view := remote(self.folder)) is not None:
+            push(view)  # first: what says that the tables are about to change
+            hold(view)
         yield snapshot(self.folder)
         record(self.folder)
         self._clean = True
@@ -130,40 +150,57 @@ class Writer:
         tables = snapshot(self.folder)
         for dataset in (tables.local_dataset, tables.images_dataset):
             _drop_old_states(dataset, self.folder)
-        _delete(tables.local_dataset, np.setdiff1d(tables.stored_rows, tables.feature_rows), self.folder)
-        table = tables.images(["id", "row"])
-        self._row_of = dict(zip(table["id"].to_pylist(), table["row"].to_pylist(), strict=True))
+        if tables.leftovers:
+            _delete(tables.local_dataset, np.setdiff1d(tables.stored_rows, tables.feature_rows), self.folder)
         self._next_row = tables.next_row
         record(self.folder)
         self._clean = True
 
+    def _index(self, tables: Tables) -> None:
+        """Bring the scalar indices up where that pays."""
+        late = [(name, dataset) for name, dataset in _named(tables) if scalar_indices.behind(dataset, name)]
+        if late:
+            self._keep_next_row(tables)  # so that finding it looks at later rows alone
+        for name, dataset in late:
+            scalar_indices.follow(dataset, name, self.folder)
+
+    def _keep_next_row(self, tables: Tables) -> None:
+        with lance_faults("write to", self.folder):
+            tables.images_dataset.update_config({NEXT_ROW: str(self._next_row)})
+
     def _append(self, tables: Tables, images: pa.Table, local: pa.Table) -> None:
         ids, rows = images["id"].to_pylist(), images["row"].to_pylist()
-        replaced = [self._row_of[id_] for id_ in ids if id_ in self._row_of]
+        replaced, version = tables.find("id", ids, ["row"])["row"].to_pylist(), tables.images_dataset.version
         with lance_faults("add photos to", self.folder):
             stored = lance.write_dataset(local, tables.local_dataset, mode="append")
             if replaced:
                 upsert = tables.images_dataset.merge_insert("id")
                 upsert.when_matched_update_all().when_not_matched_insert_all().execute(images)
+                written = tables.images_dataset
             else:
-                lance.write_dataset(images, tables.images_dataset, mode="append")
+                written = lance.write_dataset(images, tables.images_dataset, mode="append")
+        if written.version != version + 1:  # only where a lease failed: Lance itself lets both commit
+            raise CollectionError(
+                f"another process wrote to {self.folder} at the same time: stop it, and run resight check --repair"
+            )
         _delete(stored, np.asarray(replaced, np.int64), self.folder)
-        self._row_of.update(zip(ids, rows, strict=True))
         self._next_row = rows[-1] + 1
 
     def _remove(self, tables: Tables, rows: Int64) -> None:
-        with lance_faults("remove photos from", self.folder):
-            # Kept first: without the photo of the highest row, the table alone would give its number again.
-            tables.images_dataset.update_config({NEXT_ROW: str(self._next_row)})
+        # Kept first: without the photo of the highest row, the table alone would give its number again.
+        self._keep_next_row(tables)
         _delete(tables.images_dataset, rows, self.folder)
-        _delete(tables.local_dataset, np.intersect1d(rows, tables.stored_rows), self.folder)
-        gone = set(rows.tolist())
-        self._row_of = {id_: row for id_, row in self._row_of.items() if row not in gone}
+        _delete(tables.local_dataset, rows, self.folder)
 
     def _tidy_if_it_pays(self) -> None:
         tables = snapshot(self.folder)
-        if any(_untidy(dataset) for dataset in (tables.local_dataset, tables.images_dataset)):
+        if any(_untidy(dataset) or scalar_indices.behind(dataset, name) for name, dataset in _named(tables)):
             self.tidy()
+
+
+def _named(tables: Tables) -> tuple[tuple[str, Any], tuple[str, Any]]:
+    """Both tables, `local` first, whose features are written before their photos."""
+    return (LOCAL, tables.local_dataset), (IMAGES, tables.images_dataset)
 
 
 @contextmanager
@@ -177,6 +214,8 @@ def writing(path: str | os.PathLike[str], command: str) -> Iterator[Writer]:
     read_stamp(folder)
     with write_lock(folder, command):
         yield Writer(folder)
+        if (view := remote(folder)) is not None:
+            push(view)
 
 
 def _conform(name: str, batch: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -221,8 +260,8 @@ def _untidy(dataset: Any) -> bool:
     return bool(small > MAX_SMALL_FRAGMENTS or deleted > MAX_DELETED * (dataset.count_rows() + deleted))
 
 
-def _drop_old_states(dataset: Any, folder: Path) -> None:
-    oldest = datetime.now(UTC) - READER_GRACE
+def _drop_old_states(dataset: Any, folder: Path, grace: timedelta | None = None) -> None:
+    oldest = datetime.now(UTC) - (READER_GRACE if grace is None else grace)
     with lance_faults("tidy", folder):
         versions = dataset.versions()
         # A state ends when the next begins: keep those that were the newest one within the grace time.

@@ -211,7 +211,7 @@ USAGE = [
     (("index", "{photos}", "--to", "{tmp}/new.resight", "--set", "count=["), "has no value that can be read"),
     (("index", "{photos}", "--to", "{tmp}/no/new.resight"), "there is no folder"),
     (("index", "{photos}", "--to", "{photos}"), "is a folder but not a collection"),
-    (("index", "{photos}", "--to", "s3://bucket/new.resight"), "reads only local folders"),
+    (("index", "{photos}", "--to", "gs://bucket/new.resight"), "neither a local folder nor in an S3 bucket"),
 ]
 
 

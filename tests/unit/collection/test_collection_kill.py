@@ -229,5 +229,6 @@ def test_no_scratch_is_left_for_long(world):
         "codebook.json",
         "codebook.safetensors",
         "confidence.json",
+        "followed.json",
     ]
     assert list(Path(base).glob(".*")) == []

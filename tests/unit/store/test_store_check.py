@@ -34,6 +34,7 @@ def test_a_whole_collection(folder):
         "content",
         "leftovers",
         "checksums",
+        "indices",
     ]
     assert all(finding.ok and finding.repair is None for finding in findings)
     assert findings[1].message == "7 photos, 6 with features"

@@ -46,7 +46,7 @@ def _info(service: Service, served: Served) -> models.CollectionInfo:
         recipes=[models.RecipeInfo(name=name, options=options) for name, options in state.recipes.items()],
         parameters=parameters,
         created=snapshot.stamp.created,
-        broken=len(snapshot.tables) - len(snapshot.tables.feature_rows),
+        broken=len(snapshot.tables) - snapshot.tables.readable,
         pending=state.collection.pending,
         proof=rule.proof,
         threshold=rule.threshold,
