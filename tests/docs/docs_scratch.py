@@ -128,7 +128,8 @@ def _landmarks(base: Path) -> None:
 def _training_sets(base: Path, groups: Groups) -> None:
     """Labels of ours, and the lists of retrieval-SfM, of GL18 and of Google Landmarks with their folders of photos."""
     photos, names = base / "photos", list(groups)
-    shutil.copy(base / "labels.csv", base / "LABELS.csv")
+    for listed in ("LABELS.csv", "train.csv"):
+        shutil.copy(base / "labels.csv", base / listed)
     for name, what in groups.items():
         (base / "folders" / what).mkdir(parents=True, exist_ok=True)
         shutil.copy(photos / name, base / "folders" / what / Path(name).name)
