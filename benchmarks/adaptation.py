@@ -52,8 +52,7 @@ def scores(known: np.ndarray, groups: np.ndarray, vectors: np.ndarray, ids: np.n
     adapted = fit_adaptation(known, groups)
     cases = {
         "none": normalise(vectors),
-        "ZCA without labels": fit_zca(known).apply(vectors),
-        "ZCA without labels, `shrinkage=0.5`": zca.apply(vectors),
+        "ZCA, shrinkage 0.5, without labels": zca.apply(vectors),
         "adaptation, mutual neighbours as groups": fit_adaptation(known, mutual).apply(vectors),
         "**adaptation, labelled groups**": adapted.apply(vectors),
     }

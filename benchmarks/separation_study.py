@@ -53,9 +53,7 @@ EPOCHS = (0, 5, 10, 20, 40, 80, 120, 160, 200)
 class World:
     """Descriptors, queries, and what is right."""
 
-    def __init__(
-        self, vectors: np.ndarray, queries: Queries, positives: list[np.ndarray], centre: bool = True
-    ) -> None:
+    def __init__(self, vectors: np.ndarray, queries: Queries, positives: list[np.ndarray], centre: bool = True) -> None:
         self.vectors, self.queries, self.positives = vectors, queries, positives
         self.mean = vectors.mean(axis=0) if centre else np.zeros_like(vectors[0])
         self.moved = centred(vectors, self.mean)

@@ -22,8 +22,8 @@ FIRST = Path("photos.resight")
 # Names that other pages use for the same things.
 ALIASES = {"PHOTOS": "photos", "OTHERS": "more", "MY_FOLDERS": "folders", "NETWORK.onnx": "resnet101.onnx",
            "HOLIDAYS": "data/holidays", "photo.jpg": "query.jpg", "PHOTO": "query.jpg",
-           "A.jpg": "query.jpg", "B.jpg": "photos/2019/rome/0412.jpg", "C.jpg": "photos/tower.jpg", "CHECKPOINT": "delg.pyth",
-           "IMAGENET": "folders"}  # fmt: skip
+           "A.jpg": "query.jpg", "B.jpg": "photos/2019/rome/0412.jpg", "C.jpg": "photos/tower.jpg",
+           "CHECKPOINT": "delg.pyth", "IMAGENET": "folders"}  # fmt: skip
 Groups = Mapping[str, str]  # ids of photos, and what each shows
 
 

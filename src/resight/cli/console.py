@@ -111,8 +111,8 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A readable table on standard output; numbers to the right. So that they can be copied, the title stays on one line,
-    however narrow the terminal, and what the first column names in one piece, up to 40 characters."""
+    """A readable table on standard output; numbers to the right. So that they can be copied, the title stays on one
+    line, however narrow the terminal, and what the first column names in one piece, up to 40 characters."""
     if title:
         out.print(escape(safe(title)), style="table.title", soft_wrap=True)
     table = Table()

@@ -215,9 +215,8 @@ def _legend(axes: Axes, handles: Sequence[Artist] | None = None) -> None:
     handles = axes.get_legend_handles_labels()[0] if handles is None else handles
     longest = max((len(str(one.get_label())) for one in handles), default=0)
     beside = 3 if longest <= 24 else 1
-    axes.legend(
-        handles=handles, frameon=False, fontsize=9, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 1), ncols=beside
-    )
+    look = {"frameon": False, "fontsize": 9, "labelcolor": INK}
+    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=beside, **look)
 
 
 def _png(figure: Figure) -> bytes:
