@@ -160,6 +160,13 @@ def _similarity() -> Names:
             "search": GlobalSearch(index), "similarity": new_similarity(512)}  # fmt: skip
 
 
+def _matched() -> Names:
+    from resight.features.local.encoders import open_encoder
+
+    encode = open_encoder("xfeat", weights="xfeat.onnx")
+    return {"a": encode(_pixels()), "b": encode(_pixels(_paths()[0]))}
+
+
 def _metrics() -> Names:
     from types import SimpleNamespace
 
@@ -215,6 +222,7 @@ GIVEN: Mapping[str, Callable[[], Names]] = {
     "docs/knn-graph.md": _graphs,
     "docs/learned-similarity.md": _similarity,
     "docs/manifold.md": _searched,
+    "docs/matchers.md": _matched,
     "docs/metrics.md": _metrics,
     "docs/models.md": lambda: {"pixels": _pixels()},
     "docs/pooling.md": _pooling,

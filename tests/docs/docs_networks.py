@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from delg_factory import write_delg
-from onnx_factory import write_network
+from onnx_factory import write_lighterglue, write_network, write_xfeat
 from resight.features.local.context import Context, ContextSettings
 from resight.features.local.delg import LocalAttention
 from resight.features.local.fire import FeatureIntegration
@@ -121,6 +122,14 @@ def _onnx(path: Path) -> None:
     write_network(path, channels=CHANNELS)
 
 
+def _xfeat(path: Path) -> None:
+    write_xfeat(path, np.random.default_rng(0).uniform(10, 200, (300, 2)))
+
+
+def _lighterglue(path: Path) -> None:
+    write_lighterglue(path, np.stack([np.arange(40)] * 2, axis=1), np.ones(40))
+
+
 WRITERS: Mapping[str, Callable[[Path], object]] = {
     "resnet101.onnx": _onnx,
     "resnet101v2_c4.onnx": _onnx,
@@ -138,6 +147,8 @@ WRITERS: Mapping[str, Callable[[Path], object]] = {
     "delg.pyth": lambda path: write_delg(path, hidden=CHANNELS, width=12),
     "context.safetensors": _context,
     "attention.safetensors": _attention,
+    "xfeat.onnx": _xfeat,
+    "lighterglue.onnx": _lighterglue,
     "aliked-n16.pth": _kornia(lambda kornia: kornia.ALIKED("aliked-n16"), None),
     "depth-save.pth": _kornia(lambda kornia: kornia.DISK(), "extractor"),
     "HardNet++.pth": _kornia(lambda kornia: kornia.HardNet(pretrained=False)),

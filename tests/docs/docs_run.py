@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ class Reader:
         name, given = parsed(command)
         if name in CANNOT or given.get("device") == "cuda":  # there may be no GPU
             return
-        words = list(command.words[1:])
+        words = on_any_machine(command.words[1:])
         if name == "index":
             self._start_afresh(str(given["to"]), command.words)
         if name.startswith("train "):
@@ -143,12 +143,18 @@ class Page:
             exec(code, self.names)
 
 
+def on_any_machine(words: Sequence[str]) -> list[str]:
+    """`words` without `--device NAME`: a page may name a device that this machine lacks."""
+    named = {place + k for place, word in enumerate(words) if word == "--device" for k in (0, 1)}
+    return [word for place, word in enumerate(words) if place not in named]
+
+
 def shortened(words: list[str]) -> list[str]:
-    """A training of a moment: `words` on the processor, with the settings of `SHORT` in place of theirs."""
+    """A training of a moment: `words` with the settings of `SHORT` in place of theirs."""
     kept, rest = [], iter(words)
     for word in rest:
         value = next(rest) if word.startswith("--") and word not in ("--compile", "--json") else None
         ours = word == "--set" and str(value).partition("=")[0] in SHORT
-        if word not in ("--epochs", "--device") and not ours:
+        if word != "--epochs" and not ours:
             kept += [word] if value is None else [word, value]
     return kept + [part for key, value in SHORT.items() for part in ("--set", f"{key}={value}")]

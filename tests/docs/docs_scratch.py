@@ -21,8 +21,9 @@ SETTINGS = {"count": 200, "words": 64, "enlarge_below": 0, "scales": [1.0], "max
 FIRST = Path("photos.resight")
 # Names that other pages use for the same things.
 ALIASES = {"PHOTOS": "photos", "OTHERS": "more", "MY_FOLDERS": "folders", "NETWORK.onnx": "resnet101.onnx",
-           "HOLIDAYS": "data/holidays", "photo.jpg": "query.jpg", "PHOTO": "query.jpg", "CHECKPOINT": "delg.pyth",
-           "IMAGENET": "folders"}  # fmt: skip
+           "HOLIDAYS": "data/holidays", "photo.jpg": "query.jpg", "PHOTO": "query.jpg",
+           "A.jpg": "query.jpg", "B.jpg": "photos/2019/rome/0412.jpg", "C.jpg": "photos/tower.jpg",
+           "CHECKPOINT": "delg.pyth", "IMAGENET": "folders"}  # fmt: skip
 Groups = Mapping[str, str]  # ids of photos, and what each shows
 
 
@@ -127,7 +128,8 @@ def _landmarks(base: Path) -> None:
 def _training_sets(base: Path, groups: Groups) -> None:
     """Labels of ours, and the lists of retrieval-SfM, of GL18 and of Google Landmarks with their folders of photos."""
     photos, names = base / "photos", list(groups)
-    shutil.copy(base / "labels.csv", base / "LABELS.csv")
+    for listed in ("LABELS.csv", "train.csv"):
+        shutil.copy(base / "labels.csv", base / listed)
     for name, what in groups.items():
         (base / "folders" / what).mkdir(parents=True, exist_ok=True)
         shutil.copy(photos / name, base / "folders" / what / Path(name).name)

@@ -85,7 +85,7 @@ def compare(
 
 @app.command()
 def study(
-    benchmark: Annotated[str, typer.Argument(metavar="BENCHMARK:PATH", help="As for `evaluate`.")],
+    benchmark: Annotated[str, typer.Argument(metavar="BENCHMARK:PATH", help="A benchmark as `evaluate` takes it.")],
     vary: Annotated[
         str, typer.Option("--vary", metavar="KEY=[A,B,...]", help="The setting of the recipe and its values.")
     ],
@@ -98,7 +98,7 @@ def study(
         Path | None, typer.Option("--out", metavar="FILE.png", help="Draw the score over the setting into this file.")
     ] = None,
     time: Annotated[
-        Path | None, typer.Option("--time", metavar="FILE.png", help="Draw the seconds over the setting, too.")
+        Path | None, typer.Option("--time", metavar="FILE.png", help="Draw the seconds over the setting into this one.")
     ] = None,
     cache: options.Cache = None,
     json: options.Json = False,

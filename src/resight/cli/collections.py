@@ -120,7 +120,7 @@ def codebook(
     name: options.Name,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Write the codebook to this file.")],
     features: Annotated[
-        str | None, typer.Option(metavar="KIND", help="Of these local features, where several kinds are kept.")
+        str | None, typer.Option(metavar="KIND", help="Write those of this kind of features, where several are kept.")
     ] = None,
     json: options.Json = False,
 ) -> None:

@@ -111,9 +111,11 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A readable table on standard output; numbers to the right. What the first column names stays in one piece, so
-    that it can be copied, up to 40 characters."""
-    table = Table(title=escape(safe(title)), title_justify="left")
+    """A readable table on standard output; numbers to the right. So that they can be copied, the title stays on one
+    line, however narrow the terminal, and what the first column names in one piece, up to 40 characters."""
+    if title:
+        out.print(escape(safe(title)), style="table.title", soft_wrap=True)
+    table = Table()
     for i, name in enumerate(columns):
         numeric = bool(rows) and isinstance(rows[0][i], int | float) and not isinstance(rows[0][i], bool)
         whole = min(NAME_WIDTH, max((len(cell(row[0])) for row in rows), default=0)) if i == 0 else None

@@ -37,7 +37,7 @@ def fill(name: options.Name, engine: Address, json: options.Json = False) -> Non
 def drop(
     name: options.Name,
     engine: Address,
-    force: Annotated[bool, typer.Option("--force", help="Drop it though it holds other vectors.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Drop even the vectors of another collection.")] = False,
 ) -> None:
     """Delete from Milvus what it holds of a collection; the collection stays as it is."""
     from resight.cluster.on_milvus import milvus_index

@@ -29,7 +29,7 @@ def inspect(
     ],
     recipe: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Whose local features are shown: a recipe, or a kind of features; classic."),
+        typer.Option(metavar="NAME", help="Show the features of this recipe or of this kind; classic by default."),
     ] = None,
     from_: Annotated[
         str | None,

@@ -53,7 +53,7 @@ Engine = Annotated[
     ),
 ]
 Partial = Annotated[
-    bool, typer.Option("--partial", help="Answer though shards of the collection are gone, and say which.")
+    bool, typer.Option("--partial", help="Answer even if shards of the collection are gone, and say which.")
 ]
 Ranked = Annotated[
     str | None,

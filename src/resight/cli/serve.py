@@ -43,7 +43,7 @@ def serve(
         typer.Option(metavar="FOLDER", help="Keep uploaded photos here instead of beside their collection."),
     ] = None,
     workers: Annotated[
-        int, typer.Option(metavar="N", help="Searches at a time; 0 stands for one per processor.", min=0)
+        int, typer.Option(metavar="N", help="Run this many searches at a time; 0 stands for one per processor.", min=0)
     ] = 0,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     json: options.Json = False,
@@ -88,7 +88,7 @@ def serve(
 def add(
     keys: KeyFile,
     scope: Annotated[str, typer.Option(metavar="SCOPE", help="What it may do: read, write or admin.")] = "read",
-    note: Annotated[str, typer.Option(metavar="TEXT", help="For whom it is.")] = "",
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Say in the list of keys whom this key is for.")] = "",
     json: options.Json = False,
 ) -> None:
     """Make a key and print it: this is the only time that it is shown."""

@@ -21,7 +21,7 @@ def register(root: typer.Typer) -> None:
 def split(
     name: options.Name,
     to: Annotated[str, typer.Option(metavar="NAME.shards", help="The folder to make, with a collection per shard.")],
-    shards: Annotated[int, typer.Option("--shards", metavar="N", min=1, help="How many shards.")] = 2,
+    shards: Annotated[int, typer.Option("--shards", metavar="N", min=1, help="The number of shards to make.")] = 2,
     json: options.Json = False,
 ) -> None:
     """Copy a collection into shards, each a collection of neighbouring photos; nothing is extracted again."""

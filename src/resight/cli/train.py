@@ -58,7 +58,7 @@ State = Annotated[
 ]
 Minutes = Annotated[float, typer.Option("--minutes", metavar="N", help="Minutes between two checkpoints.", min=0)]
 Precision = Annotated[
-    str, typer.Option("--precision", metavar="NAME", help="Of the network: auto, float32 or bfloat16.")
+    str, typer.Option("--precision", metavar="NAME", help="Compute in this precision: auto, float32 or bfloat16.")
 ]
 Compiled = Annotated[bool, typer.Option("--compile", help="Compile the network first, which takes minutes.")]
 Picture = Annotated[

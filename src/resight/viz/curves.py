@@ -14,6 +14,7 @@ from resight.errors import ArrayError, UsageError
 from resight.types import Bool, Float32, as_array
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -208,11 +209,14 @@ def _whole_numbers(axes: Axes) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _legend(axes: Axes) -> None:
-    """Above the axes: to look for the best place within takes long where there is much data, and matplotlib warns."""
-    longest = max(map(len, axes.get_legend_handles_labels()[1]), default=0)
+def _legend(axes: Axes, handles: Sequence[Artist] | None = None) -> None:
+    """Above the axes, where it covers no curve: to look for the best place within takes long where there is much data,
+    and matplotlib warns. `handles`: what it names; by default all that has a label on these axes."""
+    handles = axes.get_legend_handles_labels()[0] if handles is None else handles
+    longest = max((len(str(one.get_label())) for one in handles), default=0)
     beside = 3 if longest <= 24 else 1
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 1), ncols=beside)
+    look = {"frameon": False, "fontsize": 9, "labelcolor": INK}
+    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=beside, **look)
 
 
 def _png(figure: Figure) -> bytes:

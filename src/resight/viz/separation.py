@@ -63,7 +63,7 @@ def gradients_of_query(before: Any, after: Any, beta: float) -> bytes:
     axes.axhline(0, color=SOFT, linewidth=0.8)
     axes.set(xlabel="similarity of the query and a photo, before training", ylabel="gradient")
     other.set_ylabel("change of similarity", color=SOFT)
-    axes.legend(handles=handles, loc="best", facecolor="white", edgecolor="none", fontsize=9)
+    _legend(axes, handles)
     return _png(figure)
 
 
@@ -118,7 +118,7 @@ def training_curve(
         other.set_ylabel("mean reciprocal rank" if scores is None else "score", color=SOFT)
     if best:
         handles.append(axes.axvline(best, color=SOFT, linewidth=1.2, linestyle="--", label=f"kept: epoch {best}"))
-    axes.legend(handles=handles, loc="center left", facecolor="white", edgecolor="none", fontsize=9)
+    _legend(axes, handles)
     return _png(figure)
 
 

@@ -74,8 +74,11 @@ def training_curves(stages: Mapping[str, Sequence[tuple[int, float | None, float
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.tick_params(colors=SOFT, labelsize=8)
-        axes.set_title(name, color=INK, fontsize=11)
+        axes.set_title(name, color=INK, fontsize=11, pad=22)  # the legend stands below it, where it covers no curve
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color=GRID, linewidth=0.8)
-        axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper right")
+        axes.legend(
+            frameon=False, fontsize=8, labelcolor=INK, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3,
+            handlelength=1.4, columnspacing=1,
+        )  # fmt: skip
     return _png(figure)

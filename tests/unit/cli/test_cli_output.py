@@ -242,3 +242,12 @@ def test_tables_show_markup_as_text(monkeypatch):
     console.print_table("[red]t", ("a",), [("[bold]x\x1b[1m",)])
     assert "[red]t" in shown.getvalue()
     assert "[bold]x\\x1b[1m" in shown.getvalue()
+
+
+def test_titles_of_tables_stay_on_one_line(monkeypatch):
+    """The name of a model can be copied from a narrow terminal."""
+    shown = io.StringIO()
+    monkeypatch.setattr(console, "out", Console(file=shown, width=80))
+    title = "models (weights in /" + "a long folder/" * 10 + ")"
+    console.print_table(title, ("a",), [("x",)])
+    assert shown.getvalue().splitlines()[0] == title

@@ -6,6 +6,7 @@ from PIL import Image
 
 from resight.errors import ArrayError, UsageError
 from resight.viz import separation as figures
+from resight.viz import similarity
 
 
 def opened(png):
@@ -58,3 +59,24 @@ def test_bad_figures():
         figures.study({"a": []}, "x", "y")
     with pytest.raises(ArrayError, match="NaN"):
         figures.study({"a": [(1, np.nan)]}, "x", "y")
+
+
+@pytest.mark.parametrize(
+    ("module", "draw"),
+    [
+        (figures, lambda: figures.training_curve([-0.1, -0.2, -0.25], [(1, 0.5)], 1, [(1, 0.8), (3, 0.9)])),
+        (figures, lambda: figures.gradients_of_query([0.1, 0.3, -0.2], [0.0, 0.6, -0.2], 0.3)),
+        (similarity, lambda: similarity.training_curves({"a": [(0, None, 2), (1, 1, 1)], "b": [(0, 3, 1)]})),
+    ],
+)
+def test_legends_cover_no_curve(module, draw, monkeypatch):
+    kept = []
+    monkeypatch.setattr(module, "_png", kept.append)
+    draw()
+    (figure,) = kept
+    figure.draw_without_rendering()
+    legends = [(axes, axes.get_legend()) for axes in figure.axes if axes.get_legend()]
+    assert legends
+    for axes, legend in legends:
+        assert legend.get_window_extent().y0 >= axes.get_window_extent().y1
+        assert axes.title.get_text() == "" or not legend.get_window_extent().overlaps(axes.title.get_window_extent())
