@@ -15,7 +15,7 @@ from photo_factory import picture, save, view
 from resight.collection import open_collection
 from resight.serving.photo_keys import key_of
 from resight.types import Box
-from service_process import events
+from service_process import events, serving
 
 AT = "/v1/collections/classic"
 
@@ -156,6 +156,39 @@ def test_an_answer_has_an_address_as_json_and_as_csv(service):
         (str(one["rank"]), one["id"], one["key"]) for one in posted["results"]
     ]
     assert [int(row["inliers"]) for row in rows] == [one["inliers"] for one in posted["results"]]
+
+
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
+def test_text_that_a_spreadsheet_could_run_stands_behind_a_quote_in_csv_and_numbers_never(first):
+    pytest.importorskip("fastapi", reason="the extra serve is not installed")
+    from resight.serving import models
+    from resight.serving.routes.results import as_table
+
+    results = [
+        models.Result.model_construct(rank=1, id=f'{first}CALL("x",1)', score=-0.5, match=None, inliers=-1, key="k"),
+        models.Result.model_construct(rank=2, id=f"a{first}1", score=1.5, match="none", inliers=None, key="l"),
+    ]
+    table = list(csv.reader(io.StringIO(as_table(results), newline="")))
+    assert table[1:] == [
+        ["1", f"""'{first}CALL("x",1)""", "-0.5", "", "-1", "k"],
+        ["2", f"a{first}1", "1.5", "none", "", "l"],
+    ]
+
+
+def test_a_photo_named_like_a_formula_is_quoted_in_the_csv_of_a_search_and_nowhere_else(world, tmp_path):
+    pytest.importorskip("fastapi", reason="the extra serve is not installed")
+    collection, named = world.copy("classic", tmp_path), "=1+1.jpg"
+    (tmp_path / "odd").mkdir()
+    save(tmp_path / "odd" / named, picture(77))
+    collection.add([tmp_path / "odd"])
+    with serving(tmp_path / "log", collection.path, "--read-only") as own:
+        ask = f"photo={key_of(named)}&top=25"
+        found = own.get(f"{AT}/search.json?{ask}").json["results"]
+        rows = list(csv.DictReader(io.StringIO(own.get(f"{AT}/search.csv?{ask}").body.decode(), newline="")))
+    assert named in [one["id"] for one in found]
+    assert [row["id"] for row in rows] == [f"'{named}" if one["id"] == named else one["id"] for one in found]
+    assert [row["key"] for row in rows] == [one["key"] for one in found]
+    assert [float(row["score"]) for row in rows] == [one["score"] for one in found]
 
 
 def test_an_address_of_an_upload_holds_while_the_upload_is_kept(service, photo):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -18,6 +19,7 @@ from resight.serving.service import Service
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["search"])
 COLUMNS = ("rank", "id", "score", "match", "inliers", "key")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # OWASP, "CSV Injection"
 
 
 class Question(models.Model):
@@ -51,10 +53,13 @@ async def answer_as_json(
 async def answer_as_csv(
     request: Request, service: TheService, client: Reader, name: str, question: Annotated[Question, Query()]
 ) -> Response:
-    """The same answer as comma-separated values (RFC 4180): rank, id, score, match, inliers and key."""
+    """The same answer as comma-separated values (RFC 4180): rank, id, score, match, inliers and key.
+
+    An id that a spreadsheet could take for a formula stands behind a single quote; `key` is never changed.
+    """
     answer = await _answered(request, service, client, name, question)
     headers = {**_headers(service, client), "Content-Disposition": f'attachment; filename="{name}.csv"'}
-    return Response(_table(answer), media_type="text/csv", headers=headers)
+    return Response(as_table(answer.results), media_type="text/csv", headers=headers)
 
 
 async def _answered(
@@ -70,9 +75,14 @@ def _headers(service: Service, client: Client) -> dict[str, str]:
     return {"Cache-Control": "no-store", **service.gate.limits(client.name)}
 
 
-def _table(answer: models.SearchAnswer) -> str:
+def as_table(results: Iterable[models.Result]) -> str:
+    """Results as lines of CSV behind a line of names; text that a spreadsheet could run begins with a single quote."""
     text = io.StringIO()
     table = csv.writer(text)  # writes None as nothing, and ends lines as RFC 4180 does
     table.writerow(COLUMNS)
-    table.writerows([getattr(result, column) for column in COLUMNS] for result in answer.results)
+    table.writerows([_cell(getattr(result, column)) for column in COLUMNS] for result in results)
     return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
