@@ -50,6 +50,7 @@ FOR = {  # extras by name, and what each is for
     "tensorboard": "event files of a training",
     "serve": "`resight serve`: the page and the HTTP API",
     "train": "training of networks: torch, and onnx to read a trunk",
+    "s3": "collections in buckets: `s3://BUCKET/NAME.resight`",
     "cluster": "collections in shards on a Ray cluster",
     "milvus": "global descriptors searched by Milvus",
     "kornia": "ALIKED, DISK, Key.Net and HardNet, with weights from files",

@@ -25,6 +25,8 @@ COMPILED: Mapping[tuple[str, str], str] = {
     ("docs/exchange.md", "import fiftyone as fo"): "fiftyone brings a database server of its own",
     ("docs/frozen.md", "from transformers import"): "fetches a network from another host",
     ("docs/learned-similarity.md", "from resight.matching.similarity"): "trains for minutes: tests/unit/training does",
+    ("docs/knn-graph.md", "from resight.graph.searched"): "is for 200 000 photos and more: tests/unit/graph runs it",
+    ("docs/search-index.md", "from resight.index.refined"): "is for a million photos: tests/unit/index runs it",
     ("docs/search-index.md", "index.effort"): "shows what an index of 163 001 regions says",
     ("docs/serve.md", "import resight"): "asks a service: tests/unit/serving does",
 }

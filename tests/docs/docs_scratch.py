@@ -23,7 +23,7 @@ FIRST = Path("photos.resight")
 ALIASES = {"PHOTOS": "photos", "OTHERS": "more", "MY_FOLDERS": "folders", "NETWORK.onnx": "resnet101.onnx",
            "HOLIDAYS": "data/holidays", "photo.jpg": "query.jpg", "PHOTO": "query.jpg",
            "A.jpg": "query.jpg", "B.jpg": "photos/2019/rome/0412.jpg", "C.jpg": "photos/tower.jpg",
-           "CHECKPOINT": "delg.pyth", "IMAGENET": "folders"}  # fmt: skip
+           "CHECKPOINT": "delg.pyth", "IMAGENET": "folders", "OUT/weights.pth": "HardNet++.pth"}  # fmt: skip
 Groups = Mapping[str, str]  # ids of photos, and what each shows
 
 
@@ -36,6 +36,7 @@ def make_scratch(base: Path) -> Path:
     _examples(base, groups)
     _benchmarks(base)
     _training_sets(base, groups)
+    (base / "OUT").mkdir()
     for name, source in ALIASES.items():
         (base / name).symlink_to(base / source)
     _collection(base, photos)

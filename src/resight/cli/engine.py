@@ -10,7 +10,10 @@ from resight.cli import console, options
 
 app = typer.Typer(help="Hand the global descriptors of a collection to Milvus.", no_args_is_help=True)
 Address = Annotated[
-    str, typer.Argument(metavar="ENGINE", help="milvus://HOST:PORT/NAME, or milvus://FILE.db/NAME for Milvus Lite.")
+    str,
+    typer.Argument(
+        metavar="ENGINE", help="Where Milvus is: milvus://HOST:PORT/NAME, or milvus://FILE.db/NAME for Milvus Lite."
+    ),
 ]
 
 
@@ -38,10 +41,14 @@ def drop(
     name: options.Name,
     engine: Address,
     force: Annotated[bool, typer.Option("--force", help="Drop even the vectors of another collection.")] = False,
+    json: options.Json = False,
 ) -> None:
     """Delete from Milvus what it holds of a collection; the collection stays as it is."""
     from resight.cluster.on_milvus import milvus_index
     from resight.collection.open import open_collection
 
     milvus_index(open_collection(name).snapshot, engine).drop(force=force)
+    if json:
+        console.print_json({"engine": engine, "dropped": True})
+        return
     console.say(f"{engine}: dropped")
