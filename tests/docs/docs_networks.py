@@ -40,8 +40,8 @@ def _sequence(net: ResNet) -> nn.Module:
     return nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, *(getattr(net, name) for name in net.layers))
 
 
-def _trunk(path: Path, architecture: str = "resnet18") -> None:
-    torch.save(ResNet(architecture, width=WIDTH).state_dict(), path)
+def _trunk(path: Path, architecture: str, width: int = WIDTH) -> None:
+    torch.save(ResNet(architecture, width=width).state_dict(), path)
 
 
 def _features(path: Path) -> None:
@@ -136,7 +136,8 @@ WRITERS: Mapping[str, Callable[[Path], object]] = {
     "resnet50_c4.onnx": _onnx,
     "resnet50v2_c4.onnx": _onnx,
     "mobilenetv2.onnx": _onnx,
-    "resnet50.pth": lambda path: _trunk(path, "resnet50"),
+    "resnet18.pth": lambda path: _trunk(path, "resnet18", 34),  # 136 channels behind the fourth stage, 128 are kept
+    "resnet50.pth": lambda path: _trunk(path, "resnet50", 9),  # 144
     "resnet101.pth": lambda path: _trunk(path, "resnet50"),
     "gl18-tl-resnet101-gem-w-a4d43db.pth": _cirtorch,
     "imagenet-caffe-resnet101-features-10a101d.pth": _features,

@@ -28,6 +28,7 @@ CANNOT: Mapping[str, str] = {
 SHORT = {"epochs": "1", "side": "64", "batch": "2", "queries": "4", "negatives": "1"}
 # Of what is scored here, random descriptors reach nothing that was published: `bench reproduce` ends with 1 then.
 ENDINGS = {"bench reproduce": (0, 1)}
+LARGER = {"side": "128"}  # of local descriptors: 12 photos give the 128 that a PCA of 128 dimensions needs
 FEW = {("--dim", "256"): "8"}  # what a dozen photos are too few for
 ROOT_COMMAND: Any = typer.main.get_command(app)
 
@@ -153,10 +154,11 @@ def on_any_machine(words: Sequence[str]) -> list[str]:
 
 def shortened(words: list[str]) -> list[str]:
     """A training of a moment: `words` with the settings of `SHORT` in place of theirs."""
+    short = {**SHORT, **(LARGER if "local" in words else {})}
     kept, rest = [], iter(words)
     for word in rest:
         value = next(rest) if word.startswith("--") and word not in ("--compile", "--json") else None
-        ours = word == "--set" and str(value).partition("=")[0] in SHORT
+        ours = word == "--set" and str(value).partition("=")[0] in short
         if word != "--epochs" and not ours:
             kept += [word] if value is None else [word, value]
-    return kept + [part for key, value in SHORT.items() for part in ("--set", f"{key}={value}")]
+    return kept + [part for key, value in short.items() for part in ("--set", f"{key}={value}")]
