@@ -81,8 +81,9 @@ COMMANDS = dict(leaves(typer.main.get_command(app)))
 def test_the_commands():
     assert {" ".join(path) for path in COMMANDS} == {
         "index", "add", "remove", "relearn", "label", "search", "explain", "inspect", "info", "check", "duplicates",
-        "group", "codebook", "serve", "tag", 
-        "shards split", "shards add", "engine fill", "engine drop", "keys add", "keys list", "keys revoke", "doctor", "demo",
+        "group", "codebook", "serve", "tag",
+        "shards split", "shards add", "engine fill", "engine drop", "keys add", "keys list", "keys revoke", "doctor",
+        "demo",
         "graph build", "graph tune", "fit whitening", "fit fusion", "fit separation", "fit similarity", "fit regions",
         "fit regional", "train descriptor", "train local",
         "models list", "models pull", "evaluate", "export", "import",
