@@ -25,7 +25,7 @@ from resight.progress import Progress as ProgressCallback
 
 # Control characters, changes of the writing direction, and halves of characters, as file names may hold them: a
 # terminal would obey them.
-FIRST_RUN = "This is the first run: kernels are compiled for this machine (compiling kernels takes a minute, once)."
+FIRST_RUN = "This is the first run: kernels are compiled for this machine (once, for about half a minute)."
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 NAME_WIDTH = 40  # characters of a first column that stay in one piece
 
@@ -203,7 +203,7 @@ def compiles() -> bool:
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numba"
     folders = [Path(named)] if named else [Path(__file__).parents[1] / "matching", user]
     with suppress(OSError):
-        if any(next(folder.rglob("correspond.*.nbi"), None) for folder in folders):
+        if any(next(folder.rglob("shortlist.*.nbi"), None) for folder in folders):
             return False
     return True
 

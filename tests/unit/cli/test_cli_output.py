@@ -162,7 +162,7 @@ def test_kernels_that_are_yet_to_be_compiled_are_announced(monkeypatch, tmp_path
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     assert console.first_word("opening x") == "opening x; compiling kernels (first run only)"
     (tmp_path / "matching_1").mkdir()
-    (tmp_path / "matching_1" / "correspond._best-1.py311.nbi").touch()
+    (tmp_path / "matching_1" / "shortlist._best-1.py311.nbi").touch()
     assert console.first_word("opening x") == "opening x"
 
 
