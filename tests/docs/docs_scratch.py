@@ -158,7 +158,8 @@ def _collection(base: Path, photos: Photos) -> None:
 
     collection = create_collection(base / FIRST, "hybrid", {**SETTINGS, "backbone": str(base / "resnet101.onnx")})
     collection.add([photos.folder])
-    shutil.copytree(base / FIRST, base / "others.resight")
+    for copy in ("others.resight", "mine.resight", "demo-out/demo.resight"):
+        shutil.copytree(base / FIRST, base / copy)
     export("hloc-h5", Request(collection, base / "features.h5"))
     export("hf-dataset", Request(collection, base / "hf"))
     for name, row in collection.ids.items():
