@@ -15,6 +15,7 @@ TENSORS = {
     "b": np.array([1, -1], np.int32),
     "c": np.empty((0, 5), np.float32),
     "d": np.array([True, False, True]),
+    "e": np.array(3, np.int64),  # a number alone
 }
 
 
@@ -30,6 +31,7 @@ def test_tensors_are_those_that_were_written(tmp_path, read):
     for name, tensor in TENSORS.items():
         np.testing.assert_array_equal(tensors[name], tensor)
         assert tensors[name].dtype == tensor.dtype
+        assert tensors[name].shape == tensor.shape
 
 
 def test_a_map_is_private_to_its_reader(tmp_path):
