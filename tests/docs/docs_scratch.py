@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from docs_networks import CHANNELS, WRITERS, write_file
 from delf_factory import delf
 from photo_factory import Photos, make_photos, picture, save, view
 
-OBJECTS, VIEWS = 4, 3
+OBJECTS, VIEWS = 7, 3
 GROUP = "2019/rome/"  # where the photos of the first object lie
 SETTINGS = {"count": 200, "words": 64, "enlarge_below": 0, "scales": [1.0], "max_side": 320}
 FIRST = Path("photos.resight")
@@ -64,7 +65,8 @@ def _photos(base: Path) -> Photos:
 def _examples(base: Path, groups: Groups) -> None:
     ids = list(groups)
     pairs = [(ids[k], ids[k + 1]) for k in range(0, len(ids), VIEWS)]
-    _csv(base / "pairs.csv", "left,right", pairs)
+    judged = [(a, b, 1) for a, b in pairs] + [(a, b, 0) for (a, _), (b, _) in combinations(pairs, 2)]
+    _csv(base / "pairs.csv", "left,right,matching", judged)
     _csv(base / "groups.csv", "id,group", groups.items())
     _csv(base / "labels.csv", "photo,label", [(f"photos/{name}", what) for name, what in groups.items()])
     _csv(base / "photos/pairs.csv", "query,positive,junk", [(a, b, "") for a, b in pairs])
