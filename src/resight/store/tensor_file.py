@@ -38,9 +38,7 @@ DTYPES = {  # types of tensors that are mapped
 def write_tensors(path: str | Path, kind: str, tensors: dict[str, Any], metadata: dict[str, str]) -> None:
     """Write `tensors` beside `path`, then move the file there. Raises `CollectionError` when that cannot be done."""
     target = Path(path)
-    tensors = {
-        name: np.asarray(tensor, order="C") for name, tensor in tensors.items()
-    }  # else in disorder
+    tensors = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}  # else in disorder
     partial = target.with_name(f"{target.name}.{os.getpid()}.part")
     with faults("write", target):
         target.parent.mkdir(exist_ok=True)  # what can be built again may be deleted at any time
