@@ -281,7 +281,7 @@ def train(head: Head, variant: Variant, examples: Examples, seed: int) -> dict[s
 def batch_loss(variant: Variant, x: Tensor, clusters: Tensor) -> Tensor:
     """Mean over unit rows x (2n, d), of which 2k and 2k + 1 are a pair; rows of other `clusters` are negatives.
 
-    All have a gradient: negatives kept from the beginning of an epoch let all vectors drift one way, away from what
+    All have a gradient: negatives kept from the beginning of an epoch may let all vectors drift one way, away from what
     these were, which lowers the loss and teaches nothing.
     """
     partner = torch.arange(len(x)) ^ 1
