@@ -16,11 +16,14 @@ __all__ = ["__version__", "connect", "open"]
 choose_kernel_cache()  # before the first kernel is loaded
 
 
-def open(path: str) -> Collection:
-    """Open the collection at `path`. Raises `CollectionNotFound` when there is none; see `resight.collection`."""
-    from resight.collection.open import open_collection  # lazy: `import resight` must stay light
+def open(path: str, engine: str | None = None) -> Collection:
+    """Open the collection, or the collection in shards, at `path`; `engine`: what searches it, such as
+    `ray://HOST:PORT` or `milvus://HOST:PORT/NAME`. Raises `CollectionNotFound` when there is none; see
+    `resight.collection` and `resight.cluster.open`.
+    """
+    from resight.cluster.open import open_searched  # lazy: `import resight` must stay light
 
-    return open_collection(path)
+    return open_searched(path, engine)
 
 
 def connect(url: str, key: str | None = None, collection: str | None = None) -> RemoteCollection:

@@ -32,6 +32,7 @@ BATCH_BYTES = 8 << 20  # of vectors sent at a time; a message holds 64 MB
 READ = 10_000  # rows read at a time
 ATTEMPTS, WAIT = 4, 0.5  # of a request that failed because the connection did, and seconds before the next one
 PROBE_SECONDS = 5.0
+BUILT_SECONDS = 3600.0  # that the server may take for an index
 EXACT = 10_000  # photos that a filter passes up to which, or ...
 SHARE = 0.1  # ... share of all up to which, they are compared here, exactly
 GRAPH_FROM = 50_000  # vectors from which the server builds HNSW instead of comparing all
@@ -238,7 +239,10 @@ class MilvusIndex:
         count = int(self._ask(lambda client: client.query(name, filter="", output_fields=["count(*)"]))[0]["count(*)"])
         if count >= GRAPH_FROM:
             self._ask(self._build_graph)
+        until = time.monotonic() + BUILT_SECONDS
         while int(self._ask(lambda client: client.describe_index(name, self._field)).get("pending_index_rows", 0)):
+            if time.monotonic() > until:
+                raise CollectionError(f"{self.address} has not built its index in an hour: look at the server's log")
             time.sleep(WAIT)
         self._ask(lambda client: client.release_collection(name))
         self._ask(lambda client: client.load_collection(name))

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+import resight
 from onnx_factory import write_network
 from photo_factory import SMALL
 from resight.artifacts import files
@@ -82,6 +83,13 @@ def test_recipes_of_vectors_are_equal(hybrid):
     same_answers(one, shards, ids[:5], recipe="classic")
     with pytest.raises(UsageError, match="in shards"):
         shards.search(ids[0], recipe="alpha-expansion")
+
+
+def test_the_front_door_opens_both(classic, built):
+    query = built.photos.groups[0][0]
+    assert facts(resight.open(classic[1]).search(query)) == facts(resight.open(classic[0]).search(query))
+    with pytest.raises(UsageError, match="not one in shards"):
+        resight.open(classic[0], engine="ray://local")
 
 
 def test_explanations_are_equal(classic, built):
